@@ -1,0 +1,19 @@
+//! Who is where: which nodes live, which room is at home on which of them, who is in a room.
+//!
+//! `snapshot`, `ring` and `placement` are pure. `registry` and `store` are the two things a mesh
+//! needs from outside; each is a trait with an in-memory implementation for the embedded default.
+//! Knows nothing of client protocols or media: what is stored about a room is opaque bytes here.
+
+#![forbid(unsafe_code)]
+
+pub mod names;
+pub mod placement;
+pub mod registry;
+pub mod ring;
+pub mod snapshot;
+pub mod store;
+
+pub use names::{Identity, RoomName};
+pub use registry::Registry;
+pub use snapshot::{NodeRecord, NodeState, Snapshot};
+pub use store::Store;

@@ -1,0 +1,203 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::snapshot::tests::record;
+
+/// A mesh by hand: id, region, state, load.
+struct Mesh {
+    snapshot: Snapshot,
+    ring: Ring,
+    loads: BTreeMap<NodeId, Load>,
+    excluded: BTreeSet<NodeId>,
+}
+
+impl Mesh {
+    fn new(nodes: &[(&str, &str, NodeState, f64)]) -> Self {
+        let snapshot = Snapshot::new(nodes.iter().map(|(id, region, state, _)| NodeRecord {
+            state: *state,
+            ..record(id, region)
+        }));
+        let ring = Ring::new(&snapshot).unwrap();
+        let loads = nodes.iter().map(|(id, _, state, ratio)| {
+            let load = Load {
+                state: *state,
+                ratio: *ratio,
+            };
+            (id.parse().unwrap(), load)
+        });
+        Self {
+            snapshot,
+            ring,
+            loads: loads.collect(),
+            excluded: BTreeSet::new(),
+        }
+    }
+
+    fn place(&self, room: &str, region: &str, home: Option<&str>) -> Result<Placement, NoNode> {
+        let home = home.map(|home| home.parse().unwrap());
+        let request = Request {
+            room: &room.parse().unwrap(),
+            region: &region.parse().unwrap(),
+            home: home.as_ref(),
+            excluded: &self.excluded,
+        };
+        place(&self.snapshot, &self.ring, &self.loads, &request)
+    }
+}
+
+use NodeState::{Draining, Full, Serving};
+
+#[test]
+fn a_room_stays_at_home() {
+    let check = |state, load, expected: Option<Reason>| {
+        let mesh = Mesh::new(&[("a", "eu", state, load), ("b", "eu", Serving, 0.0)]);
+        let placement = mesh.place("room", "eu", Some("a")).unwrap();
+        let home = (placement.node.as_str() == "a").then_some(placement.reason);
+        assert_eq!(home, expected, "{state:?} at {load}");
+    };
+    check(Serving, 0.1, Some(Reason::Home));
+    check(Serving, 0.99, Some(Reason::Home));
+    check(Full, 0.99, Some(Reason::Home));
+    check(Draining, 0.1, None);
+}
+
+#[test]
+fn a_home_that_is_gone_leads_to_the_next_of_the_ring() {
+    let mut mesh = Mesh::new(&[
+        ("a", "eu", Serving, 0.1),
+        ("b", "eu", Serving, 0.1),
+        ("c", "eu", Serving, 0.1),
+    ]);
+    let first = mesh.place("room", "eu", None).unwrap();
+    assert_eq!(first.reason, Reason::Ring);
+    let key = RingKey::new(&"room".parse().unwrap(), &"eu".parse().unwrap());
+    let walk: Vec<NodeId> = mesh.ring.walk(key).cloned().collect();
+    assert_eq!(first.node, walk[0]);
+
+    mesh.excluded.insert(walk[0].clone());
+    let second = mesh.place("room", "eu", Some(walk[0].as_str())).unwrap();
+    assert_eq!(second.node, walk[1]);
+
+    mesh.loads.remove(&walk[1]);
+    let third = mesh.place("room", "eu", Some(walk[0].as_str())).unwrap();
+    assert_eq!(third.node, walk[2]);
+
+    let unknown = mesh.place("room", "eu", Some("zzz")).unwrap();
+    assert_eq!(unknown.node, walk[2]);
+}
+
+#[test]
+fn load_and_region_decide_in_this_order() {
+    let check = |nodes: &[(&str, &str, NodeState, f64)], expected: (&str, Reason)| {
+        let placement = Mesh::new(nodes).place("room", "eu", None).unwrap();
+        assert_eq!((placement.node.as_str(), placement.reason), expected);
+    };
+    // One candidate in the region is the first of the ring, whatever its load.
+    check(
+        &[("a", "eu", Serving, 0.8), ("b", "us", Serving, 0.0)],
+        ("a", Reason::Ring),
+    );
+    // Nobody below the bound: the least loaded of the region, before any other region.
+    let busy = [
+        ("a", "eu", Serving, 0.8),
+        ("b", "eu", Serving, 0.7),
+        ("c", "us", Serving, 0.0),
+    ];
+    let placement = Mesh::new(&busy).place("room", "eu", None).unwrap();
+    assert_eq!(placement.node.as_str(), "b");
+    // Full or overloaded everywhere in the region.
+    check(
+        &[
+            ("a", "eu", Full, 0.1),
+            ("b", "eu", Serving, 0.97),
+            ("c", "us", Serving, 0.3),
+        ],
+        ("c", Reason::OtherRegion),
+    );
+    // A region without nodes.
+    check(&[("c", "us", Serving, 0.3)], ("c", Reason::OtherRegion));
+}
+
+#[test]
+fn who_has_much_more_than_the_others_is_passed_over() {
+    for first_load in [0.1, 0.55] {
+        let mut mesh = Mesh::new(&[
+            ("a", "eu", Serving, 0.22),
+            ("b", "eu", Serving, 0.22),
+            ("c", "eu", Serving, 0.22),
+        ]);
+        let first = mesh.place("room", "eu", None).unwrap().node;
+        mesh.loads.get_mut(&first).unwrap().ratio = first_load;
+        let placement = mesh.place("room", "eu", None).unwrap();
+        let passed_over = placement.node != first;
+        assert_eq!(passed_over, first_load > 0.5, "at {first_load}");
+        assert_eq!(placement.reason == Reason::Overflow, passed_over);
+    }
+}
+
+#[test]
+fn a_refusal_names_every_node_and_why() {
+    let mut mesh = Mesh::new(&[
+        ("drains", "eu", Draining, 0.0),
+        ("failed", "eu", Serving, 0.0),
+        ("full", "us", Full, 0.0),
+        ("gone", "eu", Serving, 0.0),
+        ("hot", "us", Serving, 0.97),
+    ]);
+    mesh.excluded.insert("failed".parse().unwrap());
+    mesh.loads.remove(&"gone".parse::<NodeId>().unwrap());
+    let error = mesh.place("room", "eu", None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no node can take the room: drains drains, failed failed or refused just now, \
+         full is full, gone cannot be reached, hot has a load of 0.97"
+    );
+    let none = Mesh::new(&[]).place("room", "eu", None).unwrap_err();
+    assert_eq!(none.to_string(), "no node can take the room: there is none");
+}
+
+fn any_state() -> impl Strategy<Value = NodeState> {
+    prop_oneof![4 => Just(Serving), 1 => Just(Full), 1 => Just(Draining)]
+}
+
+proptest! {
+    #[test]
+    fn never_a_node_that_may_not_be_used(
+        nodes in prop::collection::vec((0..3u8, any_state(), 0.0..1.0f64, any::<bool>(), any::<bool>()), 0..8),
+        room in "[a-z]{1,8}",
+        home in prop::option::of(0..10usize),
+    ) {
+        let names: Vec<(String, String)> =
+            (0..nodes.len()).map(|i| (format!("n{i}"), format!("r{}", nodes[i].0))).collect();
+        let list: Vec<_> = nodes.iter().zip(&names)
+            .map(|(node, (id, region))| (id.as_str(), region.as_str(), node.1, node.2))
+            .collect();
+        let mut mesh = Mesh::new(&list);
+        for (node, (id, _)) in nodes.iter().zip(&names) {
+            if node.3 { mesh.excluded.insert(id.parse().unwrap()); }
+            if node.4 { mesh.loads.remove(&id.parse::<NodeId>().unwrap()); }
+        }
+        let home = home.map(|home| format!("n{home}"));
+        let usable = |i: usize| !nodes[i].3 && !nodes[i].4;
+        let open = |i: usize| usable(i) && nodes[i].1 == Serving && nodes[i].2 < ANY_LOAD;
+        match mesh.place(&room, "r0", home.as_deref()) {
+            Ok(placement) => {
+                let i = names.iter().position(|(id, _)| id == placement.node.as_str()).unwrap();
+                prop_assert!(usable(i) && nodes[i].1 != Draining);
+                match placement.reason {
+                    Reason::Home => prop_assert_eq!(Some(placement.node.as_str()), home.as_deref()),
+                    Reason::Ring | Reason::Overflow => prop_assert!(open(i) && nodes[i].0 == 0),
+                    Reason::OtherRegion => {
+                        prop_assert!(open(i) && nodes[i].0 != 0);
+                        prop_assert!(!(0..nodes.len()).any(|i| nodes[i].0 == 0 && open(i)));
+                    }
+                }
+                prop_assert_eq!(Ok(placement), mesh.place(&room, "r0", home.as_deref()));
+            }
+            Err(none) => {
+                prop_assert_eq!(none.refusals.len(), nodes.len());
+                prop_assert!(!(0..nodes.len()).any(open));
+            }
+        }
+    }
+}

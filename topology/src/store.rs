@@ -1,0 +1,233 @@
+//! Rooms and who is in them, shared by all signaling processes.
+//!
+//! What is stored about a room or a member is opaque. Every operation is one atomic step that names
+//! what it expects to find, so that two processes cannot overwrite each other and each operation
+//! can be one script on a server. A room counts its changes: an event carries the room's id and its
+//! place in that count, so a watcher notices a gap.
+
+pub mod memory;
+
+use std::error::Error;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pipemesh_proto::ids::{NodeId, RoomId};
+use tokio::sync::broadcast;
+
+use crate::names::{Identity, RoomName};
+
+/// A room without its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    pub id: RoomId,
+    /// The node on which everybody in the room is.
+    pub home: NodeId,
+    /// Grows with every change of this record, members aside.
+    pub version: u64,
+    pub body: Bytes,
+}
+
+/// Somebody in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub identity: Identity,
+    /// Grows with every change of this record, also from one holder of the identity to the next.
+    pub version: u64,
+    pub body: Bytes,
+}
+
+/// A room and its members at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSnapshot {
+    pub room: Room,
+    /// Changes so far.
+    pub sequence: u64,
+    /// Sorted by identity.
+    pub members: Vec<Member>,
+}
+
+/// What a room begins with.
+#[derive(Debug, Clone)]
+pub struct NewRoom {
+    pub id: RoomId,
+    pub home: NodeId,
+    pub body: Bytes,
+}
+
+/// The room that is open under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    pub room: Room,
+    pub sequence: u64,
+    /// Whether it did not exist before.
+    pub created: bool,
+}
+
+/// What to change of a room; `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct RoomUpdate {
+    pub home: Option<NodeId>,
+    pub body: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpdateRoom {
+    Done {
+        version: u64,
+        sequence: u64,
+    },
+    /// Somebody else changed it, or the room has ended.
+    Conflict(Option<Room>),
+}
+
+/// A member to be written.
+#[derive(Debug, Clone)]
+pub struct PutMember {
+    pub identity: Identity,
+    /// The version to be replaced; `None`: nobody has the identity.
+    pub expected: Option<u64>,
+    pub body: Bytes,
+    /// For somebody new: how many the room may hold, with them.
+    pub capacity: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    Done {
+        version: u64,
+        sequence: u64,
+    },
+    /// The member as it is, if it is.
+    Conflict(Option<Member>),
+    /// The room holds as many as it may.
+    Full,
+    /// The room has ended.
+    NoRoom,
+}
+
+/// What becomes of a room that its last member leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    End,
+    /// Somebody ends it later with [`Store::end_room`].
+    Keep,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoveOutcome {
+    Done { sequence: u64, empty: bool },
+    Conflict,
+    NoRoom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndOutcome {
+    Done,
+    /// Something happened in the room since, or somebody is in it.
+    Conflict,
+    NoRoom,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomEvent {
+    pub room: RoomId,
+    /// The event before had one less; the first of a room has 1.
+    pub sequence: u64,
+    pub change: Change,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Opened(Room),
+    RoomUpdated(Room),
+    MemberPut(Member),
+    MemberRemoved(Identity),
+    Ended,
+}
+
+/// The store did not do what it was asked, and may have done it all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("the store cannot be reached")]
+pub struct Unavailable(#[source] pub Box<dyn Error + Send + Sync>);
+
+/// Only `signaling/rooms.rs` calls these.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The room of that name; opens it if there is none.
+    async fn open_room(&self, name: &RoomName, new: NewRoom) -> Result<Opened, Unavailable>;
+
+    async fn read_room(&self, name: &RoomName) -> Result<Option<RoomSnapshot>, Unavailable>;
+
+    /// Changes the room `id` if its version is `expected`.
+    async fn update_room(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        expected: u64,
+        update: RoomUpdate,
+    ) -> Result<UpdateRoom, Unavailable>;
+
+    /// Writes a member of the room `id`.
+    async fn put_member(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        member: PutMember,
+    ) -> Result<PutOutcome, Unavailable>;
+
+    /// Removes a member of the room `id` if its version is `expected`.
+    async fn remove_member(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        identity: &Identity,
+        expected: u64,
+        when_empty: WhenEmpty,
+    ) -> Result<RemoveOutcome, Unavailable>;
+
+    /// Ends the room `id` if nobody is in it and nothing happened since `sequence`.
+    async fn end_room(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        sequence: u64,
+    ) -> Result<EndOutcome, Unavailable>;
+
+    /// Events of the rooms of that name from now on. To know a room: watch, then read, then apply
+    /// what has a higher sequence than what was read.
+    async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable>;
+}
+
+/// Events a watcher may be behind. Full: the watcher is told that it [`Lagged`] and reads again.
+pub const WATCH_CAPACITY: usize = 256;
+
+/// Events of one room name.
+#[derive(Debug)]
+pub struct Watch {
+    pub(super) events: broadcast::Receiver<Arc<RoomEvent>>,
+}
+
+/// Events were lost: read the room again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("events were lost")]
+pub struct Lagged;
+
+impl Watch {
+    #[must_use]
+    pub fn new(events: broadcast::Receiver<Arc<RoomEvent>>) -> Self {
+        Self { events }
+    }
+
+    /// The next event; `None` when the store is gone.
+    ///
+    /// # Errors
+    /// When events were lost, once per gap.
+    pub async fn next(&mut self) -> Result<Option<Arc<RoomEvent>>, Lagged> {
+        match self.events.recv().await {
+            Ok(event) => Ok(Some(event)),
+            Err(broadcast::error::RecvError::Closed) => Ok(None),
+            Err(broadcast::error::RecvError::Lagged(_)) => Err(Lagged),
+        }
+    }
+}

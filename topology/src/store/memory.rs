@@ -1,0 +1,260 @@
+//! The store of the embedded default. What it holds ends with the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use pipemesh_proto::ids::RoomId;
+use tokio::sync::broadcast;
+
+use super::{
+    Change, EndOutcome, Member, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Room,
+    RoomEvent, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, WATCH_CAPACITY, Watch,
+    WhenEmpty,
+};
+use crate::names::{Identity, RoomName};
+
+/// One lock around everything: each operation is a few map accesses, and nothing waits inside.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    names: Mutex<HashMap<RoomName, Name>>,
+}
+
+/// What is known under a name: a room, watchers, or both.
+#[derive(Debug, Default)]
+struct Name {
+    open: Option<Open>,
+    watchers: Option<broadcast::Sender<Arc<RoomEvent>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    room: Room,
+    sequence: u64,
+    members: BTreeMap<Identity, Member>,
+    /// The highest version any member has had, so that an identity's versions grow also when it
+    /// left in between.
+    member_version: u64,
+}
+
+impl MemoryStore {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<RoomName, Name>> {
+        // A panic inside leaves no half-made change: every operation checks first and changes then.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs an operation on the room `id`; `None` if it is not the one that is open.
+    fn with<T>(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        operation: impl FnOnce(&mut Name) -> T,
+    ) -> Option<T> {
+        let mut names = self.names();
+        let entry = names.get_mut(name)?;
+        if entry.open.as_ref().is_none_or(|open| open.room.id != *id) {
+            return None;
+        }
+        let outcome = operation(entry);
+        entry.forget_watchers();
+        if entry.open.is_none() && entry.watchers.is_none() {
+            names.remove(name);
+        }
+        Some(outcome)
+    }
+}
+
+impl Name {
+    fn open(&mut self) -> &mut Open {
+        self.open.as_mut().expect("the caller found the room open")
+    }
+
+    /// Counts a change and tells whoever watches.
+    fn record(&mut self, change: Change) -> u64 {
+        let open = self.open();
+        open.sequence += 1;
+        let event = RoomEvent {
+            room: open.room.id.clone(),
+            sequence: open.sequence,
+            change,
+        };
+        let sequence = open.sequence;
+        if let Some(watchers) = &self.watchers {
+            // Fails when nobody watches any more.
+            let _ = watchers.send(Arc::new(event));
+        }
+        sequence
+    }
+
+    fn end(&mut self) {
+        self.record(Change::Ended);
+        self.open = None;
+    }
+
+    fn forget_watchers(&mut self) {
+        let watched = |watchers: &broadcast::Sender<_>| watchers.receiver_count() > 0;
+        if !self.watchers.as_ref().is_some_and(watched) {
+            self.watchers = None;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn open_room(&self, name: &RoomName, new: NewRoom) -> Result<Opened, Unavailable> {
+        let mut names = self.names();
+        let entry = names.entry(name.clone()).or_default();
+        let created = entry.open.is_none();
+        if created {
+            let room = Room {
+                id: new.id,
+                home: new.home,
+                version: 1,
+                body: new.body,
+            };
+            entry.open = Some(Open {
+                room: room.clone(),
+                sequence: 0,
+                members: BTreeMap::new(),
+                member_version: 0,
+            });
+            entry.record(Change::Opened(room));
+        }
+        let open = entry.open();
+        Ok(Opened {
+            room: open.room.clone(),
+            sequence: open.sequence,
+            created,
+        })
+    }
+
+    async fn read_room(&self, name: &RoomName) -> Result<Option<RoomSnapshot>, Unavailable> {
+        let names = self.names();
+        let open = names.get(name).and_then(|entry| entry.open.as_ref());
+        Ok(open.map(|open| RoomSnapshot {
+            room: open.room.clone(),
+            sequence: open.sequence,
+            members: open.members.values().cloned().collect(),
+        }))
+    }
+
+    async fn update_room(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        expected: u64,
+        update: RoomUpdate,
+    ) -> Result<UpdateRoom, Unavailable> {
+        let outcome = self.with(name, id, |entry| {
+            let room = &mut entry.open().room;
+            if room.version != expected {
+                return UpdateRoom::Conflict(Some(room.clone()));
+            }
+            room.version += 1;
+            if let Some(home) = update.home {
+                room.home = home;
+            }
+            if let Some(body) = update.body {
+                room.body = body;
+            }
+            let room = room.clone();
+            let version = room.version;
+            let sequence = entry.record(Change::RoomUpdated(room));
+            UpdateRoom::Done { version, sequence }
+        });
+        Ok(outcome.unwrap_or(UpdateRoom::Conflict(None)))
+    }
+
+    async fn put_member(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        put: PutMember,
+    ) -> Result<PutOutcome, Unavailable> {
+        let outcome = self.with(name, id, |entry| {
+            let open = entry.open();
+            let current = open.members.get(&put.identity);
+            if current.map(|member| member.version) != put.expected {
+                return PutOutcome::Conflict(current.cloned());
+            }
+            let full = |capacity: u32| open.members.len() >= capacity as usize;
+            if current.is_none() && put.capacity.is_some_and(full) {
+                return PutOutcome::Full;
+            }
+            open.member_version += 1;
+            let member = Member {
+                identity: put.identity.clone(),
+                version: open.member_version,
+                body: put.body,
+            };
+            open.members.insert(put.identity, member.clone());
+            let version = member.version;
+            let sequence = entry.record(Change::MemberPut(member));
+            PutOutcome::Done { version, sequence }
+        });
+        Ok(outcome.unwrap_or(PutOutcome::NoRoom))
+    }
+
+    async fn remove_member(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        identity: &Identity,
+        expected: u64,
+        when_empty: WhenEmpty,
+    ) -> Result<RemoveOutcome, Unavailable> {
+        let outcome = self.with(name, id, |entry| {
+            let members = &mut entry.open().members;
+            if members.get(identity).map(|member| member.version) != Some(expected) {
+                return RemoveOutcome::Conflict;
+            }
+            members.remove(identity);
+            let empty = members.is_empty();
+            let sequence = entry.record(Change::MemberRemoved(identity.clone()));
+            if empty && when_empty == WhenEmpty::End {
+                entry.end();
+            }
+            RemoveOutcome::Done { sequence, empty }
+        });
+        Ok(outcome.unwrap_or(RemoveOutcome::NoRoom))
+    }
+
+    async fn end_room(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        sequence: u64,
+    ) -> Result<EndOutcome, Unavailable> {
+        let outcome = self.with(name, id, |entry| {
+            let open = entry.open();
+            if open.sequence != sequence || !open.members.is_empty() {
+                return EndOutcome::Conflict;
+            }
+            entry.end();
+            EndOutcome::Done
+        });
+        Ok(outcome.unwrap_or(EndOutcome::NoRoom))
+    }
+
+    async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {
+        let mut names = self.names();
+        // Names that nobody watches any more and that have no room end here.
+        names.retain(|_, entry| {
+            entry.forget_watchers();
+            entry.open.is_some() || entry.watchers.is_some()
+        });
+        let entry = names.entry(name.clone()).or_default();
+        let watchers = entry
+            .watchers
+            .get_or_insert_with(|| broadcast::Sender::new(WATCH_CAPACITY));
+        Ok(Watch::new(watchers.subscribe()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
