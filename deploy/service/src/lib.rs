@@ -1,0 +1,19 @@
+//! What every Pipemesh process does alike: read its configuration, log, answer the operator, keep
+//! its certificate fresh and stop in order.
+//!
+//! Knows nothing of rooms, media or signaling. A binary declares its settings in a [`Program`],
+//! reads them into its own `Config` and hands both to [`start`].
+
+#![forbid(unsafe_code)]
+
+mod chain;
+pub mod config;
+pub mod log;
+pub mod operator;
+pub mod secret;
+pub mod stop;
+pub mod tls;
+
+pub use chain::Chain;
+pub use config::{Problems, Program, Setting, Values, parse, start};
+pub use secret::Secret;
