@@ -1,0 +1,21 @@
+//! Which packet goes where: tracks, layers, caches, losses, speakers.
+//!
+//! Performs no I/O, reads no clock, draws no randomness, so that a whole room can be run in virtual
+//! time. [`router::Router`] is the way in. Knows nothing of sockets, encryption, SDP, or the SSRCs
+//! and payload types that receivers see.
+
+pub mod cache;
+pub mod codec;
+pub mod data;
+pub mod drops;
+pub mod forward;
+pub mod key_frames;
+pub mod nack;
+pub mod quality;
+pub mod router;
+pub mod rtcp;
+pub mod rtp;
+pub mod speaker;
+pub mod stats;
+pub mod track;
+pub mod wheel;

@@ -1,0 +1,854 @@
+//! Where each packet of one shard's rooms goes next: tracks, subscriptions, and the timers of both.
+//!
+//! Performs no I/O, reads no clock, draws no randomness. Media is answered, not queued:
+//! [`Router::handle_media`] calls back once per subscription that gets the packet, so no payload is
+//! copied and nothing is allocated. After any other call drain [`Router::poll_output`] until `None`,
+//! and call [`Router::handle_timeout`] no later than [`Router::poll_timeout`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::codec::{Codec, vp8};
+use crate::drops::DropReason;
+use crate::forward::continuity::Rewrite;
+use crate::forward::{Candidate, EncodingSet, Forwarder, Wish};
+use crate::nack::Arrival;
+use crate::rtcp::{ReportBlock, SenderInfo};
+use crate::rtp::Header;
+use crate::speaker::{self, SpeakerChange, Speakers};
+use crate::stats::SenderClock;
+use crate::track::{Size, Track, TrackSpec};
+
+/// How often a track with several encodings is checked for stopped ones.
+const LIVENESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A published track on this shard. Keys are not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackKey {
+    index: u32,
+    generation: u32,
+}
+
+/// A subscription on this shard. Keys are not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionKey {
+    index: u32,
+    generation: u32,
+}
+
+impl SubscriptionKey {
+    /// A small number that no other live subscription of the router has.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// One encoding of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    pub track: TrackKey,
+    pub encoding: u8,
+}
+
+/// What a subscriber can use of a track. Zero means no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LayerWish {
+    pub paused: bool,
+    /// Pixels of the view.
+    pub view: Size,
+    /// Number of encodings, from the lowest up.
+    pub encodings: u8,
+}
+
+/// A packet as it arrived, decrypted.
+#[derive(Debug, Clone, Copy)]
+pub struct Media<'a> {
+    pub codec: Codec,
+    pub header: Header,
+    pub packet: &'a [u8],
+    /// RFC 6464, in -dBov.
+    pub audio_level: Option<u8>,
+    /// It came as a retransmission.
+    pub repaired: bool,
+}
+
+/// A packet on its way to one subscriber.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward<'a> {
+    pub subscription: SubscriptionKey,
+    pub rewrite: Rewrite,
+    /// To apply `rewrite.vp8` with, if that is not zero.
+    pub vp8: Option<&'a vp8::Descriptor>,
+}
+
+/// A packet to be sent again, described as it was the first time.
+#[derive(Debug)]
+pub struct Repair<'a> {
+    pub packet: &'a [u8],
+    pub rewrite: Rewrite,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output<R, P> {
+    /// Ask the publisher of this encoding for a key frame.
+    RequestKeyFrame(Source),
+    /// Ask the publisher for lost packets; ascending.
+    RequestPackets(Source, Vec<u16>),
+    SpeakersChanged(R, Vec<SpeakerChange<P>>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Timer<R> {
+    KeyFrame(Source),
+    Losses(Source),
+    Liveness(TrackKey),
+    Speakers(R),
+}
+
+#[derive(Debug)]
+struct Room<P> {
+    speakers: Speakers<P>,
+    tracks: u32,
+    /// A timer for the end of the window is set.
+    watched: bool,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    generation: u32,
+    track: TrackKey,
+    forwarder: Forwarder,
+}
+
+#[derive(Debug)]
+struct Published<R, P> {
+    generation: u32,
+    track: Track<R, P>,
+}
+
+/// See the module. `R` and `P` name rooms and participants.
+#[derive(Debug)]
+pub struct Router<R, P> {
+    tracks: Slab<Published<R, P>>,
+    subscriptions: Slab<Subscription>,
+    rooms: BTreeMap<R, Room<P>>,
+    generation: u32,
+    timers: crate::wheel::TimerWheel<Timer<R>>,
+    fired: Vec<Timer<R>>,
+    outputs: VecDeque<Output<R, P>>,
+    /// Arrival times are counted from here.
+    origin: Instant,
+}
+
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            tracks: Slab::new(),
+            subscriptions: Slab::new(),
+            rooms: BTreeMap::new(),
+            generation: 0,
+            timers: crate::wheel::TimerWheel::new(now),
+            fired: Vec::new(),
+            outputs: VecDeque::new(),
+            origin: now,
+        }
+    }
+
+    // Tracks.
+
+    pub fn publish(&mut self, spec: TrackSpec<R, P>, now: Instant) -> TrackKey {
+        self.generation += 1;
+        let room = self.rooms.entry(spec.room).or_insert_with(|| Room {
+            speakers: Speakers::default(),
+            tracks: 0,
+            watched: false,
+        });
+        room.tracks += 1;
+        let several = spec.sizes.len() > 1;
+        let published = Published {
+            generation: self.generation,
+            track: Track::new(spec),
+        };
+        let key = TrackKey {
+            index: self.tracks.insert(published) as u32,
+            generation: self.generation,
+        };
+        if several {
+            self.timers
+                .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
+        }
+        key
+    }
+
+    /// Ends a track and its subscriptions; answers the latter, each with the first number that it never
+    /// used.
+    pub fn unpublish(&mut self, key: TrackKey) -> Vec<(SubscriptionKey, u64)> {
+        if self.track(key).is_none() {
+            return Vec::new();
+        }
+        let track = self.tracks.remove(key.index as usize).track;
+        let ended = track.subscriptions.iter().map(|&key| {
+            let subscription = self.subscriptions.remove(key.index());
+            (key, subscription.forwarder.next_sequence())
+        });
+        let ended = ended.collect();
+        let (name, participant) = (track.spec.room, track.spec.participant);
+        if let Some(room) = self.rooms.get_mut(&name) {
+            room.tracks -= 1;
+            if track.spec.speaks && room.speakers.remove(participant) {
+                let change = SpeakerChange {
+                    participant,
+                    level: 0.0,
+                    active: false,
+                };
+                self.outputs
+                    .push_back(Output::SpeakersChanged(name, vec![change]));
+            }
+            if room.tracks == 0 {
+                self.rooms.remove(&name);
+            }
+        }
+        ended
+    }
+
+    /// Stops or resumes a track for everybody, with the next packet.
+    pub fn set_muted(&mut self, key: TrackKey, muted: bool, now: Instant) {
+        let Some(track) = self.track_mut(key) else {
+            return;
+        };
+        if track.spec.muted == muted {
+            return;
+        }
+        track.spec.muted = muted;
+        let subscriptions = track.subscriptions.clone();
+        for subscription in subscriptions {
+            self.subscriptions[subscription.index()]
+                .forwarder
+                .interrupt();
+        }
+        self.update_interest(key, now);
+    }
+
+    /// An encoding goes on under a new SSRC: its numbers and timestamps begin anew.
+    pub fn restart(&mut self, source: Source, now: Instant) {
+        let Some(track) = self.track_mut(source.track) else {
+            return;
+        };
+        let index = usize::from(source.encoding);
+        let (Some(encoding), Some(clock)) =
+            (track.encodings.get_mut(index), track.clocks.get_mut(index))
+        else {
+            return;
+        };
+        encoding.restart();
+        *clock = None;
+        for subscription in track.subscriptions.clone() {
+            let forwarder = &mut self.subscriptions[subscription.index()].forwarder;
+            if forwarder.current() == Some(source.encoding) {
+                forwarder.interrupt();
+            }
+        }
+        self.update_interest(source.track, now);
+    }
+
+    /// Says how large the encodings are, once it is known.
+    pub fn set_sizes(&mut self, key: TrackKey, sizes: &[Size]) {
+        if let Some(track) = self.track_mut(key) {
+            track
+                .spec
+                .sizes
+                .iter_mut()
+                .zip(sizes)
+                .for_each(|(own, size)| *own = *size);
+        }
+    }
+
+    // Subscriptions.
+
+    /// `codec` is what the receiver gets; `first_sequence`: see
+    /// [`Continuity::new`](crate::forward::continuity::Continuity::new). `None`: there is no such track.
+    pub fn subscribe(
+        &mut self,
+        key: TrackKey,
+        wish: LayerWish,
+        codec: Codec,
+        first_sequence: u64,
+        now: Instant,
+    ) -> Option<SubscriptionKey> {
+        self.generation += 1;
+        let generation = self.generation;
+        let published = self
+            .tracks
+            .get_mut(key.index as usize)
+            .filter(|p| p.generation == key.generation)?;
+        let track = &mut published.track;
+        let mut forwarder =
+            Forwarder::new(resolve(track, wish), first_sequence, codec.clock_rate());
+        forwarder.select(track.live);
+        let index = self.subscriptions.insert(Subscription {
+            generation,
+            track: key,
+            forwarder,
+        });
+        let subscription = SubscriptionKey {
+            index: index as u32,
+            generation,
+        };
+        track.subscriptions.push(subscription);
+        self.update_interest(key, now);
+        Some(subscription)
+    }
+
+    pub fn set_wish(&mut self, key: SubscriptionKey, wish: LayerWish, now: Instant) {
+        let Some(subscription) = self
+            .subscriptions
+            .get_mut(key.index())
+            .filter(|s| s.generation == key.generation)
+        else {
+            return;
+        };
+        let track_key = subscription.track;
+        let Some(published) = self.tracks.get(track_key.index as usize) else {
+            return;
+        };
+        subscription
+            .forwarder
+            .set_wish(resolve(&published.track, wish), published.track.live);
+        self.update_interest(track_key, now);
+    }
+
+    /// Answers the first number that was never used.
+    pub fn unsubscribe(&mut self, key: SubscriptionKey, now: Instant) -> Option<u64> {
+        let track_key = self.subscription(key)?.track;
+        let next = self
+            .subscriptions
+            .remove(key.index())
+            .forwarder
+            .next_sequence();
+        if let Some(track) = self.track_mut(track_key) {
+            track.subscriptions.retain(|other| *other != key);
+        }
+        self.update_interest(track_key, now);
+        Some(next)
+    }
+
+    /// The encoding that the subscription is being sent.
+    pub fn current_encoding(&self, key: SubscriptionKey) -> Option<u8> {
+        self.subscription(key)?.forwarder.current()
+    }
+
+    // Packets.
+
+    /// Takes a packet in and says to whom it goes on.
+    pub fn handle_media(
+        &mut self,
+        source: Source,
+        media: Media<'_>,
+        now: Instant,
+        mut forward: impl FnMut(Forward<'_>),
+    ) -> Result<(), DropReason> {
+        let published = self.tracks.get_mut(source.track.index as usize);
+        let published = published
+            .filter(|p| p.generation == source.track.generation)
+            .ok_or(DropReason::UnknownSource)?;
+        let track = &mut published.track;
+        let encoding = track
+            .encodings
+            .get_mut(usize::from(source.encoding))
+            .ok_or(DropReason::UnknownSource)?;
+        let payload = media
+            .header
+            .payload(media.packet)
+            .ok_or(DropReason::Malformed)?;
+        let sequence = encoding.sequences.unwrap(media.header.sequence);
+        let clock_rate = media.codec.clock_rate();
+
+        if encoding.cache.packet(sequence).is_some() {
+            return Err(DropReason::Replayed);
+        }
+        if !media.repaired {
+            let arrival = arrival_ticks(now.saturating_duration_since(self.origin), clock_rate);
+            encoding
+                .stats
+                .handle_packet(sequence, media.header.timestamp, arrival);
+        }
+        let info = media.codec.inspect(payload);
+        let is_key_frame = media.codec.is_video() && info.starts_key_frame;
+        let missed = encoding.losses.handle_packet(sequence, now);
+        if is_key_frame {
+            encoding.key_frames.satisfy();
+            encoding.losses.forget_before(sequence);
+        }
+        match missed {
+            Arrival::Gap if track.spec.nack => {
+                if let Some(deadline) = encoding.losses.next_deadline() {
+                    self.timers.set(deadline, Timer::Losses(source));
+                }
+            }
+            Arrival::Outage if track.spec.is_video && !is_key_frame => {
+                want_key_frame(encoding, source, now, &mut self.timers, &mut self.outputs);
+            }
+            Arrival::Gap | Arrival::Outage | Arrival::Next | Arrival::Late => {}
+        }
+        encoding.cache.store(sequence, media.packet, now);
+        encoding.last_packet = Some(now);
+        if track.spec.muted {
+            return Err(DropReason::Muted);
+        }
+        if let Some(level) = media.audio_level.filter(|_| track.spec.speaks)
+            && let Some(room) = self.rooms.get_mut(&track.spec.room)
+        {
+            room.speakers.handle_level(track.spec.participant, level);
+            if !room.watched {
+                room.watched = true;
+                self.timers
+                    .set(now + speaker::WINDOW, Timer::Speakers(track.spec.room));
+            }
+        }
+        if !track.live.contains(source.encoding) {
+            track.live.insert(source.encoding);
+            select_all(track, &mut self.subscriptions);
+            update_interest(
+                track,
+                source.track,
+                &self.subscriptions,
+                now,
+                &mut self.timers,
+                &mut self.outputs,
+            );
+        }
+
+        let candidate = Candidate {
+            encoding: source.encoding,
+            sequence,
+            timestamp: media.header.timestamp,
+            starts_key_frame: info.starts_key_frame,
+            is_empty: payload.is_empty(),
+            vp8: info.vp8.as_ref(),
+        };
+        let mut switched = false;
+        for &key in &track.encodings[usize::from(source.encoding)].interested {
+            let forwarder = &mut self.subscriptions[key.index()].forwarder;
+            let awaited = forwarder.awaits_key_frame_of();
+            if let Some(rewrite) =
+                forwarder.handle_packet(&candidate, payload.len(), &track.clocks, now)
+            {
+                forward(Forward {
+                    subscription: key,
+                    rewrite,
+                    vp8: candidate.vp8,
+                });
+            }
+            switched |= awaited.is_some() && forwarder.awaits_key_frame_of().is_none();
+        }
+        if switched {
+            update_interest(
+                track,
+                source.track,
+                &self.subscriptions,
+                now,
+                &mut self.timers,
+                &mut self.outputs,
+            );
+        }
+        Ok(())
+    }
+
+    /// A publisher's sender report for one encoding.
+    pub fn handle_sender_report(
+        &mut self,
+        source: Source,
+        info: SenderInfo,
+        codec: Codec,
+        now: Instant,
+    ) {
+        let Some(track) = self.track_mut(source.track) else {
+            return;
+        };
+        let index = usize::from(source.encoding);
+        let (Some(encoding), Some(clock)) =
+            (track.encodings.get_mut(index), track.clocks.get_mut(index))
+        else {
+            return;
+        };
+        encoding.stats.handle_sender_report(info, now);
+        *clock = Some(SenderClock {
+            ntp: info.ntp,
+            rtp: info.rtp,
+            rate: codec.clock_rate(),
+        });
+    }
+
+    /// What to report to the publisher of an encoding; `None` before its first packet.
+    pub fn receiver_report(
+        &mut self,
+        source: Source,
+        ssrc: u32,
+        now: Instant,
+    ) -> Option<ReportBlock> {
+        let track = self.track_mut(source.track)?;
+        track
+            .encodings
+            .get_mut(usize::from(source.encoding))?
+            .stats
+            .report(ssrc, now)
+    }
+
+    /// What to report to a subscriber: the publisher's clock, continued to now, in the subscriber's
+    /// timestamps. `None` until the publisher has reported and something was sent.
+    pub fn sender_report(&self, key: SubscriptionKey, now: Instant) -> Option<SenderInfo> {
+        let subscription = self.subscription(key)?;
+        let encoding = subscription.forwarder.current()?;
+        let track = self.track(subscription.track)?;
+        let rate = track
+            .clocks
+            .get(usize::from(encoding))
+            .copied()
+            .flatten()?
+            .rate;
+        let (info, received) = track
+            .encodings
+            .get(usize::from(encoding))?
+            .stats
+            .last_sender_report()?;
+        let age = now.saturating_duration_since(received);
+        let (packets, octets) = subscription.forwarder.sent();
+        Some(SenderInfo {
+            ntp: info.ntp.wrapping_add(ntp_duration(age)),
+            rtp: subscription
+                .forwarder
+                .timestamp(info.rtp.wrapping_add(arrival_ticks(age, rate)))?,
+            packets,
+            octets,
+        })
+    }
+
+    /// A subscriber cannot decode and asks for a key frame.
+    pub fn handle_key_frame_request(&mut self, key: SubscriptionKey, now: Instant) {
+        let Some(subscription) = self.subscription(key) else {
+            return;
+        };
+        let forwarder = &subscription.forwarder;
+        let Some(encoding) = forwarder.current().or(forwarder.awaits_key_frame_of()) else {
+            return;
+        };
+        self.want_key_frame(
+            Source {
+                track: subscription.track,
+                encoding,
+            },
+            now,
+        );
+    }
+
+    /// A subscriber misses a packet; answers it if it is still there and was not just sent again.
+    pub fn handle_loss(
+        &mut self,
+        key: SubscriptionKey,
+        sequence: u16,
+        round_trip: Duration,
+        now: Instant,
+    ) -> Option<Repair<'_>> {
+        let subscription = self
+            .subscriptions
+            .get_mut(key.index())
+            .filter(|s| s.generation == key.generation)?;
+        let track = self.tracks.get(subscription.track.index as usize)?;
+        let resend = subscription
+            .forwarder
+            .handle_loss(sequence, round_trip, now)?;
+        let encoding = track
+            .track
+            .encodings
+            .get(usize::from(resend.origin.encoding))?;
+        let packet = encoding.cache.packet(resend.origin.sequence)?;
+        let timestamp = Header::parse(packet)?
+            .timestamp
+            .wrapping_add(resend.origin.timestamp_shift);
+        let rewrite = Rewrite {
+            sequence: resend.sequence,
+            timestamp,
+            vp8: resend.origin.vp8,
+        };
+        Some(Repair { packet, rewrite })
+    }
+
+    // Rooms.
+
+    /// Who speaks at present, loudest first.
+    pub fn active_speakers(&self, room: R) -> Vec<SpeakerChange<P>> {
+        self.rooms
+            .get(&room)
+            .map(|room| room.speakers.active())
+            .unwrap_or_default()
+    }
+
+    // Time.
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(now, &mut fired);
+        for timer in fired.drain(..) {
+            match timer {
+                Timer::KeyFrame(source) => self.retry_key_frame(source, now),
+                Timer::Losses(source) => self.request_packets(source, now),
+                Timer::Liveness(key) => self.check_liveness(key, now),
+                Timer::Speakers(room) => self.end_speaker_window(room, now),
+            }
+        }
+        self.fired = fired;
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output<R, P>> {
+        self.outputs.pop_front()
+    }
+
+    /// Tracks, subscriptions and rooms: all zero when everybody has left.
+    pub fn len(&self) -> (usize, usize, usize) {
+        (
+            self.tracks.len(),
+            self.subscriptions.len(),
+            self.rooms.len(),
+        )
+    }
+
+    /// Bytes the packet caches take.
+    pub fn cache_memory(&self) -> usize {
+        let encodings = self
+            .tracks
+            .iter()
+            .flat_map(|(_, published)| &published.track.encodings);
+        encodings.map(|encoding| encoding.cache.memory()).sum()
+    }
+
+    fn retry_key_frame(&mut self, source: Source, now: Instant) {
+        let Some(track) = self.track(source.track) else {
+            return;
+        };
+        let awaited = track.subscriptions.iter().any(|key| {
+            let forwarder = &self.subscriptions[key.index()].forwarder;
+            forwarder.awaits_key_frame_of() == Some(source.encoding)
+                || forwarder.current() == Some(source.encoding)
+        });
+        let Some(encoding) = self.encoding_mut(source) else {
+            return;
+        };
+        if !awaited {
+            encoding.key_frames.withdraw();
+        }
+        let due = encoding.key_frames.due(now);
+        let deadline = encoding.key_frames.deadline();
+        if due {
+            self.outputs.push_back(Output::RequestKeyFrame(source));
+        }
+        if let Some(deadline) = deadline {
+            self.timers.set(deadline, Timer::KeyFrame(source));
+        }
+    }
+
+    fn request_packets(&mut self, source: Source, now: Instant) {
+        /// Until round trips to publishers are measured: a typical one.
+        const ROUND_TRIP: Duration = Duration::from_millis(50);
+        let Some(encoding) = self.encoding_mut(source) else {
+            return;
+        };
+        let mut lost = Vec::new();
+        encoding.losses.due(now, ROUND_TRIP, &mut lost);
+        let deadline = encoding.losses.next_deadline();
+        if !lost.is_empty() {
+            self.outputs.push_back(Output::RequestPackets(source, lost));
+        }
+        if let Some(deadline) = deadline {
+            self.timers.set(deadline, Timer::Losses(source));
+        }
+    }
+
+    fn check_liveness(&mut self, key: TrackKey, now: Instant) {
+        let Some(published) = self
+            .tracks
+            .get_mut(key.index as usize)
+            .filter(|p| p.generation == key.generation)
+        else {
+            return;
+        };
+        self.timers
+            .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
+        if published.track.update_live(now) {
+            select_all(&mut published.track, &mut self.subscriptions);
+            self.update_interest(key, now);
+        }
+    }
+
+    fn end_speaker_window(&mut self, name: R, now: Instant) {
+        let Some(room) = self.rooms.get_mut(&name) else {
+            return;
+        };
+        let mut changes = Vec::new();
+        room.speakers.end_window(&mut changes);
+        room.watched = !room.speakers.is_empty();
+        if room.watched {
+            self.timers
+                .set(now + speaker::WINDOW, Timer::Speakers(name));
+        }
+        if !changes.is_empty() {
+            self.outputs
+                .push_back(Output::SpeakersChanged(name, changes));
+        }
+    }
+
+    fn want_key_frame(&mut self, source: Source, now: Instant) {
+        let published = self.tracks.get_mut(source.track.index as usize);
+        let Some(published) = published.filter(|p| p.generation == source.track.generation) else {
+            return;
+        };
+        if !published.track.spec.is_video {
+            return;
+        }
+        if let Some(encoding) = published
+            .track
+            .encodings
+            .get_mut(usize::from(source.encoding))
+        {
+            want_key_frame(encoding, source, now, &mut self.timers, &mut self.outputs);
+        }
+    }
+
+    fn update_interest(&mut self, key: TrackKey, now: Instant) {
+        if let Some(published) = self
+            .tracks
+            .get_mut(key.index as usize)
+            .filter(|p| p.generation == key.generation)
+        {
+            let track = &mut published.track;
+            update_interest(
+                track,
+                key,
+                &self.subscriptions,
+                now,
+                &mut self.timers,
+                &mut self.outputs,
+            );
+        }
+    }
+
+    fn track(&self, key: TrackKey) -> Option<&Track<R, P>> {
+        let published = self.tracks.get(key.index as usize)?;
+        (published.generation == key.generation).then_some(&published.track)
+    }
+
+    fn track_mut(&mut self, key: TrackKey) -> Option<&mut Track<R, P>> {
+        let published = self.tracks.get_mut(key.index as usize)?;
+        (published.generation == key.generation).then_some(&mut published.track)
+    }
+
+    fn encoding_mut(&mut self, source: Source) -> Option<&mut crate::track::Encoding> {
+        self.track_mut(source.track)?
+            .encodings
+            .get_mut(usize::from(source.encoding))
+    }
+
+    fn subscription(&self, key: SubscriptionKey) -> Option<&Subscription> {
+        self.subscriptions
+            .get(key.index())
+            .filter(|s| s.generation == key.generation)
+    }
+}
+
+fn resolve<R, P>(track: &Track<R, P>, wish: LayerWish) -> Wish {
+    let highest = track.highest_for(wish.view);
+    let limit = wish.encodings.checked_sub(1).unwrap_or(u8::MAX);
+    Wish {
+        paused: wish.paused,
+        highest: highest.min(limit),
+    }
+}
+
+fn select_all<R, P>(track: &mut Track<R, P>, subscriptions: &mut Slab<Subscription>) {
+    for key in &track.subscriptions {
+        subscriptions[key.index()].forwarder.select(track.live);
+    }
+}
+
+/// Lists anew who has to be shown which encoding, and asks for the key frames that are waited for.
+fn update_interest<R: Ord + Copy, P: Ord + Copy>(
+    track: &mut Track<R, P>,
+    key: TrackKey,
+    subscriptions: &Slab<Subscription>,
+    now: Instant,
+    timers: &mut crate::wheel::TimerWheel<Timer<R>>,
+    outputs: &mut VecDeque<Output<R, P>>,
+) {
+    let mut awaited = EncodingSet::default();
+    track
+        .encodings
+        .iter_mut()
+        .for_each(|encoding| encoding.interested.clear());
+    for &subscription in &track.subscriptions {
+        let forwarder = &subscriptions[subscription.index()].forwarder;
+        forwarder
+            .awaits_key_frame_of()
+            .into_iter()
+            .for_each(|encoding| awaited.insert(encoding));
+        let interest = forwarder.interest();
+        for (index, encoding) in track.encodings.iter_mut().enumerate() {
+            if interest.contains(index as u8) {
+                encoding.interested.push(subscription);
+            }
+        }
+    }
+    if !track.spec.is_video || track.spec.muted {
+        return;
+    }
+    for (index, encoding) in track.encodings.iter_mut().enumerate() {
+        if awaited.contains(index as u8) {
+            want_key_frame(
+                encoding,
+                Source {
+                    track: key,
+                    encoding: index as u8,
+                },
+                now,
+                timers,
+                outputs,
+            );
+        }
+    }
+}
+
+fn want_key_frame<R: Copy, P>(
+    encoding: &mut crate::track::Encoding,
+    source: Source,
+    now: Instant,
+    timers: &mut crate::wheel::TimerWheel<Timer<R>>,
+    outputs: &mut VecDeque<Output<R, P>>,
+) {
+    let before = encoding.key_frames.deadline();
+    if encoding.key_frames.want(now) {
+        outputs.push_back(Output::RequestKeyFrame(source));
+    }
+    let deadline = encoding.key_frames.deadline();
+    if let Some(at) = deadline.filter(|_| deadline != before) {
+        timers.set(at, Timer::KeyFrame(source));
+    }
+}
+
+/// A duration in timestamp units, modulo 2^32.
+fn arrival_ticks(duration: Duration, clock_rate: u32) -> u32 {
+    (duration.as_micros() as u64)
+        .wrapping_mul(u64::from(clock_rate))
+        .wrapping_div(1_000_000) as u32
+}
+
+/// A duration in 32.32 fixed point seconds.
+fn ntp_duration(duration: Duration) -> u64 {
+    (duration.as_secs() << 32) + ((u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+use super::*;
+use crate::rtp::{HeaderWriter, OutgoingHeader};
+
+type TestRouter = Router<u32, u32>;
+
+fn start() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    Instant::now()
+}
+
+fn microphone(participant: u32) -> TrackSpec<u32, u32> {
+    TrackSpec {
+        room: 1,
+        participant,
+        is_video: false,
+        speaks: true,
+        nack: false,
+        muted: false,
+        sizes: vec![Size::default()],
+    }
+}
+
+fn audio(sequence: u16, timestamp: u32) -> Vec<u8> {
+    let mut packet = vec![0; 12];
+    let header = OutgoingHeader {
+        marker: false,
+        payload_type: 111,
+        sequence,
+        timestamp,
+        ssrc: 5,
+    };
+    HeaderWriter::new(&mut packet, header)
+        .unwrap()
+        .finish()
+        .unwrap();
+    packet.extend_from_slice(&sequence.to_be_bytes());
+    packet
+}
+
+fn deliver(
+    router: &mut TestRouter,
+    track: TrackKey,
+    packet: &[u8],
+    level: u8,
+    now: Instant,
+) -> Result<Vec<(SubscriptionKey, Rewrite)>, DropReason> {
+    let media = Media {
+        codec: Codec::Opus,
+        header: Header::parse(packet).unwrap(),
+        packet,
+        audio_level: Some(level),
+        repaired: false,
+    };
+    let mut forwarded = Vec::new();
+    router.handle_media(Source { track, encoding: 0 }, media, now, |forward| {
+        forwarded.push((forward.subscription, forward.rewrite));
+    })?;
+    Ok(forwarded)
+}
+
+#[test]
+fn a_resent_packet_is_the_packet_that_was_sent() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    let key = router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 77, now)
+        .unwrap();
+    let first = audio(1000, 5000);
+    let sent = deliver(&mut router, track, &first, 127, now).unwrap();
+    deliver(&mut router, track, &audio(1001, 5960), 127, now).unwrap();
+    assert_eq!(
+        sent,
+        [(
+            key,
+            Rewrite {
+                sequence: 77,
+                timestamp: 5000,
+                vp8: vp8::Shift::default()
+            }
+        )]
+    );
+    let repair = router
+        .handle_loss(key, 77, Duration::from_millis(50), now)
+        .unwrap();
+    assert_eq!((repair.packet, repair.rewrite), (&first[..], sent[0].1));
+    assert!(
+        router
+            .handle_loss(key, 79, Duration::from_millis(50), now)
+            .is_none()
+    );
+}
+
+#[test]
+fn what_is_not_forwarded_is_said_why() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 0, now)
+        .unwrap();
+    let packet = audio(1, 0);
+    assert_eq!(
+        deliver(&mut router, track, &packet, 127, now)
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        deliver(&mut router, track, &packet, 127, now),
+        Err(DropReason::Replayed)
+    );
+    router.set_muted(track, true, now);
+    assert_eq!(
+        deliver(&mut router, track, &audio(2, 960), 127, now),
+        Err(DropReason::Muted)
+    );
+    router.set_muted(track, false, now);
+    let after = deliver(&mut router, track, &audio(3, 1920), 127, now).unwrap();
+    assert_eq!(after[0].1.sequence, 1, "a mute leaves no gap");
+    router.unpublish(track);
+    assert_eq!(
+        deliver(&mut router, track, &audio(4, 2880), 127, now),
+        Err(DropReason::UnknownSource)
+    );
+    // A key is not given out again.
+    let next = router.publish(microphone(1), now);
+    assert_ne!(next, track);
+    assert_eq!(
+        deliver(&mut router, track, &audio(5, 0), 127, now),
+        Err(DropReason::UnknownSource)
+    );
+}
+
+#[test]
+fn a_sender_report_carries_the_publishers_clock_in_the_subscribers_timestamps() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    let source = Source { track, encoding: 0 };
+    let key = router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 0, now)
+        .unwrap();
+    deliver(&mut router, track, &audio(1, 48_000), 127, now).unwrap();
+    assert_eq!(router.sender_report(key, now), None);
+    let info = SenderInfo {
+        ntp: 100 << 32,
+        rtp: 48_000,
+        packets: 9,
+        octets: 9,
+    };
+    router.handle_sender_report(source, info, Codec::Opus, now);
+    let later = now + Duration::from_millis(1500);
+    let expected = SenderInfo {
+        ntp: 101 << 32 | 1 << 31,
+        rtp: 48_000 + 72_000,
+        packets: 1,
+        octets: 2,
+    };
+    assert_eq!(router.sender_report(key, later), Some(expected));
+    let report = router.receiver_report(source, 5, later).unwrap();
+    assert_eq!((report.last_report, report.delay), (100 << 16, 98_304));
+}
+
+#[test]
+fn who_speaks_is_told_and_ends_with_the_track() {
+    let start = start();
+    let mut router = TestRouter::new(start);
+    let (alice, bob) = (
+        router.publish(microphone(1), start),
+        router.publish(microphone(2), start),
+    );
+    let mut now = start;
+    let mut changes = Vec::new();
+    for packet in 0..50 {
+        now = start + Duration::from_millis(u64::from(packet) * 20);
+        router.handle_timeout(now);
+        deliver(
+            &mut router,
+            alice,
+            &audio(packet, u32::from(packet) * 960),
+            10,
+            now,
+        )
+        .unwrap();
+        deliver(
+            &mut router,
+            bob,
+            &audio(packet, u32::from(packet) * 960),
+            90,
+            now,
+        )
+        .unwrap();
+        while let Some(Output::SpeakersChanged(1, changed)) = router.poll_output() {
+            changes.extend(changed);
+        }
+    }
+    let expected = SpeakerChange {
+        participant: 1,
+        level: 0.375,
+        active: true,
+    };
+    assert_eq!(changes, [expected]);
+    assert_eq!(router.active_speakers(1), [expected]);
+    router.unpublish(alice);
+    let ended = SpeakerChange {
+        participant: 1,
+        level: 0.0,
+        active: false,
+    };
+    assert_eq!(
+        router.poll_output(),
+        Some(Output::SpeakersChanged(1, vec![ended]))
+    );
+    router.unpublish(bob);
+    router.handle_timeout(now + Duration::from_secs(1));
+    assert_eq!(router.poll_output(), None);
+    assert_eq!(router.len(), (0, 0, 0));
+}

@@ -1,0 +1,180 @@
+//! Transport-wide congestion control feedback towards a publisher
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01): which packets arrived, and when.
+
+use std::time::{Duration, Instant};
+
+use crate::rtp::SequenceUnwrapper;
+
+/// Arrivals one message reports at most, and so what is remembered between two. At 100 ms that is
+/// 5,000 packets a second from one client; beyond it the oldest are reported as lost.
+const MAX_ARRIVALS: usize = 512;
+
+/// Longest body [`ArrivalLog::feedback`] writes.
+pub const MAX_FEEDBACK_LEN: usize = 8 + 2 * MAX_ARRIVALS.div_ceil(7) + 2 * MAX_ARRIVALS;
+
+/// Unit of the reference time.
+const REFERENCE_UNIT: Duration = Duration::from_millis(64);
+/// Unit of an arrival delta.
+const DELTA_UNIT: Duration = Duration::from_micros(250);
+
+/// Arrivals since the last feedback.
+#[derive(Debug)]
+pub struct ArrivalLog {
+    /// Times are counted from here.
+    origin: Instant,
+    unwrapper: SequenceUnwrapper,
+    /// (sequence, units of 250 µs since the origin), in order of arrival.
+    arrivals: Vec<(u64, i64)>,
+    /// First sequence number not reported yet.
+    next: Option<u64>,
+    count: u8,
+}
+
+impl ArrivalLog {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            origin: now,
+            unwrapper: SequenceUnwrapper::default(),
+            arrivals: Vec::with_capacity(32),
+            next: None,
+            count: 0,
+        }
+    }
+
+    pub fn handle_arrival(&mut self, sequence: u16, now: Instant) {
+        let sequence = self.unwrapper.unwrap(sequence);
+        if self.arrivals.len() < MAX_ARRIVALS {
+            let time = now.saturating_duration_since(self.origin);
+            self.arrivals
+                .push((sequence, (time.as_nanos() / DELTA_UNIT.as_nanos()) as i64));
+        }
+    }
+
+    /// Writes the body of a feedback message (base sequence and on), or nothing if nothing arrived.
+    pub fn feedback(&mut self, out: &mut [u8; MAX_FEEDBACK_LEN]) -> usize {
+        self.arrivals.sort_unstable();
+        self.arrivals.dedup_by_key(|(sequence, _)| *sequence);
+        let Some(&(first, first_time)) = self.arrivals.first() else {
+            return 0;
+        };
+        let Some(&(last, _)) = self.arrivals.last() else {
+            return 0;
+        };
+        // What was missing last time is reported again if it came after all.
+        let base = self
+            .next
+            .map_or(first, |next| next.min(first))
+            .max(last.saturating_sub(MAX_ARRIVALS as u64 - 1));
+        let reference_units = (REFERENCE_UNIT.as_micros() / DELTA_UNIT.as_micros()) as i64;
+        let reference = first_time.div_euclid(reference_units);
+
+        let mut body = Body {
+            out,
+            len: 8,
+            chunk: Vector::default(),
+            statuses: 0,
+        };
+        let mut deltas = [0u8; 2 * MAX_ARRIVALS];
+        let mut deltas_len = 0;
+        let mut expected = base;
+        let mut time = reference * reference_units;
+        for &(sequence, at) in self
+            .arrivals
+            .iter()
+            .filter(|(sequence, _)| *sequence >= base)
+        {
+            while expected < sequence {
+                body.status(NOT_RECEIVED);
+                expected += 1;
+            }
+            let delta = at - time;
+            let status = if (0..=255).contains(&delta) {
+                if let Some(space) = deltas.get_mut(deltas_len) {
+                    *space = delta as u8;
+                }
+                deltas_len += 1;
+                SMALL_DELTA
+            } else {
+                let Ok(delta) = i16::try_from(delta) else {
+                    break;
+                };
+                if let Some(space) = deltas.get_mut(deltas_len..deltas_len + 2) {
+                    space.copy_from_slice(&delta.to_be_bytes());
+                }
+                deltas_len += 2;
+                LARGE_DELTA
+            };
+            body.status(status);
+            time = at;
+            expected += 1;
+        }
+        let statuses = body.statuses;
+        let mut len = body.finish();
+        let [r0, r1, r2] = [
+            (reference >> 16) as u8,
+            (reference >> 8) as u8,
+            reference as u8,
+        ];
+        let [b0, b1] = (base as u16).to_be_bytes();
+        let [c0, c1] = statuses.to_be_bytes();
+        if let Some(header) = out.first_chunk_mut::<8>() {
+            *header = [b0, b1, c0, c1, r0, r1, r2, self.count];
+        }
+        if let (Some(space), Some(deltas)) =
+            (out.get_mut(len..len + deltas_len), deltas.get(..deltas_len))
+        {
+            space.copy_from_slice(deltas);
+            len += deltas_len;
+        }
+        self.count = self.count.wrapping_add(1);
+        self.next = Some(expected);
+        self.arrivals.clear();
+        len
+    }
+}
+
+const NOT_RECEIVED: u16 = 0;
+const SMALL_DELTA: u16 = 1;
+const LARGE_DELTA: u16 = 2;
+
+/// Status vector chunks of seven two-bit symbols.
+struct Body<'a> {
+    out: &'a mut [u8; MAX_FEEDBACK_LEN],
+    len: usize,
+    chunk: Vector,
+    statuses: u16,
+}
+
+#[derive(Default)]
+struct Vector {
+    bits: u16,
+    symbols: u16,
+}
+
+impl Body<'_> {
+    fn status(&mut self, symbol: u16) {
+        self.chunk.bits = self.chunk.bits << 2 | symbol;
+        self.chunk.symbols += 1;
+        self.statuses += 1;
+        if self.chunk.symbols == 7 {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        const STATUS_VECTOR_OF_TWO_BITS: u16 = 0xC000;
+        let word = STATUS_VECTOR_OF_TWO_BITS | self.chunk.bits << (2 * (7 - self.chunk.symbols));
+        if let Some(space) = self.out.get_mut(self.len..self.len + 2) {
+            space.copy_from_slice(&word.to_be_bytes());
+            self.len += 2;
+        }
+        self.chunk = Vector::default();
+    }
+
+    fn finish(mut self) -> usize {
+        if self.chunk.symbols > 0 {
+            self.flush();
+        }
+        self.len
+    }
+}

@@ -1,0 +1,202 @@
+//! Writing: a compound packet, message after message, into a buffer of the caller.
+
+use super::{ReportBlock, SenderInfo, format, kind};
+
+/// Appends messages to a buffer. A message that does not fit is left out whole, which the methods
+/// answer with `false`.
+#[derive(Debug)]
+pub struct CompoundWriter<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> CompoundWriter<'a> {
+    pub fn new(out: &'a mut [u8]) -> Self {
+        Self { out, len: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn sender_report(&mut self, ssrc: u32, info: SenderInfo, blocks: &[ReportBlock]) -> bool {
+        let blocks = first_31(blocks);
+        self.message(blocks.len() as u8, kind::SENDER_REPORT, |m| {
+            m.u32(ssrc)?;
+            m.u32((info.ntp >> 32) as u32)?;
+            m.u32(info.ntp as u32)?;
+            m.u32(info.rtp)?;
+            m.u32(info.packets)?;
+            m.u32(info.octets)?;
+            blocks.iter().try_for_each(|block| m.block(block))
+        })
+    }
+
+    pub fn receiver_report(&mut self, ssrc: u32, blocks: &[ReportBlock]) -> bool {
+        let blocks = first_31(blocks);
+        self.message(blocks.len() as u8, kind::RECEIVER_REPORT, |m| {
+            m.u32(ssrc)?;
+            blocks.iter().try_for_each(|block| m.block(block))
+        })
+    }
+
+    /// A source description with the canonical name alone (RFC 3550 section 6.5.1).
+    pub fn canonical_name(&mut self, ssrc: u32, name: &str) -> bool {
+        const CNAME: u8 = 1;
+        let Ok(len) = u8::try_from(name.len()) else {
+            return false;
+        };
+        self.message(1, kind::SOURCE_DESCRIPTION, |m| {
+            m.u32(ssrc)?;
+            m.bytes(&[CNAME, len])?;
+            m.bytes(name.as_bytes())?;
+            // The list ends with at least one zero, up to the next word.
+            let end = 4 - (2 + name.len()) % 4;
+            m.bytes([0; 4].get(..end)?)
+        })
+    }
+
+    /// Asks for lost packets. `sequences` must ascend (modulo 2^16).
+    pub fn nack(&mut self, sender: u32, media: u32, sequences: &[u16]) -> bool {
+        let Some((&first, rest)) = sequences.split_first() else {
+            return true;
+        };
+        self.message(format::NACK, kind::TRANSPORT_FEEDBACK, |m| {
+            m.u32(sender)?;
+            m.u32(media)?;
+            let (mut base, mut bits) = (first, 0u16);
+            for &sequence in rest {
+                match sequence.wrapping_sub(base) {
+                    0 => {}
+                    distance @ 1..=16 => bits |= 1 << (distance - 1),
+                    _ => {
+                        m.u32(u32::from(base) << 16 | u32::from(bits))?;
+                        (base, bits) = (sequence, 0);
+                    }
+                }
+            }
+            m.u32(u32::from(base) << 16 | u32::from(bits))
+        })
+    }
+
+    pub fn picture_loss(&mut self, sender: u32, media: u32) -> bool {
+        self.message(format::PICTURE_LOSS, kind::PAYLOAD_FEEDBACK, |m| {
+            m.u32(sender)?;
+            m.u32(media)
+        })
+    }
+
+    /// `command` differs from the last request for this source (RFC 5104 section 4.3.1.1).
+    pub fn full_intra_request(&mut self, sender: u32, media: u32, command: u8) -> bool {
+        self.message(format::FULL_INTRA_REQUEST, kind::PAYLOAD_FEEDBACK, |m| {
+            m.u32(sender)?;
+            m.u32(0)?;
+            m.u32(media)?;
+            m.u32(u32::from(command) << 24)
+        })
+    }
+
+    /// REMB (draft-alvestrand-rmcat-remb-03) for one source.
+    pub fn estimated_maximum_bitrate(
+        &mut self,
+        sender: u32,
+        media: u32,
+        bits_per_second: u64,
+    ) -> bool {
+        self.message(format::APPLICATION, kind::PAYLOAD_FEEDBACK, |m| {
+            let exponent = (64 - bits_per_second.leading_zeros()).saturating_sub(18);
+            let mantissa = (bits_per_second >> exponent) as u32;
+            m.u32(sender)?;
+            m.u32(0)?;
+            m.bytes(b"REMB")?;
+            m.u32(1 << 24 | exponent << 18 | mantissa)?;
+            m.u32(media)
+        })
+    }
+
+    /// Transport-wide feedback with a body from [`super::ArrivalLog`].
+    pub fn transport_feedback(&mut self, sender: u32, media: u32, content: &[u8]) -> bool {
+        let padding = (4 - content.len() % 4) % 4;
+        let written = self.message(format::TRANSPORT_WIDE, kind::TRANSPORT_FEEDBACK, |m| {
+            m.u32(sender)?;
+            m.u32(media)?;
+            m.bytes(content)?;
+            m.bytes([0; 3].get(..padding)?)
+        });
+        if written
+            && padding > 0
+            && let Some(last) = self.len.checked_sub(1).and_then(|at| self.out.get_mut(at))
+        {
+            *last = padding as u8;
+            let first = self.len - (4 + 8 + content.len() + padding);
+            if let Some(byte) = self.out.get_mut(first) {
+                *byte |= 0x20;
+            }
+        }
+        written
+    }
+
+    fn message(
+        &mut self,
+        count: u8,
+        kind: u8,
+        body: impl FnOnce(&mut MessageWriter<'_>) -> Option<()>,
+    ) -> bool {
+        let Some(space) = self.out.get_mut(self.len..) else {
+            return false;
+        };
+        let mut message = MessageWriter { out: space, len: 4 };
+        if body(&mut message).is_none() || !message.len.is_multiple_of(4) {
+            return false;
+        }
+        let len = message.len;
+        let Ok(words) = u16::try_from(len / 4 - 1) else {
+            return false;
+        };
+        let [w0, w1] = words.to_be_bytes();
+        let Some(header) = space.first_chunk_mut::<4>() else {
+            return false;
+        };
+        *header = [0x80 | count, kind, w0, w1];
+        self.len += len;
+        true
+    }
+}
+
+struct MessageWriter<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl MessageWriter<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        self.out
+            .get_mut(self.len..self.len + bytes.len())?
+            .copy_from_slice(bytes);
+        self.len += bytes.len();
+        Some(())
+    }
+
+    fn u32(&mut self, word: u32) -> Option<()> {
+        self.bytes(&word.to_be_bytes())
+    }
+
+    fn block(&mut self, block: &ReportBlock) -> Option<()> {
+        let lost = block.total_lost.clamp(-0x80_0000, 0x7F_FFFF) as u32 & 0xFF_FFFF;
+        self.u32(block.ssrc)?;
+        self.u32(u32::from(block.fraction_lost) << 24 | lost)?;
+        self.u32(block.highest_sequence)?;
+        self.u32(block.jitter)?;
+        self.u32(block.last_report)?;
+        self.u32(block.delay)
+    }
+}
+
+/// A report has room for 31 blocks (RFC 3550 section 6.4.1).
+fn first_31(blocks: &[ReportBlock]) -> &[ReportBlock] {
+    blocks.get(..31).unwrap_or(blocks)
+}

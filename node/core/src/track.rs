@@ -1,0 +1,170 @@
+//! One published track: its encodings, which of them are being sent, and what is missing of each. Does
+//! not know who receives it beyond their keys.
+
+use std::time::{Duration, Instant};
+
+use crate::cache::PacketCache;
+use crate::forward::{EncodingSet, MAX_ENCODINGS};
+use crate::key_frames::KeyFrameRequests;
+use crate::nack::LossTracker;
+use crate::router::SubscriptionKey;
+use crate::rtp::SequenceUnwrapper;
+use crate::stats::{ReceiveStats, SenderClock};
+
+/// An encoding that sent nothing for this long, while another of its track did, has been stopped by
+/// the publisher. Shorter mistakes a slow frame for an end; longer is a longer freeze.
+const STOPPED_AFTER: Duration = Duration::from_millis(1000);
+/// … and this recently the other one must have sent.
+const STILL_SENDING: Duration = Duration::from_millis(500);
+
+/// What is known of a track before its media arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackSpec<R, P> {
+    pub room: R,
+    pub participant: P,
+    pub is_video: bool,
+    /// Counts for active speakers.
+    pub speaks: bool,
+    /// Lost packets are asked for.
+    pub nack: bool,
+    pub muted: bool,
+    /// Pixels of each encoding, from the lowest up, zero where unknown. Its length is the number of
+    /// encodings.
+    pub sizes: Vec<Size>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Size {
+    fn fills(self, view: Size) -> bool {
+        let sides = |size: Size| (size.width.min(size.height), size.width.max(size.height));
+        let (own, other) = (sides(self), sides(view));
+        own.0 >= other.0 && own.1 >= other.1
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Track<R, P> {
+    pub(crate) spec: TrackSpec<R, P>,
+    pub(crate) encodings: Vec<Encoding>,
+    /// Each encoding's last sender report.
+    pub(crate) clocks: [Option<SenderClock>; MAX_ENCODINGS],
+    pub(crate) live: EncodingSet,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Encoding {
+    pub(crate) sequences: SequenceUnwrapper,
+    pub(crate) cache: PacketCache,
+    pub(crate) stats: ReceiveStats,
+    pub(crate) losses: LossTracker,
+    pub(crate) key_frames: KeyFrameRequests,
+    pub(crate) last_packet: Option<Instant>,
+    /// Subscriptions that have to be shown this encoding's packets.
+    pub(crate) interested: Vec<SubscriptionKey>,
+}
+
+impl Encoding {
+    /// What was learned of one SSRC does not hold for the next; the packets stay for those who miss
+    /// them.
+    pub(crate) fn restart(&mut self) {
+        self.sequences.restart();
+        self.stats = ReceiveStats::default();
+        self.losses = LossTracker::default();
+    }
+}
+
+impl<R, P> Track<R, P> {
+    pub(crate) fn new(spec: TrackSpec<R, P>) -> Self {
+        let (packets, bytes) = if spec.is_video {
+            (64, 1 << 16)
+        } else {
+            (64, 1 << 12)
+        };
+        let encodings = spec.sizes.iter().take(MAX_ENCODINGS);
+        Self {
+            encodings: encodings
+                .map(|_| Encoding {
+                    sequences: SequenceUnwrapper::default(),
+                    cache: PacketCache::new(packets, bytes),
+                    stats: ReceiveStats::default(),
+                    losses: LossTracker::default(),
+                    key_frames: KeyFrameRequests::default(),
+                    last_packet: None,
+                    interested: Vec::new(),
+                })
+                .collect(),
+            clocks: [None; MAX_ENCODINGS],
+            live: EncodingSet::default(),
+            subscriptions: Vec::new(),
+            spec,
+        }
+    }
+
+    /// The highest encoding that is of use for a view of this size.
+    pub(crate) fn highest_for(&self, view: Size) -> u8 {
+        let top = self.spec.sizes.len().clamp(1, MAX_ENCODINGS) as u8 - 1;
+        if view == Size::default() {
+            return top;
+        }
+        let fitting = self.spec.sizes.iter().position(|size| size.fills(view));
+        fitting.map_or(top, |encoding| (encoding as u8).min(top))
+    }
+
+    /// Marks encodings that have stopped. `true` if one has.
+    pub(crate) fn update_live(&mut self, now: Instant) -> bool {
+        let age = |encoding: &Encoding| {
+            encoding
+                .last_packet
+                .map(|at| now.saturating_duration_since(at))
+        };
+        if !self
+            .encodings
+            .iter()
+            .filter_map(age)
+            .any(|age| age < STILL_SENDING)
+        {
+            return false;
+        }
+        let before = self.live;
+        for (index, encoding) in self.encodings.iter().enumerate() {
+            if age(encoding).is_some_and(|age| age >= STOPPED_AFTER) {
+                self.live.remove(index as u8);
+            }
+        }
+        self.live != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_encoding_that_fills_the_view_is_enough() {
+        let size = |width, height| Size { width, height };
+        let track = Track::new(TrackSpec {
+            room: (),
+            participant: (),
+            is_video: true,
+            speaks: false,
+            nack: true,
+            muted: false,
+            sizes: vec![size(320, 180), size(640, 360), size(1280, 720)],
+        });
+        let check =
+            |view: Size, expected: u8| assert_eq!(track.highest_for(view), expected, "{view:?}");
+        check(size(0, 0), 2);
+        check(size(100, 100), 0);
+        check(size(320, 180), 0);
+        check(size(180, 320), 0); // turned
+        check(size(321, 180), 1);
+        check(size(640, 361), 2);
+        check(size(4000, 3000), 2);
+    }
+}

@@ -1,0 +1,165 @@
+//! A timer wheel: deadlines by the thousand at constant cost. Timers are not cancelled; who set one
+//! decides, when it fires, whether it still means anything.
+
+use std::time::{Duration, Instant};
+
+/// One slot per millisecond.
+const SLOTS: usize = 4096;
+const WORDS: usize = SLOTS / 64;
+
+/// Timers of millisecond resolution. One further away than the wheel's four seconds waits there for
+/// several turns.
+#[derive(Debug)]
+pub struct TimerWheel<K> {
+    origin: Instant,
+    /// Milliseconds since the origin that have been fired.
+    now: u64,
+    slots: Box<[Vec<(u64, K)>]>,
+    /// One bit per slot that is not empty.
+    occupied: [u64; WORDS],
+    len: usize,
+}
+
+impl<K: Copy> TimerWheel<K> {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            origin: now,
+            now: 0,
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            occupied: [0; WORDS],
+            len: 0,
+        }
+    }
+
+    /// Fires `key` at `deadline`, rounded up to the millisecond; at once if that has passed.
+    pub fn set(&mut self, deadline: Instant, key: K) {
+        let after = deadline.saturating_duration_since(self.origin);
+        let at = (after.as_micros().div_ceil(1000) as u64).max(self.now + 1);
+        self.insert(at, key);
+    }
+
+    fn insert(&mut self, at: u64, key: K) {
+        let slot = at as usize % SLOTS;
+        self.slots[slot].push((at, key));
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.len += 1;
+    }
+
+    /// Moves the keys that are due into `fired`, earliest first, those of one millisecond in the order
+    /// they were set.
+    pub fn advance(&mut self, now: Instant, fired: &mut Vec<K>) {
+        let target = now.saturating_duration_since(self.origin).as_millis() as u64;
+        if target <= self.now {
+            return;
+        }
+        // After a long sleep every slot is visited once, no more; what was due in earlier turns then
+        // fires within its slot's order.
+        let first = self.now + 1;
+        let last = target.min(self.now + SLOTS as u64);
+        self.now = target;
+        for tick in first..=last {
+            let slot = tick as usize % SLOTS;
+            if self.occupied[slot / 64] & 1 << (slot % 64) == 0 {
+                continue;
+            }
+            let before = fired.len();
+            self.slots[slot].retain(|&(at, key)| {
+                let due = at <= target;
+                if due {
+                    fired.push(key);
+                }
+                !due
+            });
+            self.len -= fired.len() - before;
+            if self.slots[slot].is_empty() {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
+        }
+    }
+
+    /// When to call [`Self::advance`] next: never later than the earliest timer, at times earlier.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.len == 0 {
+            return None;
+        }
+        let first = (self.now + 1) as usize % SLOTS;
+        let distance = self.next_occupied(first)?;
+        Some(self.origin + Duration::from_millis(self.now + 1 + distance as u64))
+    }
+
+    /// Slots from `first` to the next occupied one.
+    fn next_occupied(&self, first: usize) -> Option<usize> {
+        let masked = self.occupied[first / 64] & (u64::MAX << (first % 64));
+        if masked != 0 {
+            return Some(masked.trailing_zeros() as usize - first % 64);
+        }
+        (1..=WORDS).find_map(|step| {
+            let word = (first / 64 + step) % WORDS;
+            let bits = self.occupied[word];
+            (bits != 0).then(|| step * 64 + bits.trailing_zeros() as usize - first % 64)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        Instant::now()
+    }
+
+    proptest! {
+        /// Every timer fires once, not early, and at the wake-up the wheel asked for.
+        #[test]
+        fn fires_each_timer_once_and_in_time(
+            timers in prop::collection::vec((0u64..12_000_000, 0u64..5_000_000), 1..80),
+        ) {
+            let start = start();
+            let mut wheel = TimerWheel::new(start);
+            let mut now = start;
+            let mut fired = Vec::new();
+            let mut pending = std::collections::BTreeMap::new();
+            for (key, (deadline, gap)) in timers.into_iter().enumerate() {
+                let deadline = now + Duration::from_micros(deadline);
+                wheel.set(deadline, key);
+                pending.insert(key, deadline);
+                let until = now + Duration::from_micros(gap);
+                while let Some(wake) = wheel.next_deadline().filter(|wake| *wake <= until) {
+                    now = wake.max(now);
+                    wheel.advance(now, &mut fired);
+                    for key in fired.drain(..) {
+                        let deadline = pending.remove(&key).unwrap();
+                        prop_assert!(deadline <= now);
+                        prop_assert!(now - deadline < Duration::from_millis(2), "{:?} late", now - deadline);
+                    }
+                }
+                now = until;
+            }
+            while let Some(wake) = wheel.next_deadline() {
+                now = wake.max(now);
+                wheel.advance(now, &mut fired);
+                for key in fired.drain(..) {
+                    prop_assert!(pending.remove(&key).is_some());
+                }
+            }
+            prop_assert!(pending.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_long_sleep_fires_everything_once() {
+        let start = start();
+        let mut wheel = TimerWheel::new(start);
+        for key in 0..100u64 {
+            wheel.set(start + Duration::from_millis(key * 137), key);
+        }
+        let mut fired = Vec::new();
+        wheel.advance(start + Duration::from_secs(60), &mut fired);
+        fired.sort_unstable();
+        assert_eq!(fired, (0..100).collect::<Vec<_>>());
+        assert_eq!(wheel.next_deadline(), None);
+    }
+}
