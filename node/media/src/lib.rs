@@ -1,0 +1,14 @@
+//! What a packet meets at the edge of the node: the kernel's sockets and the keys it is sealed with.
+//!
+//! The only crate of the workspace with unsafe code, so that every other can forbid it; each block
+//! states its contract, and each module that has one says why. Linux only, 5.11 or newer.
+//!
+//! Knows nothing of sessions and rooms, and of RTP only the fixed header. Everything here belongs to
+//! one thread: there are no locks, and no packet costs an allocation, a log line or a look at the clock.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod poll;
+pub mod srtp;
+pub mod thread;
+pub mod udp;

@@ -1,0 +1,208 @@
+//! The inbound half of a connection.
+
+use super::keys::{SessionKeys, Traffic};
+use super::replay::{ReplayWindow, Sources, estimate_index};
+use super::transform::Transform;
+use super::{
+    MasterKey, PacketId, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, RTP_FIXED_HEADER_LEN, read_u16, read_u32,
+};
+
+/// How far behind the newest packet of its source an RTP packet may arrive, in packets. About a
+/// second of 10 Mbit/s. Wider costs a byte per eight packets and source; narrower refuses what a
+/// jittery path delivers late.
+pub const RTP_REPLAY_WINDOW: usize = 1024;
+
+/// The same for RTCP, which has one packet for hundreds of RTP's.
+pub const RTCP_REPLAY_WINDOW: usize = 128;
+
+/// Checks and opens everything one connection receives, whatever its SSRCs.
+///
+/// Only a packet that proved authentic changes anything here.
+pub struct Opener {
+    rtp: Transform,
+    rtcp: Transform,
+    rtp_sources: Sources<{ RTP_REPLAY_WINDOW / 64 }>,
+    rtcp_sources: Sources<{ RTCP_REPLAY_WINDOW / 64 }>,
+}
+
+/// An RTP packet that proved authentic and new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Bytes of header and plain payload.
+    pub len: usize,
+    /// Rollover counter and sequence number: `(roc << 16) | seq`, 48 bits.
+    pub index: u64,
+}
+
+/// Why a packet is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The packet does not fit our keys, or is RTCP that claims not to be encrypted.
+    #[error("the packet is not authentic")]
+    Authentication,
+    /// The packet was seen, or is older than the replay window.
+    #[error("the packet was seen or is too old")]
+    Replayed,
+    /// Shorter than header and tag.
+    #[error("the packet is too short")]
+    TooShort,
+    /// The SSRC is new and there are as many as the connection may have. Not checked further.
+    #[error("the connection has too many sources")]
+    TooManySources,
+}
+
+/// How far a source has come, as a plain value: what an opener under the same keys needs to go on
+/// where another stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceIndex {
+    pub ssrc: u32,
+    /// The highest index received: `(roc << 16) | seq` of RTP, 31 bits of RTCP.
+    pub highest: u64,
+}
+
+impl Opener {
+    /// An opener that remembers at most `max_sources` SSRCs of RTP and as many of RTCP.
+    pub fn new(master: &MasterKey, max_sources: usize) -> Self {
+        let transform =
+            |traffic| Transform::new(master.profile(), &SessionKeys::derive(master, traffic));
+        Self {
+            rtp: transform(Traffic::Rtp),
+            rtcp: transform(Traffic::Rtcp),
+            rtp_sources: Sources::new(max_sources),
+            rtcp_sources: Sources::new(max_sources),
+        }
+    }
+
+    /// Opens an RTP packet in place. `header_len` counts CSRCs and extensions; the caller has parsed
+    /// them. A source's first packet is taken to have rollover counter 0.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. What follows the header is then undefined, and the packet cannot be tried
+    /// again.
+    pub fn open_rtp(&mut self, packet: &mut [u8], header_len: usize) -> Result<Opened, OpenError> {
+        let shortest = header_len + self.rtp.tag_len();
+        if header_len < RTP_FIXED_HEADER_LEN || packet.len() < shortest {
+            return Err(OpenError::TooShort);
+        }
+        let seq = read_u16(packet, 2);
+        let ssrc = read_u32(packet, 8);
+        let mut window = self.rtp_sources.find(ssrc)?;
+        let index = match &window {
+            Some(window) => estimate_index(window.highest(), seq),
+            None => seq.into(),
+        };
+        if window.as_ref().is_some_and(|window| window.refuses(index)) {
+            return Err(OpenError::Replayed);
+        }
+        let id = PacketId { ssrc, index };
+        let len = self
+            .rtp
+            .open_rtp(id, packet, header_len)
+            .ok_or(OpenError::Authentication)?;
+        match &mut window {
+            Some(window) => window.record(index),
+            None => self
+                .rtp_sources
+                .insert(ssrc, ReplayWindow::starting_at(index)),
+        }
+        Ok(Opened { len, index })
+    }
+
+    /// Opens an RTCP compound in place and returns its length.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. What follows the first eight bytes is then undefined.
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, OpenError> {
+        let shortest = RTCP_CLEAR_LEN + RTCP_INDEX_LEN + self.rtcp.tag_len();
+        if packet.len() < shortest {
+            return Err(OpenError::TooShort);
+        }
+        let ssrc = read_u32(packet, 4);
+        let index = self
+            .rtcp
+            .rtcp_index(packet)
+            .ok_or(OpenError::Authentication)?
+            .into();
+        let mut window = self.rtcp_sources.find(ssrc)?;
+        if window.as_ref().is_some_and(|window| window.refuses(index)) {
+            return Err(OpenError::Replayed);
+        }
+        let id = PacketId { ssrc, index };
+        let len = self
+            .rtcp
+            .open_rtcp(id, packet)
+            .ok_or(OpenError::Authentication)?;
+        match &mut window {
+            Some(window) => window.record(index),
+            None => self
+                .rtcp_sources
+                .insert(ssrc, ReplayWindow::starting_at(index)),
+        }
+        Ok(len)
+    }
+
+    /// Forgets a source that will not send again, to make room. If it did, it would be taken for a new
+    /// one with rollover counter 0, and so would replays of its old packets: the caller must no longer
+    /// route its SSRC.
+    pub fn forget(&mut self, ssrc: u32) {
+        self.rtp_sources.remove(ssrc);
+        self.rtcp_sources.remove(ssrc);
+    }
+
+    /// How far each source of RTP has come.
+    pub fn rollover_counters(&self) -> impl Iterator<Item = SourceIndex> {
+        self.rtp_sources
+            .iter()
+            .map(|(ssrc, highest)| SourceIndex { ssrc, highest })
+    }
+
+    /// How far each source of RTCP has come.
+    pub fn rtcp_indices(&self) -> impl Iterator<Item = SourceIndex> {
+        self.rtcp_sources
+            .iter()
+            .map(|(ssrc, highest)| SourceIndex { ssrc, highest })
+    }
+
+    /// Continues a source of RTP where another opener under the same keys stopped. All it received
+    /// or may have received, up to the given index, counts as seen.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::TooManySources`].
+    pub fn resume_rtp(&mut self, source: SourceIndex) -> Result<(), OpenError> {
+        resume(&mut self.rtp_sources, source)
+    }
+
+    /// The same for a source of RTCP.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::TooManySources`].
+    pub fn resume_rtcp(&mut self, source: SourceIndex) -> Result<(), OpenError> {
+        resume(&mut self.rtcp_sources, source)
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_session_keys(profile: super::Profile, keys: &SessionKeys) -> Self {
+        Self {
+            rtp: Transform::new(profile, keys),
+            rtcp: Transform::new(profile, keys),
+            rtp_sources: Sources::new(4),
+            rtcp_sources: Sources::new(4),
+        }
+    }
+}
+
+fn resume<const WORDS: usize>(
+    sources: &mut Sources<WORDS>,
+    SourceIndex { ssrc, highest }: SourceIndex,
+) -> Result<(), OpenError> {
+    let window = ReplayWindow::closed_up_to(highest);
+    match sources.find(ssrc)? {
+        Some(known) => *known = window,
+        None => sources.insert(ssrc, window),
+    }
+    Ok(())
+}
