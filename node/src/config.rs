@@ -1,0 +1,298 @@
+//! The node's configuration: what can be set, and the type that the rest of the node sees.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pipemesh_proto::ids::{NodeId, Region};
+use pipemesh_service::config::{Program, Setting, Values, parse};
+use pipemesh_service::secret::Secret;
+
+use crate::addresses::Advertised;
+
+/// The standalone binary.
+pub const PROGRAM: Program = Program {
+    name: "pipemesh-node",
+    about: "A media node: peer connections, tracks, subscriptions.",
+    version: env!("CARGO_PKG_VERSION"),
+    settings: &[SETTINGS],
+};
+
+const SETTINGS: &[Setting] = &[
+    Setting::optional(
+        "mesh.node_id",
+        "Name of this node, stable over restarts. The host's name if not set.",
+        "fra-1",
+    ),
+    Setting::required("mesh.region", "Where the node runs.", "eu-central"),
+    Setting::optional(
+        "media.bind",
+        "Addresses of this machine that media arrives at, separated by commas. If not set, every one \
+         that is neither loopback nor link-local.",
+        "10.0.0.5, 2001:db8::5",
+    ),
+    Setting::with_default(
+        "media.port",
+        "UDP port of the first shard; each further shard takes the next one.",
+        "7882",
+    ),
+    Setting::optional(
+        "media.shards",
+        "Media threads, 1 to 64. One less than there are cores if not set.",
+        "3",
+    ),
+    Setting::optional(
+        "media.advertise",
+        "Addresses that clients are told, separated by commas: `external` or `external/internal`, where \
+         internal is one that media is bound to. If not set, the bound addresses themselves.",
+        "203.0.113.9/10.0.0.5",
+    ),
+    Setting::required(
+        "control.listen",
+        "Where signaling reaches the node. Anything but loopback needs a secret or certificates.",
+        "10.0.0.5:7901",
+    ),
+    Setting::optional(
+        "control.advertise",
+        "Where other processes find control.listen, as host:port. control.listen itself if not set.",
+        "node-1.internal:7901",
+    ),
+    Setting::optional(
+        "control.secret",
+        "Secret of the cluster, the same for all its processes.",
+        "32 random bytes or more",
+    )
+    .secret(),
+    Setting::optional(
+        "control.certificates",
+        "PEM file with the node's certificate for the control channel, the issuers behind it.",
+        "/etc/pipemesh/control.pem",
+    ),
+    Setting::optional(
+        "control.key",
+        "PEM file with the private key of control.certificates.",
+        "/etc/pipemesh/control.key",
+    ),
+    Setting::optional(
+        "control.client_authorities",
+        "PEM file with the authorities that sign the callers' certificates.",
+        "/etc/pipemesh/authorities.pem",
+    ),
+    Setting::with_default(
+        "operator.listen",
+        "Where /metrics, /healthz, /readyz and /version are served.",
+        "127.0.0.1:7903",
+    ),
+    Setting::with_default(
+        "session.grace",
+        "How long a session outlives the stream of its signaling process, 1s to 10m.",
+        "15s",
+    ),
+    Setting::with_default(
+        "session.limit",
+        "Sessions this node takes, 1 to 100000.",
+        "5000",
+    ),
+    Setting::with_default(
+        "drain.deadline",
+        "How long a drain waits for sessions to end before it ends them, up to 24h.",
+        "3h",
+    ),
+];
+
+/// A node, configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub id: NodeId,
+    pub region: Region,
+    pub media: Media,
+    pub control: Control,
+    pub session_grace: Duration,
+    pub session_limit: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// Empty: every address of the machine that clients may reach.
+    pub bind: Vec<IpAddr>,
+    /// 0 lets the system choose, for tests.
+    pub port: u16,
+    pub shards: usize,
+    /// Empty: the bound addresses.
+    pub advertise: Vec<Advertised>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Control {
+    pub listen: SocketAddr,
+    /// `host:port`; none means `listen`.
+    pub advertise: Option<String>,
+    pub secret: Option<Secret>,
+    pub tls: Option<ControlTls>,
+}
+
+/// Files of the control channel's certificates. The caller's is asked for: mutual TLS.
+#[derive(Debug, Clone)]
+pub struct ControlTls {
+    pub certificates: PathBuf,
+    pub key: PathBuf,
+    pub client_authorities: PathBuf,
+}
+
+/// A standalone node's process.
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    pub node: Config,
+    pub operator_listen: SocketAddr,
+    pub drain_deadline: Duration,
+}
+
+/// Shards if nobody says: a core is left for control.
+pub fn default_shards() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.saturating_sub(1).max(1)
+}
+
+impl ProcessConfig {
+    /// Reads everything, so that all problems are found in one run.
+    pub fn read(values: &mut Values<'_>) -> Option<Self> {
+        let id = values.optional("mesh.node_id", parse::from_str::<NodeId>);
+        let region = values.required("mesh.region", parse::from_str::<Region>);
+        let bind = values.optional("media.bind", parse::list(parse::ip_addr));
+        let port = values.required("media.port", parse::port);
+        let shards = values.optional("media.shards", parse::whole(1..=MAX_SHARDS));
+        let advertise = values.optional(
+            "media.advertise",
+            parse::list(parse::from_str::<Advertised>),
+        );
+        let listen = values.required("control.listen", parse::socket_addr);
+        let control_advertise = values.optional("control.advertise", parse::text);
+        let secret = values.optional("control.secret", parse::secret);
+        let certificates = values.optional("control.certificates", parse::path);
+        let key = values.optional("control.key", parse::path);
+        let authorities = values.optional("control.client_authorities", parse::path);
+        let operator_listen = values.required("operator.listen", parse::socket_addr);
+        let grace = values.required(
+            "session.grace",
+            between(Duration::from_secs(1), Duration::from_secs(600)),
+        );
+        let session_limit = values.required("session.limit", parse::whole(1..=100_000));
+        let drain_deadline = values.required(
+            "drain.deadline",
+            between(Duration::ZERO, Duration::from_secs(86_400)),
+        );
+
+        let id = match id {
+            Some(None) => host_name(values),
+            given => given.flatten(),
+        };
+        if let Some(id) = &id {
+            values.log_field("node_id", id.as_str());
+        }
+        if let Some(region) = &region {
+            values.log_field("region", region.as_str());
+        }
+        if let (Some(Some(bind)), Some(Some(advertise))) = (&bind, &advertise) {
+            for advertised in advertise {
+                if advertised
+                    .internal
+                    .is_some_and(|internal| !bind.contains(&internal))
+                {
+                    let what =
+                        format!("has {advertised}, whose internal part is not in media.bind");
+                    values.problem("media.advertise", what);
+                }
+            }
+        }
+        let tls = match (certificates, key, authorities) {
+            (Some(Some(certificates)), Some(Some(key)), Some(Some(client_authorities))) => {
+                Some(Some(ControlTls {
+                    certificates,
+                    key,
+                    client_authorities,
+                }))
+            }
+            (Some(None), Some(None), Some(None)) => Some(None),
+            (Some(_), Some(_), Some(_)) => {
+                values.problem(
+                    "control.certificates",
+                    "needs control.key and control.client_authorities beside it, or none of the three",
+                );
+                None
+            }
+            _ => None,
+        };
+        if let (Some(listen), Some(secret), Some(tls)) = (&listen, &secret, &tls)
+            && !listen.ip().is_loopback()
+            && secret.is_none()
+            && tls.is_none()
+        {
+            values.problem(
+                "control.listen",
+                "is reachable from other machines: that needs control.secret or control.certificates",
+            );
+        }
+        Some(Self {
+            node: Config {
+                id: id?,
+                region: region?,
+                media: Media {
+                    bind: bind?.unwrap_or_default(),
+                    port: port?,
+                    shards: shards?.unwrap_or_else(default_shards),
+                    advertise: advertise?.unwrap_or_default(),
+                },
+                control: Control {
+                    listen: listen?,
+                    advertise: control_advertise?,
+                    secret: secret?,
+                    tls: tls?,
+                },
+                session_grace: grace?,
+                session_limit: session_limit?,
+            },
+            operator_listen: operator_listen?,
+            drain_deadline: drain_deadline?,
+        })
+    }
+}
+
+/// Ports are taken in a row, one each.
+const MAX_SHARDS: usize = 64;
+
+fn between(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| {
+        let duration = parse::duration(text)?;
+        if (least..=most).contains(&duration) {
+            Ok(duration)
+        } else {
+            Err(format!("is not between {least:?} and {most:?}"))
+        }
+    }
+}
+
+fn host_name(values: &mut Values<'_>) -> Option<NodeId> {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().replace('.', "-");
+    match name.parse() {
+        Ok(id) => Some(id),
+        Err(error) => {
+            values.problem(
+                "mesh.node_id",
+                format!("is not set, and the host's name {name:?} {error}"),
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        let page = pipemesh_service::config::markdown(&PROGRAM);
+        expect_test::expect_file!["../../docs/config/node.md"].assert_eq(&page);
+    }
+}

@@ -1,0 +1,20 @@
+//! The media node: peer connections, tracks, subscriptions. Driven over gRPC, it knows no tokens, no
+//! permissions and no client protocol.
+//!
+//! [`Node::start`] is the way in. The media plane is `shard` (threads) over `node/core` (decisions) and
+//! `node/media` (sockets, SRTP); `session` negotiates and drives it; `control` is the contract.
+
+pub mod addresses;
+pub mod config;
+mod control;
+mod metrics;
+mod node;
+mod registration;
+pub mod session;
+mod sessions;
+mod shard;
+mod status;
+mod tracks;
+
+pub use config::Config;
+pub use node::{Ended, Node, StartError};

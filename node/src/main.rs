@@ -1,0 +1,20 @@
+//! `pipemesh-node`: one node as a process of its own.
+
+use std::process::ExitCode;
+
+mod run;
+
+fn main() -> ExitCode {
+    let program = pipemesh_node::config::PROGRAM;
+    let read = pipemesh_node::config::ProcessConfig::read;
+    match pipemesh_service::config::start(&program, read) {
+        Err(code) => code,
+        Ok(started) => match run::run(&program, started.config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -1,0 +1,343 @@
+//! What Prometheus is told of a node, read from live state at each scrape. Labels are shards, reasons
+//! and results; never rooms, participants or tracks.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pipemesh_node_core::drops::DropReason;
+use pipemesh_proto::node::NodeState;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
+
+use crate::session::handshake;
+use crate::shard::{Counters, ShardHandle};
+use crate::status::Status;
+
+/// How long control requests take: from the fastest answer to a stall.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0,
+];
+
+type Read = fn(&Counters) -> u64;
+
+/// A counter that shards keep: one series per value of its own label.
+struct Counted {
+    name: &'static str,
+    help: &'static str,
+    /// Beside `shard`; none where there is one series.
+    label: Option<&'static str>,
+    series: &'static [(&'static str, Read)],
+}
+
+impl Counted {
+    const fn new(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        series: &'static [(&'static str, Read)],
+    ) -> Self {
+        Self {
+            name,
+            help,
+            label: Some(label),
+            series,
+        }
+    }
+}
+
+const COUNTERS: &[Counted] = &[
+    Counted::new(
+        "pipemesh_udp_datagrams_total",
+        "Datagrams of media ports.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.packets_received)),
+            ("out", |c| Counters::get(&c.datagrams_sent)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_udp_bytes_total",
+        "Bytes of datagrams of media ports.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.bytes_received)),
+            ("out", |c| Counters::get(&c.bytes_sent)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_udp_send_calls_total",
+        "What sending datagrams took.",
+        "unit",
+        &[
+            ("message", |c| Counters::get(&c.send_messages)),
+            ("system_call", |c| Counters::get(&c.send_syscalls)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_udp_drops_total",
+        "Datagrams the kernel did not take or keep.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.kernel_drops)),
+            ("out", |c| Counters::get(&c.send_drops)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_rtp_packets_sent_total",
+        "RTP packets sent to subscribers.",
+        "kind",
+        &[
+            ("forwarded", |c| Counters::get(&c.packets_forwarded)),
+            ("retransmitted", |c| Counters::get(&c.packets_repaired)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_rtcp_requests_total",
+        "Packets and key frames asked for.",
+        "kind",
+        &[
+            ("nack_in", |c| Counters::get(&c.nacks_received)),
+            ("nack_out", |c| Counters::get(&c.nacks_sent)),
+            ("key_frame_out", |c| Counters::get(&c.key_frame_requests)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_data_packets_total",
+        "Data packets of clients.",
+        "result",
+        &[
+            ("accepted", |c| Counters::get(&c.data_packets)),
+            ("dropped", |c| Counters::get(&c.data_drops)),
+        ],
+    ),
+    Counted {
+        name: "pipemesh_session_panics_total",
+        help: "Sessions ended by a bug.",
+        label: None,
+        series: &[("", |c| Counters::get(&c.panics))],
+    },
+];
+
+/// The same for what goes up and down.
+const GAUGES: &[(&str, &str, Read, f64)] = &[
+    (
+        "pipemesh_rooms",
+        "Rooms on the node.",
+        |c| Counters::get(&c.rooms),
+        1.0,
+    ),
+    (
+        "pipemesh_sessions",
+        "Participants' sessions.",
+        |c| Counters::get(&c.sessions),
+        1.0,
+    ),
+    (
+        "pipemesh_tracks",
+        "Published tracks.",
+        |c| Counters::get(&c.tracks),
+        1.0,
+    ),
+    (
+        "pipemesh_subscriptions",
+        "Subscriptions being served.",
+        |c| Counters::get(&c.subscriptions),
+        1.0,
+    ),
+    (
+        "pipemesh_packet_cache_bytes",
+        "Memory of packet caches.",
+        |c| Counters::get(&c.cache_bytes),
+        1.0,
+    ),
+    (
+        "pipemesh_shard_busy_ratio",
+        "Share of its time a shard works.",
+        |c| Counters::get(&c.busy_permille),
+        1e-3,
+    ),
+];
+
+/// See the module.
+pub(crate) struct Metrics {
+    shards: Vec<ShardHandle>,
+    handshakes: Arc<handshake::Counters>,
+    status: Arc<Status>,
+    counters: Vec<IntCounterVec>,
+    gauges: Vec<GaugeVec>,
+    drops: IntCounterVec,
+    handshake_results: IntCounterVec,
+    state: IntGaugeVec,
+    load: GaugeVec,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new(
+        shards: Vec<ShardHandle>,
+        handshakes: Arc<handshake::Counters>,
+        status: Arc<Status>,
+    ) -> prometheus::Result<Self> {
+        let constant = |name: &str, help: &str| {
+            Opts::new(name, help)
+                .const_label("node", status.id.as_str())
+                .const_label("region", status.region.as_str())
+        };
+        let counters = COUNTERS.iter().map(|counted| {
+            let labels: Vec<&str> = ["shard"].into_iter().chain(counted.label).collect();
+            IntCounterVec::new(constant(counted.name, counted.help), &labels)
+        });
+        let gauges = GAUGES
+            .iter()
+            .map(|(name, help, ..)| GaugeVec::new(constant(name, help), &["shard"]));
+        Ok(Self {
+            counters: counters.collect::<Result<_, _>>()?,
+            gauges: gauges.collect::<Result<_, _>>()?,
+            drops: IntCounterVec::new(
+                constant(
+                    "pipemesh_packets_dropped_total",
+                    "Packets that went nowhere.",
+                ),
+                &["shard", "reason"],
+            )?,
+            handshake_results: IntCounterVec::new(
+                constant("pipemesh_dtls_handshakes_total", "DTLS handshakes."),
+                &["result"],
+            )?,
+            state: IntGaugeVec::new(
+                constant("pipemesh_node_state", "1 for the state the node is in."),
+                &["state"],
+            )?,
+            load: GaugeVec::new(
+                constant(
+                    "pipemesh_node_load_ratio",
+                    "Share of the busiest bound, 1 is saturated.",
+                ),
+                &[],
+            )?,
+            shards,
+            handshakes,
+            status,
+        })
+    }
+
+    fn families(&self) -> impl Iterator<Item = &dyn Collector> {
+        let counters = self
+            .counters
+            .iter()
+            .map(|counter| counter as &dyn Collector);
+        let gauges = self.gauges.iter().map(|gauge| gauge as &dyn Collector);
+        let rest: [&dyn Collector; 4] = [
+            &self.drops,
+            &self.handshake_results,
+            &self.state,
+            &self.load,
+        ];
+        counters.chain(gauges).chain(rest)
+    }
+}
+
+impl Collector for Metrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.families().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let shard = shard.counters();
+            let number = number.to_string();
+            for (counted, family) in COUNTERS.iter().zip(&self.counters) {
+                for (value, read) in counted.series {
+                    let value = counted.label.map(|_| *value);
+                    let labels: Vec<&str> = [number.as_str()].into_iter().chain(value).collect();
+                    raise(family, &labels, read(shard));
+                }
+            }
+            for ((.., read, unit), family) in GAUGES.iter().zip(&self.gauges) {
+                family
+                    .with_label_values(&[&number])
+                    .set(read(shard) as f64 * unit);
+            }
+            for reason in DropReason::ALL {
+                let dropped = Counters::get(&shard.drops[reason as usize]);
+                raise(&self.drops, &[&number, reason.label()], dropped);
+            }
+        }
+        let results = [
+            ("finished", &self.handshakes.finished),
+            ("failed", &self.handshakes.failed),
+            ("timed_out", &self.handshakes.timed_out),
+            ("refused", &self.handshakes.refused),
+        ];
+        for (result, counter) in results {
+            raise(
+                &self.handshake_results,
+                &[result],
+                counter.load(Ordering::Relaxed),
+            );
+        }
+        let report = self.status.report();
+        for (label, state) in [
+            ("serving", NodeState::Serving),
+            ("full", NodeState::Full),
+            ("draining", NodeState::Draining),
+        ] {
+            let is_in = i64::from(report.state() == state);
+            self.state.with_label_values(&[label]).set(is_in);
+        }
+        let load = report.load.map_or(0.0, |load| load.ratio);
+        self.load.with_label_values::<&str>(&[]).set(load);
+        self.families().flat_map(Collector::collect).collect()
+    }
+}
+
+/// Brings a counter up to a total that is kept elsewhere.
+fn raise(family: &IntCounterVec, labels: &[&str], total: u64) {
+    let counter = family.with_label_values(labels);
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// Control requests by kind and result, as the gRPC server counts them.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestMetrics {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+}
+
+impl RequestMetrics {
+    pub(crate) fn new(status: &Status) -> prometheus::Result<Self> {
+        let options = Opts::new("pipemesh_control_requests_total", "Requests of signaling.")
+            .const_label("node", status.id.as_str())
+            .const_label("region", status.region.as_str());
+        let durations = HistogramOpts::new(
+            "pipemesh_control_request_duration_seconds",
+            "From taking a request to its answer.",
+        )
+        .const_label("node", status.id.as_str())
+        .const_label("region", status.region.as_str())
+        .buckets(REQUEST_BUCKETS.to_vec());
+        Ok(Self {
+            requests: IntCounterVec::new(options, &["request", "result"])?,
+            durations: HistogramVec::new(durations, &["request"])?,
+        })
+    }
+
+    pub(crate) fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.requests.clone()))?;
+        registry.register(Box::new(self.durations.clone()))
+    }
+
+    pub(crate) fn count(&self, request: &str, result: &str, took: std::time::Duration) {
+        self.requests.with_label_values(&[request, result]).inc();
+        self.durations
+            .with_label_values(&[request])
+            .observe(took.as_secs_f64());
+    }
+}

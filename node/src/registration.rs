@@ -1,0 +1,87 @@
+//! Keeps the node's record in the registry: registers, follows its state, registers again whenever the
+//! registry has forgotten it, deregisters in the end. Losing the registry stops nothing here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipemesh_proto::node::{NodeReport, NodeState as ContractState};
+use pipemesh_topology::registry::RegistryError;
+use pipemesh_topology::{NodeRecord, NodeState, Registry};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Ended;
+
+/// First and longest pause between attempts while the registry cannot be reached.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Runs until `stop`.
+pub(crate) async fn keep(
+    registry: Arc<dyn Registry>,
+    mut record: NodeRecord,
+    mut reports: watch::Receiver<NodeReport>,
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let mut is_registered = false;
+    let mut pause = RETRY_AFTER;
+    loop {
+        record.state = state(reports.borrow_and_update().state());
+        let outcome = if is_registered {
+            registry.update(record.clone()).await
+        } else {
+            registry.register(record.clone()).await
+        };
+        match outcome {
+            Ok(()) => {
+                is_registered = true;
+                pause = RETRY_AFTER;
+                if !changed(&mut reports, &record, &stop).await {
+                    break;
+                }
+            }
+            Err(RegistryError::NotRegistered(_)) => is_registered = false,
+            Err(RegistryError::TakenOver(_)) => return Err(Ended::TakenOver),
+            Err(error @ RegistryError::Unavailable(_)) => {
+                tracing::warn!(%error, "cannot write the node's record; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_AT_MOST),
+                    () = stop.cancelled() => break,
+                }
+            }
+        }
+    }
+    if let Err(error) = registry.deregister(&record.id, record.boot_id).await {
+        tracing::warn!(%error, "cannot remove the node's record; the registry will notice");
+    }
+    Ok(())
+}
+
+/// Waits until the node's state differs from the record; `false`: it is time to stop.
+async fn changed(
+    reports: &mut watch::Receiver<NodeReport>,
+    record: &NodeRecord,
+    stop: &CancellationToken,
+) -> bool {
+    loop {
+        tokio::select! {
+            outcome = reports.changed() => {
+                if outcome.is_err() {
+                    return false;
+                }
+            }
+            () = stop.cancelled() => return false,
+        }
+        if state(reports.borrow().state()) != record.state {
+            return true;
+        }
+    }
+}
+
+fn state(state: ContractState) -> NodeState {
+    match state {
+        ContractState::Draining => NodeState::Draining,
+        ContractState::Full => NodeState::Full,
+        ContractState::Serving | ContractState::Unspecified => NodeState::Serving,
+    }
+}

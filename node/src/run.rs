@@ -1,0 +1,55 @@
+//! Start order and stop order of the process.
+
+use std::sync::Arc;
+
+use pipemesh_node::Node;
+use pipemesh_node::config::ProcessConfig;
+use pipemesh_service::Program;
+use pipemesh_service::operator::{Health, Operator, register_process};
+use pipemesh_service::stop::{Stop, Supervisor};
+use pipemesh_topology::registry::memory::MemoryRegistry;
+
+pub(crate) fn run(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(program, config))
+}
+
+async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
+    let stop = Stop::new();
+    let signals = stop.on_signals()?;
+    let metrics = prometheus::Registry::new();
+    register_process(&metrics, program)?;
+    // Signaling processes are told where this node is; a shared registry comes with Consul.
+    let registry = Arc::new(MemoryRegistry::new());
+    let mut node = Node::start(config.node, registry, &metrics).await?;
+    let health = Health {
+        metrics,
+        not_live: Box::new(node.liveness()),
+        not_ready: Box::new(node.readiness()),
+    };
+    let operator = Operator::bind(config.operator_listen, program, health).await?;
+    tracing::info!(address = %operator.address(), "listening for the operator");
+
+    let mut supervisor = Supervisor::new(stop.clone());
+    supervisor.spawn_plain("signals", signals);
+    supervisor.spawn("operator", operator.serve(stop.closing()));
+    supervisor.spawn("node", async move {
+        let (draining, closing) = (stop.draining(), stop.closing());
+        tokio::select! {
+            outcome = node.ended_early() => outcome?,
+            () = draining.cancelled() => {
+                tokio::select! {
+                    () = node.drain(config.drain_deadline) => {}
+                    () = closing.cancelled() => {}
+                }
+                node.stop().await;
+                stop.close();
+            }
+        }
+        Ok::<(), anyhow::Error>(())
+    });
+    supervisor.run().await?;
+    Ok(())
+}

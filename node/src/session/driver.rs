@@ -1,0 +1,228 @@
+//! The task of one session: streams of signaling come and go beneath it, the shard reports to it.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_proto::node::session_event::Event as Told;
+use pipemesh_proto::node::session_request::Request;
+use pipemesh_proto::node::{CloseReason, Closed, SessionEvent, SessionSummary};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use super::{Effect, Session};
+use crate::metrics::RequestMetrics;
+use crate::shard::{Event, ShardHandle};
+
+/// Requests that wait for a session. Signaling waits when it is full.
+pub(crate) const INBOX: usize = 256;
+/// Events that wait for signaling to take them. When it is full the stream is given up: whoever attaches
+/// next gets a snapshot instead.
+pub(crate) const STREAM: usize = 1024;
+
+/// What a stream of signaling is told.
+pub(crate) type EventSender = mpsc::Sender<Result<SessionEvent, Status>>;
+
+/// A stream that holds the session, or did.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    /// Differs for every stream.
+    pub(crate) number: u64,
+    pub(crate) events: EventSender,
+}
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    Attach {
+        request_id: u64,
+        attachment: Attachment,
+    },
+    Request {
+        attachment: u64,
+        request_id: u64,
+        request: Request,
+        received: Instant,
+    },
+    Detached {
+        attachment: u64,
+    },
+    Summarize(oneshot::Sender<SessionSummary>),
+    Close(CloseReason),
+}
+
+pub(crate) struct Driver {
+    pub(crate) session: Session,
+    pub(crate) shard: ShardHandle,
+    pub(crate) shard_number: u32,
+    pub(crate) inbox: mpsc::Receiver<Input>,
+    pub(crate) shard_events: mpsc::Receiver<Event>,
+    pub(crate) attachment: Option<Attachment>,
+    pub(crate) grace: Duration,
+    /// When the session ends unless somebody attaches.
+    pub(crate) abandoned_at: Option<Instant>,
+    pub(crate) metrics: RequestMetrics,
+}
+
+impl Driver {
+    /// Runs until the session is over.
+    pub(crate) async fn run(mut self) {
+        let mut is_over = self.carry_out().await;
+        while !is_over {
+            let deadline = [self.session.poll_timeout(), self.abandoned_at]
+                .into_iter()
+                .flatten()
+                .min();
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Requests first: a client's wish to leave is not kept waiting by events.
+                biased;
+                Some(input) = self.inbox.recv() => is_over = self.handle_input(input).await,
+                event = self.shard_events.recv() => match event {
+                    Some(event) => {
+                        self.session.handle_shard_event(event, Instant::now());
+                        is_over = self.carry_out().await;
+                    }
+                    // The shard has closed the session by itself.
+                    None => {
+                        self.session.close(0, CloseReason::Fault, "the shard gave the session up");
+                        is_over = self.carry_out().await;
+                    }
+                },
+                () = timer => {
+                    let now = Instant::now();
+                    self.session.handle_timeout(now);
+                    if self.abandoned_at.is_some_and(|at| at <= now) {
+                        let message = "no signaling process came back for the session";
+                        self.session.close(0, CloseReason::Abandoned, message);
+                    }
+                    is_over = self.carry_out().await;
+                }
+            }
+        }
+    }
+
+    async fn handle_input(&mut self, input: Input) -> bool {
+        match input {
+            Input::Attach {
+                request_id,
+                attachment,
+            } => self.attach(request_id, attachment),
+            Input::Request {
+                attachment,
+                request_id,
+                request,
+                received,
+            } => {
+                // A stream that was taken over has no say any more.
+                if self
+                    .attachment
+                    .as_ref()
+                    .is_some_and(|held| held.number == attachment)
+                {
+                    let name = request_name(&request);
+                    self.session
+                        .handle_request(request_id, request, Instant::now());
+                    let is_over = self.carry_out_counting(Some((name, received))).await;
+                    return is_over;
+                }
+            }
+            Input::Detached { attachment } => {
+                if self
+                    .attachment
+                    .as_ref()
+                    .is_some_and(|held| held.number == attachment)
+                {
+                    self.detach();
+                }
+            }
+            Input::Summarize(reply) => {
+                // The asker may have gone.
+                let attached = self.attachment.is_some();
+                let _ = reply.send(self.session.summary(attached, self.shard_number));
+            }
+            Input::Close(reason) => self.session.close(0, reason, ""),
+        }
+        self.carry_out().await
+    }
+
+    fn attach(&mut self, request_id: u64, attachment: Attachment) {
+        if let Some(former) = self.attachment.replace(attachment) {
+            let closed = Closed {
+                reason: CloseReason::TakenOver.into(),
+                message: String::new(),
+            };
+            let event = SessionEvent {
+                request_id: 0,
+                event: Some(Told::Closed(closed)),
+            };
+            // It may be gone without having said so.
+            let _ = former.events.try_send(Ok(event));
+        }
+        self.abandoned_at = None;
+        self.session.attach(request_id);
+    }
+
+    fn detach(&mut self) {
+        let participant = &self.session.identity().participant;
+        tracing::info!(%participant, "the session's stream broke; the session goes on");
+        self.attachment = None;
+        self.abandoned_at = Some(Instant::now() + self.grace);
+    }
+
+    async fn carry_out(&mut self) -> bool {
+        self.carry_out_counting(None).await
+    }
+
+    /// Does what the last calls led to; `true`: the session is over.
+    async fn carry_out_counting(&mut self, request: Option<(&'static str, Instant)>) -> bool {
+        let mut is_over = false;
+        for effect in self.session.take_effects() {
+            match effect {
+                Effect::Tell(event) => {
+                    if let (Some((name, received)), 1..) = (request, event.request_id) {
+                        let result = match &event.event {
+                            Some(Told::Refused(refused)) => refused.code().as_str_name(),
+                            _ => "OK",
+                        };
+                        self.metrics.count(name, result, received.elapsed());
+                    }
+                    self.tell(event);
+                }
+                Effect::Shard(command) => self.shard.send(command).await,
+                Effect::End => is_over = true,
+            }
+        }
+        is_over
+    }
+
+    fn tell(&mut self, event: SessionEvent) {
+        let Some(attachment) = &self.attachment else {
+            return;
+        };
+        if attachment.events.try_send(Ok(event)).is_err() {
+            self.detach();
+        }
+    }
+}
+
+fn request_name(request: &Request) -> &'static str {
+    match request {
+        Request::Open(_) => "open",
+        Request::Attach(_) => "attach",
+        Request::Offer(_) => "offer",
+        Request::Answer(_) => "answer",
+        Request::Trickle(_) => "trickle",
+        Request::AddTrack(_) => "add_track",
+        Request::RemoveTrack(_) => "remove_track",
+        Request::Subscribe(_) => "subscribe",
+        Request::Unsubscribe(_) => "unsubscribe",
+        Request::MuteTrack(_) => "mute_track",
+        Request::RestartIce(_) => "restart_ice",
+        Request::SendData(_) => "send_data",
+        Request::Configure(_) => "configure",
+        Request::Close(_) => "close",
+    }
+}

@@ -1,0 +1,88 @@
+//! The local half of an ICE session's credentials (RFC 8445 section 5.3), and which of two
+//! generations a check was made with while ICE restarts.
+
+use aws_lc_rs::hmac;
+use rand::{CryptoRng, Rng};
+
+use super::stun;
+
+/// `ice-char` of RFC 8839 section 5.4.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// 72 bits. RFC 8839 asks for 24; connections are found by this name alone, so it should be
+/// unique among a shard's connections without looking.
+const UFRAG_LENGTH: usize = 12;
+
+/// 144 bits. RFC 8839 asks for 128.
+const PASSWORD_LENGTH: usize = 24;
+
+/// What SDP tells the client as `a=ice-ufrag` and `a=ice-pwd`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub ufrag: String,
+    pub password: String,
+}
+
+impl Credentials {
+    pub fn generate(rng: &mut (impl Rng + CryptoRng)) -> Self {
+        Self {
+            ufrag: ice_chars(rng, UFRAG_LENGTH),
+            password: ice_chars(rng, PASSWORD_LENGTH),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Who reads the password can have a client's media sent to himself.
+        f.debug_struct("Credentials")
+            .field("ufrag", &self.ufrag)
+            .finish_non_exhaustive()
+    }
+}
+
+fn ice_chars(rng: &mut impl Rng, length: usize) -> String {
+    (0..length)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect()
+}
+
+/// The credentials that hold from one ICE restart to the next.
+pub(super) struct Generation {
+    pub(super) local: Credentials,
+    key: hmac::Key,
+    /// None until the client's description arrives: in a server's offer its checks come first.
+    pub(super) remote_ufrag: Option<String>,
+    /// A check has been authenticated with these credentials.
+    pub(super) used: bool,
+    /// Counts restarts; what is nominated in a newer generation beats all of an older one.
+    pub(super) number: u64,
+}
+
+impl Generation {
+    pub(super) fn new(local: Credentials, number: u64) -> Self {
+        Self {
+            key: stun::integrity_key(&local.password),
+            local,
+            remote_ufrag: None,
+            used: false,
+            number,
+        }
+    }
+
+    pub(super) fn is_addressed_by(&self, receiver: &[u8]) -> bool {
+        self.local.ufrag.as_bytes() == receiver
+    }
+
+    /// Any sender will do until the client's name is known: the password has to match anyway.
+    pub(super) fn expects(&self, sender: &[u8]) -> bool {
+        match &self.remote_ufrag {
+            Some(ufrag) => ufrag.as_bytes() == sender,
+            None => !sender.is_empty(),
+        }
+    }
+
+    pub(super) fn key(&self) -> &hmac::Key {
+        &self.key
+    }
+}

@@ -1,0 +1,105 @@
+//! RTCP feedback (RFC 4585, RFC 5104): which of it is agreed on.
+
+use super::track::MediaKind;
+use crate::session::plan::Feedback;
+
+/// The node estimates the bandwidth towards its clients from their transport-wide feedback. While
+/// it does not, the feedback is not asked for, and packets are sent without its header extension.
+pub(super) const SEND_SIDE_ESTIMATION: bool = false;
+
+/// What a sender of video is told by its receivers.
+const VIDEO: Feedback = Feedback {
+    nack: true,
+    picture_loss: true,
+    full_intra_request: true,
+    transport_wide: false,
+    estimated_maximum_bitrate: false,
+};
+
+/// What a section is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) kind: MediaKind,
+    /// The client sends.
+    pub(super) receive: bool,
+    /// Transport-wide feedback is possible: the codecs have it, and its header extension is agreed.
+    pub(super) transport_wide: bool,
+    /// Audio is protected by redundancy, which makes retransmissions pointless.
+    pub(super) redundant: bool,
+}
+
+/// What is agreed on of what the client offers for a codec.
+pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
+    let Terms {
+        receive, redundant, ..
+    } = terms;
+    let transport_wide = terms.transport_wide && (receive || SEND_SIDE_ESTIMATION);
+    match terms.kind {
+        MediaKind::Video => {
+            // Without transport-wide feedback the client cannot estimate, so it is told.
+            let estimated_maximum_bitrate = receive && !terms.transport_wide;
+            offered.intersection(Feedback {
+                transport_wide,
+                estimated_maximum_bitrate,
+                ..VIDEO
+            })
+        }
+        MediaKind::Audio => Feedback {
+            // libwebrtc retransmits audio when it is asked to, but never offers it.
+            nack: !redundant && (receive || offered.nack),
+            transport_wide: offered.transport_wide && transport_wide,
+            ..Feedback::default()
+        },
+    }
+}
+
+/// What the node takes on what it sends.
+pub(super) fn offered(kind: MediaKind, redundant: bool) -> Feedback {
+    match kind {
+        MediaKind::Video => Feedback {
+            transport_wide: SEND_SIDE_ESTIMATION,
+            ..VIDEO
+        },
+        MediaKind::Audio => Feedback {
+            nack: !redundant,
+            transport_wide: SEND_SIDE_ESTIMATION,
+            ..Feedback::default()
+        },
+    }
+}
+
+impl Feedback {
+    pub(super) fn union(self, other: Self) -> Self {
+        self.zip(other, |a, b| a | b)
+    }
+
+    pub(super) fn intersection(self, other: Self) -> Self {
+        self.zip(other, |a, b| a & b)
+    }
+
+    fn zip(self, other: Self, combine: impl Fn(bool, bool) -> bool) -> Self {
+        Self {
+            nack: combine(self.nack, other.nack),
+            picture_loss: combine(self.picture_loss, other.picture_loss),
+            full_intra_request: combine(self.full_intra_request, other.full_intra_request),
+            transport_wide: combine(self.transport_wide, other.transport_wide),
+            estimated_maximum_bitrate: combine(
+                self.estimated_maximum_bitrate,
+                other.estimated_maximum_bitrate,
+            ),
+        }
+    }
+
+    /// The values of `a=rtcp-fb`.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.transport_wide, "transport-cc"),
+            (self.estimated_maximum_bitrate, "goog-remb"),
+            (self.full_intra_request, "ccm fir"),
+            (self.nack, "nack"),
+            (self.picture_loss, "nack pli"),
+        ]
+        .into_iter()
+        .filter_map(|(agreed, name)| agreed.then_some(name))
+    }
+}

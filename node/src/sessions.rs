@@ -1,0 +1,338 @@
+//! The sessions of a node: opening one, finding it again, and which shard its room is on.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId};
+use pipemesh_proto::node::{self as contract, CloseReason, Code, ConnectionLayout, Open};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::RequestMetrics;
+use crate::session::driver::{Attachment, Driver, INBOX, Input};
+use crate::session::ice::Credentials;
+use crate::session::sctp;
+use crate::session::sdp::LocalTransport;
+use crate::session::{Identity, Refusal, Session};
+use crate::shard::{Command, EVENT_QUEUE, Inspected, SessionKey, ShardHandle};
+use crate::status::Status;
+use crate::tracks::Tracks;
+
+/// Longest identity, in bytes; LiveKit's limit.
+const MAX_IDENTITY: usize = 256;
+/// A longer grace than this leaves people in rooms that nobody manages.
+const MAX_GRACE: Duration = Duration::from_secs(600);
+
+/// A shard and what clients are told of it.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) shard: ShardHandle,
+    pub(crate) candidates: Vec<SocketAddr>,
+}
+
+pub(crate) struct Sessions {
+    places: Vec<Place>,
+    fingerprint: [u8; 32],
+    status: Arc<Status>,
+    tracks: Arc<Tracks>,
+    metrics: RequestMetrics,
+    default_grace: Duration,
+    limit: usize,
+    tasks: TaskTracker,
+    // Held for one look-up or change, never across an await; joins are its only writers.
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    sessions: HashMap<SessionId, Entry>,
+    rooms: HashMap<RoomId, Room>,
+    last_key: u64,
+}
+
+#[derive(Clone)]
+struct Entry {
+    inbox: mpsc::Sender<Input>,
+    key: SessionKey,
+    room: RoomId,
+}
+
+struct Room {
+    shard: usize,
+    sessions: usize,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        places: Vec<Place>,
+        fingerprint: [u8; 32],
+        status: Arc<Status>,
+        metrics: RequestMetrics,
+        default_grace: Duration,
+        limit: u32,
+    ) -> Self {
+        Self {
+            places,
+            fingerprint,
+            status,
+            tracks: Arc::default(),
+            metrics,
+            default_grace,
+            limit: limit as usize,
+            tasks: TaskTracker::new(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Begins a session that `attachment` holds; answers where to send its requests.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        request_id: u64,
+        open: Open,
+        attachment: Attachment,
+    ) -> Result<mpsc::Sender<Input>, Refusal> {
+        let received = Instant::now();
+        if self.status.is_draining() {
+            return Err(Refusal::new(Code::NodeDraining, "the node is draining"));
+        }
+        let session: SessionId = parse("session_id", &open.session_id)?;
+        let room: RoomId = parse("room_id", &open.room_id)?;
+        let participant: ParticipantId = parse("participant_id", &open.participant_id)?;
+        if open.identity.is_empty() || open.identity.len() > MAX_IDENTITY {
+            let message = format!("identity is not 1 to {MAX_IDENTITY} bytes long");
+            return Err(Refusal::new(Code::InvalidArgument, message));
+        }
+        if open.layout() == ConnectionLayout::Unspecified {
+            return Err(Refusal::new(
+                Code::InvalidArgument,
+                "layout is neither single nor dual",
+            ));
+        }
+        let grace = match open.grace_ms {
+            0 => self.default_grace,
+            millis => Duration::from_millis(millis.into()).min(MAX_GRACE),
+        };
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let (key, shard) = self.reserve(&session, &room, &inbox)?;
+        let place = &self.places[shard];
+        let transport = |credentials: Credentials| LocalTransport {
+            credentials,
+            fingerprint: self.fingerprint,
+            candidates: place.candidates.clone(),
+            max_message_size: sctp::MAX_MESSAGE as u32,
+        };
+        let identity = Identity {
+            session: session.clone(),
+            key,
+            room,
+            participant,
+            open,
+            opened: contract::Opened {
+                node_id: self.status.id.to_string(),
+                region: self.status.region.to_string(),
+                boot_id: self.status.boot_id,
+            },
+        };
+        let (events, shard_events) = mpsc::channel(EVENT_QUEUE);
+        let tracks = Arc::clone(&self.tracks);
+        let mut state = Session::new(identity, transport, tracks, events, StdRng::from_os_rng());
+        state.opened(request_id, received);
+        self.metrics.count("open", "OK", received.elapsed());
+        let driver = Driver {
+            session: state,
+            shard: place.shard.clone(),
+            shard_number: shard as u32,
+            inbox: inputs,
+            shard_events,
+            attachment: Some(attachment),
+            grace,
+            abandoned_at: None,
+            metrics: self.metrics.clone(),
+        };
+        let sessions = Arc::clone(self);
+        self.tasks.spawn(async move {
+            driver.run().await;
+            sessions.forget(&session);
+        });
+        Ok(inbox)
+    }
+
+    /// Finds a session for another stream.
+    pub(crate) fn find(&self, session_id: &str) -> Result<mpsc::Sender<Input>, Refusal> {
+        let session: SessionId = parse("session_id", session_id)?;
+        let entry = self.lock().sessions.get(&session).cloned();
+        let missing = || {
+            Refusal::new(
+                Code::SessionNotFound,
+                format!("there is no session {session}"),
+            )
+        };
+        entry.map(|entry| entry.inbox).ok_or_else(missing)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Ends every session and waits until they have ended.
+    pub(crate) async fn close_all(&self, reason: CloseReason) {
+        let inboxes: Vec<_> = self
+            .lock()
+            .sessions
+            .values()
+            .map(|entry| entry.inbox.clone())
+            .collect();
+        for inbox in inboxes {
+            // One that ended meanwhile needs no telling.
+            let _ = inbox.send(Input::Close(reason)).await;
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    pub(crate) fn rooms(&self) -> Vec<contract::RoomSummary> {
+        let tracks = self.tracks.count_by_room();
+        let known = self.lock();
+        let mut rooms: Vec<_> = known
+            .rooms
+            .iter()
+            .map(|(id, room)| contract::RoomSummary {
+                room_id: id.to_string(),
+                sessions: room.sessions as u32,
+                tracks: tracks.get(id).copied().unwrap_or_default(),
+            })
+            .collect();
+        rooms.sort_by(|a, b| a.room_id.cmp(&b.room_id));
+        rooms
+    }
+
+    /// Everything about the sessions of one room.
+    pub(crate) async fn inspect(
+        &self,
+        room_id: &str,
+    ) -> Result<Vec<contract::SessionSummary>, Refusal> {
+        let room: RoomId = parse("room_id", room_id)?;
+        let (entries, shard) = {
+            let known = self.lock();
+            let shard = known.rooms.get(&room).map(|room| room.shard);
+            let entries = known
+                .sessions
+                .values()
+                .filter(|entry| entry.room == room)
+                .cloned();
+            (entries.collect::<Vec<_>>(), shard)
+        };
+        let Some(shard) = shard else {
+            return Ok(Vec::new());
+        };
+        let (reply, inspected) = oneshot::channel();
+        let sessions = entries.iter().map(|entry| entry.key).collect();
+        self.places[shard]
+            .shard
+            .send(Command::Inspect { sessions, reply })
+            .await;
+        let inspected: Vec<Inspected> = inspected.await.unwrap_or_default();
+        let mut summaries = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (reply, summary) = oneshot::channel();
+            if entry.inbox.send(Input::Summarize(reply)).await.is_err() {
+                continue;
+            }
+            let Ok(mut summary) = summary.await else {
+                continue;
+            };
+            for subscription in &mut summary.subscriptions {
+                let sent = inspected.iter().find(|inspected| {
+                    inspected.session == entry.key
+                        && inspected.track.as_str() == subscription.track_id
+                });
+                subscription.spatial = sent.and_then(|sent| sent.encoding).map(u32::from);
+            }
+            summaries.push(summary);
+        }
+        summaries.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+        Ok(summaries)
+    }
+
+    /// Takes the id and chooses the shard: the room's, else the one with the fewest sessions.
+    fn reserve(
+        &self,
+        session: &SessionId,
+        room: &RoomId,
+        inbox: &mpsc::Sender<Input>,
+    ) -> Result<(SessionKey, usize), Refusal> {
+        let mut known = self.lock();
+        if known.sessions.contains_key(session) {
+            let message = format!("session {session} is open already");
+            return Err(Refusal::new(Code::SessionExists, message));
+        }
+        if known.sessions.len() >= self.limit {
+            let message = format!("the node has {} sessions, its limit", self.limit);
+            return Err(Refusal::new(Code::NodeFull, message));
+        }
+        let sessions_of = |shard: usize| {
+            known
+                .rooms
+                .values()
+                .filter(|room| room.shard == shard)
+                .map(|room| room.sessions)
+                .sum()
+        };
+        let shard = match known.rooms.get(room) {
+            Some(room) => room.shard,
+            None => (0..self.places.len())
+                .min_by_key(|shard| -> usize { sessions_of(*shard) })
+                .unwrap_or(0),
+        };
+        known
+            .rooms
+            .entry(room.clone())
+            .or_insert(Room { shard, sessions: 0 })
+            .sessions += 1;
+        known.last_key += 1;
+        let key = SessionKey(known.last_key);
+        let entry = Entry {
+            inbox: inbox.clone(),
+            key,
+            room: room.clone(),
+        };
+        known.sessions.insert(session.clone(), entry);
+        Ok((key, shard))
+    }
+
+    fn forget(&self, session: &SessionId) {
+        let mut known = self.lock();
+        let Some(entry) = known.sessions.remove(session) else {
+            return;
+        };
+        if let Some(room) = known.rooms.get_mut(&entry.room) {
+            room.sessions -= 1;
+            if room.sessions == 0 {
+                known.rooms.remove(&entry.room);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // No operation leaves the maps half changed.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse<T>(field: &str, text: &str) -> Result<T, Refusal>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    text.parse()
+        .map_err(|error| Refusal::new(Code::InvalidArgument, format!("{field} {text:?} {error}")))
+}

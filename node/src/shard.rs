@@ -1,0 +1,484 @@
+//! One shard: a thread with its sockets and every session placed on it. Nothing here is shared.
+//!
+//! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
+//! `control` what control decided, `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive,
+//! `reports` RTCP that is sent, `data` data channels, `wire` all that leaves.
+
+mod command;
+mod connection;
+mod control;
+mod counters;
+mod data;
+mod event;
+mod handle;
+mod inbound;
+mod media;
+mod reports;
+mod session;
+mod transport;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use pipemesh_node_core::drops::{DropReason, Drops};
+use pipemesh_node_core::router::{Output, Router, SubscriptionKey, TrackKey};
+use pipemesh_node_core::rtcp;
+use pipemesh_node_core::wheel::TimerWheel;
+use pipemesh_node_media::poll::{Poller, Token};
+use pipemesh_node_media::thread;
+use pipemesh_node_media::udp::{ReceiveBatch, ReceiveStats, UdpSocket};
+use pipemesh_proto::ids::{RoomId, TrackId};
+use rand::rngs::StdRng;
+use slab::Slab;
+use tokio::sync::mpsc;
+
+pub(crate) use command::{
+    Command, DataRights, Inspected, OpenSession, PublishSpec, Role, SessionKey,
+};
+pub(crate) use counters::Counters;
+pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
+pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
+
+use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
+use crate::session::ice::{IceAgent, Path};
+use connection::Connection;
+use session::{Published, RoomKey, Session};
+use wire::Wire;
+
+/// Receive calls per socket and turn: 256 messages, then timers and sending have their turn. More would
+/// let a flood delay them.
+const RECEIVE_ROUNDS: usize = 8;
+/// Commands per turn, so that a mass join does not delay packets.
+const COMMANDS_PER_TURN: usize = 16;
+/// Handshake outputs per turn.
+const HANDSHAKES_PER_TURN: usize = 32;
+/// How often counters are published.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// Longest wait, so that the beat shows a live thread.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// What a timer is for. Keys, not indices: what they name may be gone.
+#[derive(Debug, Clone, Copy)]
+enum Timer {
+    /// ICE, DTLS or SCTP.
+    Transport(usize, ConnectionKey),
+    Feedback(usize, ConnectionKey),
+    Reports(usize, ConnectionKey),
+    Quality(usize, SessionKey),
+}
+
+struct Room {
+    id: RoomId,
+    /// Indices of the sessions.
+    members: Vec<usize>,
+}
+
+/// Everything of one shard but its receive buffers.
+struct Shard {
+    router: Router<RoomKey, SessionKey>,
+    wire: Wire,
+    sessions: Slab<Session>,
+    session_index: HashMap<SessionKey, usize>,
+    connections: Slab<Connection>,
+    connection_index: HashMap<ConnectionKey, usize>,
+    /// Authenticated addresses.
+    paths: HashMap<Path, usize>,
+    ufrags: HashMap<String, usize>,
+    rooms: BTreeMap<RoomKey, Room>,
+    room_keys: HashMap<RoomId, RoomKey>,
+    tracks: HashMap<TrackId, Published>,
+    /// The session that publishes a track.
+    publishers: HashMap<TrackKey, usize>,
+    /// Subscription → (session, track), by subscription index.
+    subscribers: Vec<Option<(usize, TrackId)>>,
+    timers: TimerWheel<Timer>,
+    fired: Vec<Timer>,
+    handshakes: Handshakes,
+    rng: StdRng,
+    drops: Drops,
+    /// For keys of rooms and connections.
+    last_key: u64,
+    /// The session whose input is being handled: whom a panic ends.
+    serving: Option<usize>,
+    /// Connections whose data channels have something to send.
+    data_dirty: Vec<usize>,
+    counters: Arc<Counters>,
+}
+
+/// What a shard is started with.
+pub(crate) struct Start {
+    pub(crate) sockets: Vec<UdpSocket>,
+    pub(crate) poller: Poller,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) handshakes: Handshakes,
+    pub(crate) handshake_outputs: Receiver<HandshakeOutput>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) rng: StdRng,
+    /// Beats are counted from here.
+    pub(crate) origin: Instant,
+}
+
+/// Runs a shard until it is told to stop. Takes the thread over.
+pub(crate) fn run(start: Start) -> io::Result<()> {
+    let Start {
+        sockets,
+        mut poller,
+        mut commands,
+        handshakes,
+        handshake_outputs,
+        ..
+    } = start;
+    for (number, socket) in sockets.iter().enumerate() {
+        poller.register(socket, Token(number as u32))?;
+    }
+    let mut readable = vec![true; sockets.len()];
+    let mut now = Instant::now();
+    let mut shard = Shard::new(sockets, handshakes, start.counters, start.rng, now);
+    let mut batch = ReceiveBatch::new();
+    let mut count_at = now;
+    let mut busy = Busy::new(now);
+
+    loop {
+        // 1. What control has decided.
+        for _ in 0..COMMANDS_PER_TURN {
+            match commands.try_recv() {
+                Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => {
+                    shard.guarded(|shard| shard.close_all(now));
+                    let _ = shard.wire.flush();
+                    return Ok(());
+                }
+                Ok(command) => shard.guarded(|shard| shard.handle_command(command, now)),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+            }
+        }
+
+        // 2. What the handshake pool has done.
+        for output in handshake_outputs.try_iter().take(HANDSHAKES_PER_TURN) {
+            shard.guarded(|shard| shard.handle_handshake(output, now));
+        }
+
+        // 3. What has arrived, all of it before anything is sent: bursts are the throughput.
+        for (socket, readable) in readable
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, readable)| **readable)
+        {
+            for _ in 0..RECEIVE_ROUNDS {
+                let received = shard.wire.sockets()[socket].receive(&mut batch)?;
+                now = Instant::now();
+                for (remote, datagram) in batch.datagrams() {
+                    let path = Path {
+                        socket: socket as u8,
+                        remote,
+                    };
+                    shard.guarded(|shard| shard.handle_datagram(path, datagram, now));
+                }
+                if received < ReceiveBatch::CAPACITY {
+                    *readable = false;
+                    break;
+                }
+            }
+        }
+
+        // 4. What is due.
+        now = Instant::now();
+        shard.guarded(|shard| shard.handle_timeouts(now));
+
+        // 5. What the packets and timers above have led to.
+        shard.guarded(|shard| shard.handle_router_output(now));
+        shard.guarded(|shard| shard.send_data(now));
+        shard.close_stuck(now);
+
+        // 6. Send.
+        let report = shard.wire.flush();
+        for socket in report.gso_lost.iter() {
+            let address = shard.wire.sockets()[usize::from(socket)].local_addr();
+            tracing::warn!(%address, "the device does not segment; sending every datagram alone");
+        }
+        for socket in 0..readable.len() {
+            let blocked = report.blocked.contains(socket as u8);
+            poller.watch_writable(&shard.wire.sockets()[socket], Token(socket as u32), blocked)?;
+        }
+
+        if now >= count_at {
+            count_at = now + COUNT_EVERY;
+            busy.update(now);
+            let received = *batch.stats();
+            shard.publish_counters(&received, &busy, now.duration_since(start.origin));
+        }
+
+        // 7. Wait; after all state has changed, so that the deadline is right.
+        let more =
+            readable.contains(&true) || !commands.is_empty() || !handshake_outputs.is_empty();
+        let timeout = if more {
+            Duration::ZERO
+        } else {
+            shard.until_next_timeout(now)
+        };
+        for ready in poller.wait(Some(timeout))? {
+            readable[ready.token.0 as usize] |= ready.readable;
+        }
+        now = Instant::now();
+    }
+}
+
+impl Shard {
+    fn new(
+        sockets: Vec<UdpSocket>,
+        handshakes: Handshakes,
+        counters: Arc<Counters>,
+        rng: StdRng,
+        now: Instant,
+    ) -> Self {
+        Self {
+            router: Router::new(now),
+            wire: Wire::new(sockets),
+            sessions: Slab::new(),
+            session_index: HashMap::new(),
+            connections: Slab::new(),
+            connection_index: HashMap::new(),
+            paths: HashMap::new(),
+            ufrags: HashMap::new(),
+            rooms: BTreeMap::new(),
+            room_keys: HashMap::new(),
+            tracks: HashMap::new(),
+            publishers: HashMap::new(),
+            subscribers: Vec::new(),
+            timers: TimerWheel::new(now),
+            fired: Vec::new(),
+            handshakes,
+            rng,
+            drops: Drops::default(),
+            last_key: 0,
+            serving: None,
+            data_dirty: Vec::new(),
+            counters,
+        }
+    }
+
+    /// Sorts a datagram by its first byte (RFC 7983).
+    fn handle_datagram(&mut self, path: Path, datagram: &mut [u8], now: Instant) {
+        match datagram.first() {
+            Some(0..=3) => self.handle_stun(path, datagram, now),
+            Some(20..=63) => match self.connection_at(path) {
+                Some(index) => self.handle_dtls(index, datagram, now),
+                None => self.drops.count(DropReason::UnknownAddress),
+            },
+            Some(128..=191) => match self.connection_at(path) {
+                Some(index) if rtcp::is_rtcp(datagram) => self.handle_rtcp(index, datagram, now),
+                Some(index) => self.handle_rtp(index, datagram, now),
+                None => self.drops.count(DropReason::UnknownAddress),
+            },
+            _ => self.drops.count(DropReason::Malformed),
+        }
+    }
+
+    fn connection_at(&mut self, path: Path) -> Option<usize> {
+        let index = self.paths.get(&path).copied()?;
+        self.serving = Some(self.connections[index].session);
+        Some(index)
+    }
+
+    fn handle_stun(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        let index = IceAgent::local_ufrag(datagram).and_then(|ufrag| self.ufrags.get(ufrag));
+        match index.copied() {
+            Some(index) => {
+                self.serving = Some(self.connections[index].session);
+                self.handle_check(index, path, datagram, now);
+            }
+            None => self.drops.count(DropReason::UnknownAddress),
+        }
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        self.router.handle_timeout(now);
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(now, &mut fired);
+        for timer in fired.drain(..) {
+            match timer {
+                Timer::Transport(index, key) if self.is_connection(index, key) => {
+                    self.handle_transport_timeout(index, now);
+                }
+                Timer::Feedback(index, key) if self.is_connection(index, key) => {
+                    self.send_feedback(index);
+                }
+                Timer::Reports(index, key) if self.is_connection(index, key) => {
+                    self.send_reports(index, now);
+                }
+                Timer::Quality(index, key) if self.is_session(index, key) => {
+                    self.judge_quality(index, now);
+                }
+                Timer::Transport(..)
+                | Timer::Feedback(..)
+                | Timer::Reports(..)
+                | Timer::Quality(..) => {}
+            }
+        }
+        self.fired = fired;
+    }
+
+    fn handle_router_output(&mut self, _now: Instant) {
+        while let Some(output) = self.router.poll_output() {
+            match output {
+                Output::RequestKeyFrame(source) => self.request_key_frame(source),
+                Output::RequestPackets(source, sequences) => {
+                    self.request_packets(source, &sequences)
+                }
+                Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
+            }
+        }
+    }
+
+    fn until_next_timeout(&self, now: Instant) -> Duration {
+        let deadlines = [self.router.poll_timeout(), self.timers.next_deadline()];
+        let next = deadlines.into_iter().flatten().min();
+        next.map_or(LONGEST_WAIT, |at| {
+            at.saturating_duration_since(now).min(LONGEST_WAIT)
+        })
+    }
+
+    fn publish_counters(&self, received: &ReceiveStats, busy: &Busy, since_start: Duration) {
+        let counters = &self.counters;
+        let (tracks, subscriptions, _) = self.router.len();
+        let sent = self.wire.stats();
+        let kernel_drops = self
+            .wire
+            .sockets()
+            .iter()
+            .filter_map(|socket| socket.kernel_drops().ok());
+        let values = [
+            (&counters.sessions, self.sessions.len() as u64),
+            (&counters.rooms, self.rooms.len() as u64),
+            (&counters.tracks, tracks as u64),
+            (&counters.subscriptions, subscriptions as u64),
+            (&counters.packets_received, received.datagrams),
+            (&counters.bytes_received, received.bytes),
+            (&counters.packets_forwarded, self.wire.forwarded),
+            (&counters.packets_repaired, self.wire.repaired),
+            (&counters.datagrams_sent, sent.datagrams),
+            (&counters.bytes_sent, sent.bytes),
+            (&counters.send_messages, sent.messages),
+            (&counters.send_syscalls, sent.syscalls),
+            (&counters.send_drops, sent.dropped.total()),
+            (&counters.kernel_drops, kernel_drops.map(u64::from).sum()),
+            (&counters.cache_bytes, self.router.cache_memory() as u64),
+            (
+                &counters.cpu_nanoseconds,
+                thread::cpu_time().as_nanos() as u64,
+            ),
+            (&counters.busy_permille, busy.permille),
+            (&counters.beat_milliseconds, since_start.as_millis() as u64),
+        ];
+        for (counter, value) in values {
+            Counters::set(counter, value);
+        }
+        for reason in DropReason::ALL {
+            let dropped = self.drops.get(reason) + self.wire.drops().get(reason);
+            Counters::set(&counters.drops[reason as usize], dropped);
+        }
+    }
+
+    fn is_connection(&self, index: usize, key: ConnectionKey) -> bool {
+        self.connections
+            .get(index)
+            .is_some_and(|connection| connection.key == key)
+    }
+
+    fn is_session(&self, index: usize, key: SessionKey) -> bool {
+        self.sessions
+            .get(index)
+            .is_some_and(|session| session.key == key)
+    }
+
+    fn next_key(&mut self) -> u64 {
+        self.last_key += 1;
+        self.last_key
+    }
+
+    /// Which session and track a subscription belongs to.
+    fn subscriber(&self, key: SubscriptionKey) -> Option<&(usize, TrackId)> {
+        self.subscribers.get(key.index())?.as_ref()
+    }
+
+    fn set_subscriber(&mut self, key: SubscriptionKey, subscriber: Option<(usize, TrackId)>) {
+        if key.index() >= self.subscribers.len() {
+            self.subscribers.resize(key.index() + 1, None);
+        }
+        self.subscribers[key.index()] = subscriber;
+    }
+
+    /// Runs one step. If it panics, a bug was met while serving one session: that session ends, the
+    /// others do not notice.
+    fn guarded(&mut self, step: impl FnOnce(&mut Self)) {
+        self.serving = None;
+        if std::panic::catch_unwind(AssertUnwindSafe(|| step(self))).is_ok() {
+            return;
+        }
+        Counters::add(&self.counters.panics, 1);
+        let Some(index) = self
+            .serving
+            .take()
+            .filter(|index| self.sessions.contains(*index))
+        else {
+            return;
+        };
+        let session = &mut self.sessions[index];
+        tracing::error!(participant = %session.participant, "closing the session after a panic");
+        session.tell(Event::Fault);
+        let closed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            self.close_session(index, Instant::now());
+        }));
+        if closed.is_err() {
+            Counters::add(&self.counters.panics, 1);
+            self.sessions.try_remove(index);
+        }
+    }
+
+    /// Closes sessions whose control task does not take its events.
+    fn close_stuck(&mut self, now: Instant) {
+        let stuck = self
+            .sessions
+            .iter()
+            .find(|(_, session)| session.is_stuck)
+            .map(|(index, _)| index);
+        if let Some(index) = stuck {
+            let participant = &self.sessions[index].participant;
+            tracing::warn!(%participant, "closing a session whose events nobody takes");
+            self.guarded(|shard| shard.close_session(index, now));
+        }
+    }
+}
+
+/// How much of its time the thread works.
+struct Busy {
+    since: Instant,
+    cpu: Duration,
+    permille: u64,
+}
+
+impl Busy {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            cpu: thread::cpu_time(),
+            permille: 0,
+        }
+    }
+
+    fn update(&mut self, now: Instant) {
+        const WINDOW: Duration = Duration::from_secs(1);
+        let elapsed = now.duration_since(self.since);
+        if elapsed < WINDOW {
+            return;
+        }
+        let cpu = thread::cpu_time();
+        let worked = cpu.saturating_sub(self.cpu);
+        self.permille = (worked.as_micros() * 1000 / elapsed.as_micros().max(1)) as u64;
+        (self.since, self.cpu) = (now, cpu);
+    }
+}

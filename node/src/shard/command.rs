@@ -1,0 +1,117 @@
+//! What control tells a shard. Plain values; nothing here waits for an answer except inspection.
+
+use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::event::Event;
+use crate::session::ice::Credentials;
+use crate::session::plan::ConnectionPlan;
+use pipemesh_node_core::router::LayerWish;
+use pipemesh_node_core::track::Size;
+
+/// Names a session on its node, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionKey(pub(crate) u64);
+
+/// One of a session's peer connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// The client's own, also the only one of a session with one connection.
+    Publisher,
+    Subscriber,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open(OpenSession),
+    Close(SessionKey),
+    /// A connection was negotiated, for the first time or again.
+    Apply {
+        session: SessionKey,
+        role: Role,
+        plan: Box<ConnectionPlan>,
+    },
+    RestartIce {
+        session: SessionKey,
+        role: Role,
+        credentials: Credentials,
+    },
+    /// A track is negotiated; precedes the plan that carries it.
+    Publish {
+        session: SessionKey,
+        track: TrackId,
+        spec: PublishSpec,
+    },
+    Unpublish {
+        session: SessionKey,
+        track: TrackId,
+    },
+    SetMuted {
+        session: SessionKey,
+        track: TrackId,
+        muted: bool,
+    },
+    /// Asks for a track, or changes what is wanted of it. Takes effect once a plan carries it.
+    Subscribe {
+        session: SessionKey,
+        track: TrackId,
+        wish: LayerWish,
+    },
+    Unsubscribe {
+        session: SessionKey,
+        track: TrackId,
+    },
+    SetDataRights {
+        session: SessionKey,
+        rights: DataRights,
+    },
+    SendData {
+        session: SessionKey,
+        packet: Vec<u8>,
+        reliable: bool,
+    },
+    /// Which encoding each subscription of these sessions is being sent.
+    Inspect {
+        sessions: Vec<SessionKey>,
+        reply: oneshot::Sender<Vec<Inspected>>,
+    },
+    Stop,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenSession {
+    pub(crate) key: SessionKey,
+    pub(crate) room: RoomId,
+    pub(crate) participant: ParticipantId,
+    pub(crate) identity: String,
+    /// Data packets do not say whom they are from.
+    pub(crate) anonymous: bool,
+    pub(crate) rights: DataRights,
+    pub(crate) connections: Vec<(Role, Credentials)>,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DataRights {
+    pub(crate) send: bool,
+    pub(crate) receive: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublishSpec {
+    pub(crate) is_video: bool,
+    /// Counts for active speakers.
+    pub(crate) speaks: bool,
+    pub(crate) nack: bool,
+    pub(crate) muted: bool,
+    /// Pixels of each encoding, from the lowest up; zero where unknown.
+    pub(crate) sizes: Vec<Size>,
+}
+
+/// What a subscription is being sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inspected {
+    pub(crate) session: SessionKey,
+    pub(crate) track: TrackId,
+    pub(crate) encoding: Option<u8>,
+}

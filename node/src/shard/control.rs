@@ -1,0 +1,455 @@
+//! What control decided, carried out: sessions, tracks, subscriptions.
+
+use std::time::Instant;
+
+use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
+use pipemesh_node_core::track::TrackSpec;
+use pipemesh_proto::ids::TrackId;
+use rand::Rng;
+
+use super::command::{Command, Inspected, OpenSession, PublishSpec, Role, SessionKey};
+use super::connection::{Connection, Dtls};
+use super::event::Event;
+use super::inbound::Bound;
+use super::session::{Published, Session, Wanted};
+use super::wire::{Link, Outgoing};
+use super::{Room, Shard, Timer};
+use crate::session::handshake::ConnectionKey;
+use crate::session::plan::{ConnectionPlan, Extensions, SendSection};
+
+impl Shard {
+    pub(super) fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Open(open) => self.open_session(open, now),
+            Command::Close(key) => {
+                self.with_session(key, |shard, index| shard.close_session(index, now))
+            }
+            Command::Apply {
+                session,
+                role,
+                plan,
+            } => {
+                self.with_session(session, |shard, index| shard.apply(index, role, *plan, now));
+            }
+            Command::RestartIce {
+                session,
+                role,
+                credentials,
+            } => {
+                self.with_session(session, |shard, index| {
+                    if let Some(connection) = shard.sessions[index].connection(role) {
+                        shard.ufrags.insert(credentials.ufrag.clone(), connection);
+                        shard.connections[connection].ice.restart(credentials);
+                    }
+                });
+            }
+            Command::Publish {
+                session,
+                track,
+                spec,
+            } => {
+                self.with_session(session, |shard, index| {
+                    shard.publish(index, track, spec, now)
+                });
+            }
+            Command::Unpublish { session, track } => self.with_session(session, |shard, index| {
+                if shard.sessions[index].published.contains(&track) {
+                    shard.unpublish(&track);
+                }
+            }),
+            Command::SetMuted {
+                session,
+                track,
+                muted,
+            } => {
+                self.with_session(session, |shard, index| {
+                    let published = shard
+                        .tracks
+                        .get(&track)
+                        .filter(|track| track.session == index);
+                    if let Some(key) = published.map(|track| track.key) {
+                        shard.router.set_muted(key, muted, now);
+                    }
+                });
+            }
+            Command::Subscribe {
+                session,
+                track,
+                wish,
+            } => {
+                self.with_session(session, |shard, index| {
+                    shard.subscribe(index, track, wish, now)
+                });
+            }
+            Command::Unsubscribe { session, track } => {
+                self.with_session(session, |shard, index| {
+                    shard.unsubscribe(index, &track, now)
+                });
+            }
+            Command::SetDataRights { session, rights } => {
+                self.with_session(session, |shard, index| {
+                    shard.sessions[index].rights = rights
+                });
+            }
+            Command::SendData {
+                session,
+                packet,
+                reliable,
+            } => {
+                self.with_session(session, |shard, index| {
+                    shard.send_packet(index, packet.into(), reliable, now);
+                });
+            }
+            Command::Inspect { sessions, reply } => {
+                // The asker may have gone.
+                let _ = reply.send(self.inspect(&sessions));
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn with_session(&mut self, key: SessionKey, act: impl FnOnce(&mut Self, usize)) {
+        // A session that ended of itself: control learns of it by an event.
+        let Some(&index) = self.session_index.get(&key) else {
+            return;
+        };
+        self.serving = Some(index);
+        act(self, index);
+    }
+
+    fn open_session(&mut self, open: OpenSession, now: Instant) {
+        let room = match self.room_keys.get(&open.room) {
+            Some(&room) => room,
+            None => {
+                let room = self.next_key();
+                self.room_keys.insert(open.room.clone(), room);
+                self.rooms.insert(
+                    room,
+                    Room {
+                        id: open.room,
+                        members: Vec::new(),
+                    },
+                );
+                room
+            }
+        };
+        let session = Session::new(
+            open.key,
+            room,
+            open.participant,
+            open.identity,
+            open.anonymous,
+            open.rights,
+            open.events,
+        );
+        let index = self.sessions.insert(session);
+        self.session_index.insert(open.key, index);
+        if let Some(room) = self.rooms.get_mut(&room) {
+            room.members.push(index);
+        }
+        for (role, credentials) in open.connections {
+            let key = ConnectionKey(self.next_key());
+            let ufrag = credentials.ufrag.clone();
+            let ssrc = self.rng.random();
+            let connection = Connection::new(key, index, role, credentials, ssrc, now);
+            let connection = self.connections.insert(connection);
+            *self.wire.link(connection) = Link::default();
+            self.connection_index.insert(key, connection);
+            self.ufrags.insert(ufrag, connection);
+            self.sessions[index].set_connection(role, connection);
+        }
+        self.begin_quality(index, now);
+        // Those who speak are told at once, not when they next pause.
+        let speakers = self.router.active_speakers(room);
+        self.tell_speakers_to(index, &speakers);
+    }
+
+    pub(super) fn close_session(&mut self, index: usize, now: Instant) {
+        for track in std::mem::take(&mut self.sessions[index].published) {
+            self.unpublish(&track);
+        }
+        for track in self.sessions[index]
+            .wanted
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.unsubscribe(index, &track, now);
+        }
+        let connections: Vec<usize> = self.sessions[index].connections().collect();
+        for connection in connections {
+            self.remove_connection(connection, now);
+        }
+        let session = self.sessions.remove(index);
+        self.session_index.remove(&session.key);
+        if let Some(room) = self.rooms.get_mut(&session.room) {
+            room.members.retain(|member| *member != index);
+            if room.members.is_empty()
+                && let Some(room) = self.rooms.remove(&session.room)
+            {
+                self.room_keys.remove(&room.id);
+            }
+        }
+    }
+
+    pub(super) fn close_all(&mut self, now: Instant) {
+        for index in self
+            .sessions
+            .iter()
+            .map(|(index, _)| index)
+            .collect::<Vec<_>>()
+        {
+            self.close_session(index, now);
+        }
+    }
+
+    fn remove_connection(&mut self, index: usize, now: Instant) {
+        self.close_data(index, now);
+        if let Dtls::Ready(dtls) = &mut self.connections[index].dtls {
+            dtls.close(now);
+        }
+        self.flush_dtls(index);
+        let connection = self.connections.remove(index);
+        if matches!(connection.dtls, Dtls::Handshaking) {
+            self.handshakes.cancel(connection.key);
+        }
+        self.connection_index.remove(&connection.key);
+        self.paths.retain(|_, owner| *owner != index);
+        self.ufrags.retain(|_, owner| *owner != index);
+        let link = self.wire.link(index);
+        link.destination = None;
+        link.sealer = None;
+    }
+
+    fn publish(&mut self, index: usize, track: TrackId, spec: PublishSpec, now: Instant) {
+        let session = &mut self.sessions[index];
+        let spec = TrackSpec {
+            room: session.room,
+            participant: session.key,
+            is_video: spec.is_video,
+            speaks: spec.speaks,
+            nack: spec.nack,
+            muted: spec.muted,
+            sizes: spec.sizes,
+        };
+        session.published.push(track.clone());
+        let key = self.router.publish(spec, now);
+        let extensions = Extensions::default();
+        let published = Published {
+            key,
+            session: index,
+            extensions,
+            is_received: false,
+        };
+        self.tracks.insert(track, published);
+        self.publishers.insert(key, index);
+    }
+
+    fn unpublish(&mut self, track: &TrackId) {
+        let Some(published) = self.tracks.remove(track) else {
+            return;
+        };
+        self.publishers.remove(&published.key);
+        if let Some(session) = self.sessions.get_mut(published.session) {
+            session.published.retain(|other| other != track);
+        }
+        for (key, next) in self.router.unpublish(published.key) {
+            self.note_ended(key, next);
+        }
+        // Told to those, too, whose connection did not carry it yet.
+        let room = self
+            .sessions
+            .get(published.session)
+            .and_then(|s| self.rooms.get(&s.room));
+        for &member in room.map_or(&[][..], |room| &room.members) {
+            if self.sessions[member].wanted.remove(track).is_some() {
+                self.sessions[member].tell(Event::SubscriptionEnded(track.clone()));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, index: usize, track: TrackId, wish: LayerWish, now: Instant) {
+        let wanted = &mut self.sessions[index].wanted;
+        let wanted = wanted.entry(track).or_insert(Wanted {
+            wish,
+            subscription: None,
+        });
+        wanted.wish = wish;
+        match wanted.subscription {
+            Some(key) => self.router.set_wish(key, wish, now),
+            None => self.activate(index, now),
+        }
+    }
+
+    fn unsubscribe(&mut self, index: usize, track: &TrackId, now: Instant) {
+        let wanted = self.sessions[index].wanted.remove(track);
+        if let Some(key) = wanted.and_then(|wanted| wanted.subscription) {
+            self.end_subscription(key, now);
+        }
+    }
+
+    fn end_subscription(&mut self, key: SubscriptionKey, now: Instant) {
+        if let Some(next) = self.router.unsubscribe(key, now) {
+            self.note_ended(key, next);
+        }
+    }
+
+    /// Forgets a subscription that the router has ended, but not the numbers it used.
+    fn note_ended(&mut self, key: SubscriptionKey, next: u64) {
+        self.set_subscriber(key, None);
+        if let Some(outgoing) = self.wire.take_outgoing(key)
+            && let Some(connection) = self.connections.get_mut(outgoing.link())
+        {
+            connection.note_spent(outgoing.spent(next));
+        }
+    }
+
+    /// Ends what a session is sent; it stays wanted.
+    pub(super) fn deactivate(&mut self, index: usize, now: Instant) {
+        let wanted = self.sessions[index].wanted.values_mut();
+        for key in wanted
+            .filter_map(|wanted| wanted.subscription.take())
+            .collect::<Vec<_>>()
+        {
+            self.end_subscription(key, now);
+        }
+    }
+
+    /// Takes over what was negotiated for a connection.
+    fn apply(&mut self, index: usize, role: Role, plan: ConnectionPlan, now: Instant) {
+        let Some(connection) = self.sessions[index].connection(role) else {
+            return;
+        };
+        let former = std::mem::replace(&mut self.connections[connection].send, plan.send);
+        let state = &mut self.connections[connection];
+        state.ice.set_remote_ufrag(&plan.remote.ufrag);
+        state.remote = Some(plan.remote);
+        state.data_plan = plan.data.or(state.data_plan);
+        let tracks = &self.tracks;
+        let bound = state
+            .inbound
+            .apply(&plan.receive, |track| Some(tracks.get(track)?.key));
+        for section in &plan.receive {
+            if let Some(track) = self.tracks.get_mut(&section.track) {
+                track.extensions = section.extensions;
+            }
+        }
+        self.handle_bound(connection, &bound, now);
+        self.end_vanished(index, connection, &former, now);
+        self.verify(connection, now);
+        self.activate(index, now);
+        self.start_data(connection, now);
+        self.schedule(connection, now);
+    }
+
+    /// Tells of SSRCs that came to be known, and begins encodings anew that changed theirs.
+    pub(super) fn handle_bound(&mut self, connection: usize, bound: &[Bound], now: Instant) {
+        for bound in bound {
+            if bound.restarted {
+                self.router.restart(bound.source, now);
+            }
+            let state = &self.connections[connection];
+            let Some(section) = state.inbound.sections().get(bound.section) else {
+                continue;
+            };
+            let known = section
+                .encodings()
+                .iter()
+                .map(|known| (known.ssrc, known.repair_ssrc));
+            let event = Event::EncodingsKnown {
+                track: section.track.clone(),
+                encodings: known.collect(),
+            };
+            self.sessions[state.session].tell(event);
+        }
+    }
+
+    /// Ends subscriptions whose section is gone or was given to something else.
+    fn end_vanished(
+        &mut self,
+        index: usize,
+        connection: usize,
+        former: &[SendSection],
+        now: Instant,
+    ) {
+        for section in former {
+            if self.connections[connection].send.contains(section) {
+                continue;
+            }
+            let wanted = self.sessions[index].wanted.get_mut(&section.track);
+            if let Some(key) = wanted.and_then(|wanted| wanted.subscription.take()) {
+                self.end_subscription(key, now);
+            }
+        }
+    }
+
+    /// Begins subscriptions that are wanted, negotiated, and whose connection can send.
+    pub(super) fn activate(&mut self, index: usize, now: Instant) {
+        let Some(connection) = self.sessions[index].downlink() else {
+            return;
+        };
+        if self.connections[connection].opener.is_none() {
+            return;
+        }
+        for number in 0..self.connections[connection].send.len() {
+            let section = &self.connections[connection].send[number];
+            let session = &mut self.sessions[index];
+            let Some(wanted) = session.wanted.get_mut(&section.track) else {
+                continue;
+            };
+            let Some(published) = self.tracks.get_mut(&section.track) else {
+                continue;
+            };
+            if wanted.subscription.is_some() {
+                continue;
+            }
+            let codec = section
+                .codecs
+                .first()
+                .map_or(Codec::Opus, |first| first.codec);
+            let state = &self.connections[connection];
+            let mut number = |ssrc| state.first_number(ssrc, self.rng.random_range(0..1 << 15));
+            let repair = section.repair_ssrc.map_or(Some(0), &mut number);
+            let (Some(first), Some(first_repair)) = (number(section.ssrc), repair) else {
+                continue;
+            };
+            let wish = wanted.wish;
+            let Some(key) = self
+                .router
+                .subscribe(published.key, wish, codec, first, now)
+            else {
+                continue;
+            };
+            wanted.subscription = Some(key);
+            let outgoing = Outgoing::new(connection, section, first_repair);
+            self.wire.set_outgoing(key, outgoing);
+            let track = section.track.clone();
+            if !std::mem::replace(&mut published.is_received, true) {
+                let publisher = published.session;
+                self.sessions[publisher].tell(Event::TrackSubscribed(track.clone()));
+            }
+            self.set_subscriber(key, Some((index, track)));
+        }
+    }
+
+    fn inspect(&self, sessions: &[SessionKey]) -> Vec<Inspected> {
+        let known = sessions.iter().filter_map(|key| {
+            let session = self.sessions.get(*self.session_index.get(key)?)?;
+            Some(session.wanted.iter().map(|(track, wanted)| {
+                Inspected {
+                    session: *key,
+                    track: track.clone(),
+                    encoding: wanted
+                        .subscription
+                        .and_then(|key| self.router.current_encoding(key)),
+                }
+            }))
+        });
+        known.flatten().collect()
+    }
+
+    pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.set(at, timer);
+    }
+}

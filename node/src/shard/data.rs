@@ -1,0 +1,224 @@
+//! Data channels: a client's packets to the others of its room, stamped with their true sender.
+//!
+//! Of a packet only the envelope is read (see `core::data`). Labels are those of LiveKit's clients.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pipemesh_node_core::data::DataPacket;
+use pipemesh_node_core::drops::DropReason;
+
+use super::Shard;
+use super::command::Role;
+use super::connection::Dtls;
+use super::counters::Counters;
+use super::session::Parcel;
+use crate::session::sctp::{ChannelId, ChannelSpec, DataChannels, EndReason, Event, Limits};
+
+const RELIABLE: &str = "_reliable";
+const LOSSY: &str = "_lossy";
+
+impl Shard {
+    /// Begins the SCTP association, once it is negotiated and the client is verified.
+    pub(super) fn start_data(&mut self, index: usize, now: Instant) {
+        let connection = &mut self.connections[index];
+        let Some(plan) = connection.data_plan else {
+            return;
+        };
+        if connection.data.is_some() || connection.opener.is_none() {
+            return;
+        }
+        let mut data = DataChannels::new(plan, Limits::default());
+        // On a client's own connection the client opens the channels.
+        if connection.role == Role::Subscriber {
+            for spec in [ChannelSpec::reliable(RELIABLE), ChannelSpec::lossy(LOSSY)] {
+                if let Err(error) = data.open(spec, now) {
+                    tracing::warn!(%error, "cannot open a data channel");
+                }
+            }
+        }
+        connection.data = Some(Box::new(data));
+        self.schedule(index, now);
+    }
+
+    /// A datagram of SCTP.
+    pub(super) fn handle_data(&mut self, index: usize, datagram: Bytes, now: Instant) {
+        if self.connections[index].data.is_none() {
+            return self.drops.count(DropReason::NoKeys);
+        }
+        if let Some(data) = &mut self.connections[index].data {
+            data.handle_dtls_data(datagram, now);
+        }
+        self.handle_data_events(index, now);
+    }
+
+    pub(super) fn handle_data_timeout(&mut self, index: usize, now: Instant) {
+        if let Some(data) = &mut self.connections[index].data {
+            data.handle_timeout(now);
+            self.handle_data_events(index, now);
+        }
+    }
+
+    fn handle_data_events(&mut self, index: usize, now: Instant) {
+        self.mark_data(index);
+        while let Some(event) = self.connections[index]
+            .data
+            .as_mut()
+            .and_then(|d| d.poll_event())
+        {
+            match event {
+                Event::Opened { channel, spec } => self.handle_opened(index, channel, &spec.label),
+                Event::Message {
+                    channel, payload, ..
+                } => {
+                    self.handle_message(index, channel, &payload, now);
+                }
+                Event::Closed { channel } => self.handle_closed(index, channel),
+                Event::Overrun { .. } => {
+                    let participant = &self.sessions[self.connections[index].session].participant;
+                    tracing::warn!(%participant, "takes data more slowly than it is sent; some is lost");
+                }
+                Event::Ended(reason) => {
+                    let participant = &self.sessions[self.connections[index].session].participant;
+                    if reason != EndReason::Closed {
+                        tracing::warn!(%participant, ?reason, "the SCTP association ended");
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_opened(&mut self, index: usize, channel: ChannelId, label: &str) {
+        let connection = &mut self.connections[index];
+        let session = &mut self.sessions[connection.session];
+        match label {
+            RELIABLE => connection.reliable = Some(channel),
+            LOSSY => connection.lossy = Some(channel),
+            // Channels of the client's own that we have no use for.
+            _ => {}
+        }
+        if session.downlink() == Some(index) {
+            session.reliable = connection.reliable;
+            session.lossy = connection.lossy;
+        }
+    }
+
+    fn handle_closed(&mut self, index: usize, channel: ChannelId) {
+        let connection = &mut self.connections[index];
+        for known in [&mut connection.reliable, &mut connection.lossy] {
+            if *known == Some(channel) {
+                *known = None;
+            }
+        }
+        let session = &mut self.sessions[connection.session];
+        if session.downlink() == Some(index) {
+            session.reliable = connection.reliable;
+            session.lossy = connection.lossy;
+        }
+    }
+
+    /// A client's data packet, for the others.
+    fn handle_message(&mut self, index: usize, channel: ChannelId, message: &[u8], now: Instant) {
+        let connection = &self.connections[index];
+        let reliable = match Some(channel) {
+            known if known == connection.reliable => true,
+            known if known == connection.lossy => false,
+            _ => return,
+        };
+        let from = connection.session;
+        let sender = &self.sessions[from];
+        let packet = match DataPacket::parse(message) {
+            Ok(packet) if sender.rights.send => packet,
+            _ => return Counters::add(&self.counters.data_drops, 1),
+        };
+        Counters::add(&self.counters.data_packets, 1);
+        let mut stamped = Vec::new();
+        packet.stamp(sender.stamp(), reliable, &mut stamped);
+        let parcel = Parcel {
+            bytes: stamped.into(),
+            reliable,
+        };
+        let destinations: Vec<&[u8]> = packet.destinations().collect();
+        let Some(room) = self.rooms.get(&sender.room) else {
+            return;
+        };
+        for member in room.members.clone() {
+            let receiver = &self.sessions[member];
+            let is_meant =
+                destinations.is_empty() || destinations.contains(&receiver.identity.as_bytes());
+            if member != from && is_meant && receiver.rights.receive {
+                self.send_parcel(member, &parcel, now);
+            }
+        }
+    }
+
+    pub(super) fn send_packet(
+        &mut self,
+        session: usize,
+        bytes: Bytes,
+        reliable: bool,
+        now: Instant,
+    ) {
+        self.send_parcel(session, &Parcel { bytes, reliable }, now);
+    }
+
+    fn send_parcel(&mut self, session: usize, parcel: &Parcel, now: Instant) {
+        let receiver = &self.sessions[session];
+        let channel = if parcel.reliable {
+            receiver.reliable
+        } else {
+            receiver.lossy
+        };
+        let (Some(index), Some(channel)) = (receiver.downlink(), channel) else {
+            return Counters::add(&self.counters.data_drops, 1);
+        };
+        let Some(data) = &mut self.connections[index].data else {
+            return Counters::add(&self.counters.data_drops, 1);
+        };
+        if data.send(channel, parcel.bytes.clone(), true, now).is_err() {
+            Counters::add(&self.counters.data_drops, 1);
+        }
+        self.mark_data(index);
+    }
+
+    /// The connection may have SCTP packets to send: at the end of the turn, so that one SACK stands for
+    /// a batch.
+    fn mark_data(&mut self, index: usize) {
+        if !self.data_dirty.contains(&index) {
+            self.data_dirty.push(index);
+        }
+    }
+
+    pub(super) fn send_data(&mut self, now: Instant) {
+        let mut dirty = std::mem::take(&mut self.data_dirty);
+        for index in dirty.drain(..) {
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            self.serving = Some(connection.session);
+            let (Some(data), Dtls::Ready(dtls)) = (&mut connection.data, &mut connection.dtls)
+            else {
+                continue;
+            };
+            while let Some(packet) = data.poll_transmit(now) {
+                // Not connected any more: the association goes with the connection.
+                let _ = dtls.write(&packet, now);
+            }
+            self.flush_dtls(index);
+            self.schedule(index, now);
+        }
+        self.data_dirty = dirty;
+    }
+
+    /// Ends the association of a connection that is about to go.
+    pub(super) fn close_data(&mut self, index: usize, now: Instant) {
+        let connection = &mut self.connections[index];
+        if let (Some(data), Dtls::Ready(dtls)) = (&mut connection.data, &mut connection.dtls) {
+            data.close(now);
+            while let Some(packet) = data.poll_transmit(now) {
+                let _ = dtls.write(&packet, now);
+            }
+        }
+        connection.data = None;
+    }
+}

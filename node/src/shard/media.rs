@@ -1,0 +1,225 @@
+//! RTP and RTCP that arrive: opened once, placed among the client's tracks, given to the router.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::drops::DropReason;
+use pipemesh_node_core::router::{Media, SubscriptionKey};
+use pipemesh_node_core::rtcp::{Message, Messages, NackIter, ReportBlock};
+use pipemesh_node_core::rtp::Header;
+use pipemesh_node_core::stats::round_trip;
+use pipemesh_node_media::srtp::OpenError;
+
+use super::counters::Counters;
+use super::inbound::{self, Unplaced};
+use super::wire::Outbound;
+use super::{Shard, Timer};
+
+/// Until a receiver's round trip is known.
+const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Two requests for one packet closer than this are one.
+const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(10);
+
+impl Shard {
+    pub(super) fn handle_rtp(&mut self, index: usize, packet: &mut [u8], now: Instant) {
+        if let Err(reason) = self.receive_rtp(index, packet, now) {
+            self.drops.count(reason);
+        }
+    }
+
+    fn receive_rtp(
+        &mut self,
+        index: usize,
+        packet: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let header = Header::parse(packet).ok_or(DropReason::Malformed)?;
+        let connection = &mut self.connections[index];
+        let opener = connection.opener.as_mut().ok_or(DropReason::NoKeys)?;
+        let stream = connection
+            .inbound
+            .identify(&header, packet)
+            .ok_or(DropReason::UnknownSource)?;
+        let opened = opener
+            .open_rtp(packet, header.header_len())
+            .map_err(drop_reason)?;
+        let packet = &mut packet[..opened.len];
+
+        if let Some(id) = connection.inbound.transport_sequence()
+            && let Some(&[high, low]) = header.extension(packet, id).and_then(<[u8]>::first_chunk)
+        {
+            connection
+                .arrivals
+                .handle_arrival(u16::from_be_bytes([high, low]), now);
+            if !std::mem::replace(&mut connection.feedback_due, true) {
+                let timer = Timer::Feedback(index, connection.key);
+                self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
+            }
+        }
+        if !connection.inbound.is_bound(header.ssrc)
+            && let Some(bound) = connection.inbound.bind(header.ssrc, stream)
+        {
+            self.handle_bound(index, &[bound], now);
+        }
+
+        let placed = self.connections[index]
+            .inbound
+            .place(stream, header.payload_type);
+        let placed = placed.map_err(|unplaced| match unplaced {
+            Unplaced::UnknownSource => DropReason::UnknownSource,
+            Unplaced::UnknownPayloadType => DropReason::UnknownPayloadType,
+        })?;
+        let (header, packet) = match placed.repairs {
+            None => (header, &*packet),
+            Some((ssrc, payload_type)) => {
+                let Some(start) = inbound::restore(packet, &header, ssrc, payload_type) else {
+                    return Ok(()); // padding
+                };
+                let packet = &packet[start..];
+                (Header::parse(packet).ok_or(DropReason::Malformed)?, packet)
+            }
+        };
+        let extensions = &placed.section.plan.extensions;
+        let level = extensions
+            .audio_level
+            .and_then(|id| header.extension(packet, id));
+        let media = Media {
+            codec: placed.codec,
+            header,
+            packet,
+            audio_level: level
+                .and_then(|level| level.first())
+                .map(|byte| byte & 0x7F),
+            repaired: placed.repairs.is_some(),
+        };
+        let outbound = Outbound::new(placed.codec, &header, packet, extensions);
+        let outbound = outbound.ok_or(DropReason::Malformed)?;
+        let Self { router, wire, .. } = self;
+        router.handle_media(placed.source, media, now, |forward| {
+            wire.forward(
+                forward.subscription,
+                forward.rewrite,
+                forward.vp8,
+                &outbound,
+            );
+        })
+    }
+
+    pub(super) fn handle_rtcp(&mut self, index: usize, packet: &mut [u8], now: Instant) {
+        let Some(opener) = self.connections[index].opener.as_mut() else {
+            return self.drops.count(DropReason::NoKeys);
+        };
+        let len = match opener.open_rtcp(packet) {
+            Ok(len) => len,
+            Err(error) => return self.drops.count(drop_reason(error)),
+        };
+        for message in Messages::new(&packet[..len]) {
+            match message {
+                Message::SenderReport { ssrc, info, blocks } => {
+                    let source = self.connections[index].inbound.media_source(ssrc);
+                    if let Some((section, source)) = source
+                        && let Some(codec) = section.plan.codecs.first()
+                    {
+                        self.router
+                            .handle_sender_report(source, info, codec.codec, now);
+                    }
+                    blocks.for_each(|block| self.handle_block(index, &block, now));
+                }
+                Message::ReceiverReport { blocks, .. } => {
+                    blocks.for_each(|block| self.handle_block(index, &block, now));
+                }
+                Message::Nack { media_ssrc, lost } => {
+                    self.handle_nack(index, media_ssrc, lost, now)
+                }
+                Message::PictureLoss { media_ssrc } | Message::FullIntraRequest { media_ssrc } => {
+                    if let Some(key) = self.subscription_of(index, media_ssrc) {
+                        self.router.handle_key_frame_request(key, now);
+                    }
+                }
+                Message::TransportFeedback { .. }
+                | Message::EstimatedMaximumBitrate { .. }
+                | Message::Bye { .. } => {}
+            }
+        }
+    }
+
+    /// A receiver's view of what it is sent.
+    fn handle_block(&mut self, index: usize, block: &ReportBlock, now: Instant) {
+        let Some(key) = self.subscription_of(index, block.ssrc) else {
+            return;
+        };
+        let round_trip = self
+            .router
+            .sender_report(key, now)
+            .and_then(|info| round_trip(info.compact_ntp(), block));
+        let session = &mut self.sessions[self.connections[index].session];
+        session
+            .link
+            .note(block.fraction_lost, round_trip, Duration::ZERO);
+    }
+
+    fn handle_nack(&mut self, index: usize, ssrc: u32, lost: NackIter<'_>, now: Instant) {
+        let Some(key) = self.subscription_of(index, ssrc) else {
+            return;
+        };
+        let Some((_, track)) = self.subscriber(key) else {
+            return;
+        };
+        let Some(extensions) = self.tracks.get(track).map(|track| track.extensions) else {
+            return;
+        };
+        let session = &self.sessions[self.connections[index].session];
+        let round_trip = session
+            .link
+            .round_trip
+            .unwrap_or(ASSUMED_ROUND_TRIP)
+            .max(SHORTEST_ROUND_TRIP);
+        let codecs = self.connections[index]
+            .send
+            .iter()
+            .find(|section| section.ssrc == ssrc);
+        let Some(codec) = codecs.and_then(|section| section.codecs.first()) else {
+            return;
+        };
+        let codec = codec.codec;
+        let Self {
+            router,
+            wire,
+            counters,
+            ..
+        } = self;
+        for sequence in lost {
+            Counters::add(&counters.nacks_received, 1);
+            let Some(repair) = router.handle_loss(key, sequence, round_trip, now) else {
+                continue;
+            };
+            let Some(header) = Header::parse(repair.packet) else {
+                continue;
+            };
+            if let Some(outbound) = Outbound::new(codec, &header, repair.packet, &extensions) {
+                wire.repair(key, repair.rewrite, &outbound);
+            }
+        }
+    }
+
+    /// The subscription that a connection is sent under an SSRC.
+    fn subscription_of(&self, index: usize, ssrc: u32) -> Option<SubscriptionKey> {
+        let connection = &self.connections[index];
+        let section = connection
+            .send
+            .iter()
+            .find(|section| section.ssrc == ssrc)?;
+        self.sessions[connection.session]
+            .wanted
+            .get(&section.track)?
+            .subscription
+    }
+}
+
+fn drop_reason(error: OpenError) -> DropReason {
+    match error {
+        OpenError::Authentication => DropReason::Unauthenticated,
+        OpenError::Replayed => DropReason::Replayed,
+        OpenError::TooShort => DropReason::Malformed,
+        OpenError::TooManySources => DropReason::Limit,
+    }
+}

@@ -1,0 +1,248 @@
+//! RTCP that the shard sends: reports in both directions, feedback and requests to publishers. And what
+//! reports say of a session's connection.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::quality::{self, Quality, Sample};
+use pipemesh_node_core::router::Source;
+use pipemesh_node_core::rtcp::{MAX_FEEDBACK_LEN, ReportBlock};
+use pipemesh_node_core::speaker::SpeakerChange;
+use rand::Rng;
+
+use super::command::{Role, SessionKey};
+use super::counters::Counters;
+use super::event::{ConnectionState, Event, Speaker};
+use super::session::{LinkReports, RoomKey};
+use super::{Shard, Timer};
+
+/// Sender and receiver reports. The rate of RFC 3550 for sessions of this bandwidth is higher; one a
+/// second is what browsers do themselves.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Transport-wide feedback. A sender's estimate needs several in a round trip; each costs a packet.
+pub(super) const FEEDBACK_EVERY: Duration = Duration::from_millis(50);
+/// Connection quality is judged over this long. Shorter flickers, longer explains a frozen picture too
+/// late.
+const JUDGE_EVERY: Duration = Duration::from_secs(5);
+
+impl Shard {
+    /// Reports go out every second from now on, at a random phase.
+    pub(super) fn begin_reports(&mut self, index: usize, now: Instant) {
+        let phase = REPORT_EVERY.mul_f64(self.rng.random_range(0.2..1.0));
+        let key = self.connections[index].key;
+        self.set_timer(now + phase, Timer::Reports(index, key));
+    }
+
+    pub(super) fn send_reports(&mut self, index: usize, now: Instant) {
+        let connection = &self.connections[index];
+        if connection.opener.is_none() {
+            return;
+        }
+        let (key, ssrc, session) = (connection.key, connection.ssrc, connection.session);
+        let sources: Vec<(u32, Source)> = connection.inbound.media_sources().collect();
+        self.serving = Some(session);
+        self.set_timer(now + REPORT_EVERY, Timer::Reports(index, key));
+
+        let mut blocks: Vec<ReportBlock> = Vec::with_capacity(sources.len());
+        for (ssrc, source) in sources {
+            if let Some(block) = self.router.receiver_report(source, ssrc, now) {
+                let rate = self.clock_rate(index, source);
+                let jitter = Duration::from_secs_f64(f64::from(block.jitter) / f64::from(rate));
+                self.sessions[session]
+                    .link
+                    .note(block.fraction_lost, None, jitter);
+                blocks.push(block);
+            }
+        }
+        for blocks in blocks.chunks(31) {
+            self.wire.rtcp(index, |writer| {
+                writer.receiver_report(ssrc, blocks);
+            });
+        }
+
+        let sections = &self.connections[index].send;
+        let wanted = &self.sessions[session].wanted;
+        let reports: Vec<_> = sections
+            .iter()
+            .filter_map(|section| {
+                let key = wanted.get(&section.track)?.subscription?;
+                Some((section.ssrc, self.router.sender_report(key, now)?))
+            })
+            .collect();
+        /// 28 bytes each: a packet holds them with room to spare.
+        const REPORTS_PER_PACKET: usize = 32;
+        for reports in reports.chunks(REPORTS_PER_PACKET) {
+            self.wire.rtcp(index, |writer| {
+                for (ssrc, info) in reports {
+                    writer.sender_report(*ssrc, *info, &[]);
+                }
+            });
+        }
+    }
+
+    pub(super) fn send_feedback(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.feedback_due = false;
+        let mut body = [0; MAX_FEEDBACK_LEN];
+        let len = connection.arrivals.feedback(&mut body);
+        // Any of the connection's sources serves as the media SSRC.
+        let media = connection
+            .inbound
+            .media_sources()
+            .next()
+            .map_or(0, |(ssrc, _)| ssrc);
+        let ssrc = connection.ssrc;
+        if len > 0 {
+            self.wire.rtcp(index, |writer| {
+                writer.transport_feedback(ssrc, media, &body[..len]);
+            });
+        }
+    }
+
+    pub(super) fn request_key_frame(&mut self, source: Source) {
+        let Some((index, media)) = self.publisher_of(source) else {
+            return;
+        };
+        Counters::add(&self.counters.key_frame_requests, 1);
+        let connection = &mut self.connections[index];
+        let Some((_, section)) = connection.inbound.ssrc_of(source) else {
+            return;
+        };
+        let feedback = section.plan.feedback;
+        let sender = connection.ssrc;
+        connection.intra_requests = connection.intra_requests.wrapping_add(1);
+        let command = connection.intra_requests;
+        self.wire.rtcp(index, |writer| {
+            if feedback.picture_loss || !feedback.full_intra_request {
+                writer.picture_loss(sender, media);
+            } else {
+                writer.full_intra_request(sender, media, command);
+            }
+        });
+    }
+
+    pub(super) fn request_packets(&mut self, source: Source, sequences: &[u16]) {
+        let Some((index, media)) = self.publisher_of(source) else {
+            return;
+        };
+        Counters::add(&self.counters.nacks_sent, sequences.len() as u64);
+        let sender = self.connections[index].ssrc;
+        self.wire.rtcp(index, |writer| {
+            writer.nack(sender, media, sequences);
+        });
+    }
+
+    /// The connection an encoding comes from, and its SSRC; `None` before its first packet.
+    fn publisher_of(&self, source: Source) -> Option<(usize, u32)> {
+        let session = *self.publishers.get(&source.track)?;
+        let index = self.sessions[session].connection(Role::Publisher)?;
+        let (ssrc, _) = self.connections[index].inbound.ssrc_of(source)?;
+        Some((index, ssrc))
+    }
+
+    fn clock_rate(&self, index: usize, source: Source) -> u32 {
+        let section = self.connections[index].inbound.ssrc_of(source);
+        let codec = section.and_then(|(_, section)| section.plan.codecs.first());
+        codec.map_or(90_000, |codec| codec.codec.clock_rate())
+    }
+
+    // Speakers and quality: what everybody in the room is told.
+
+    pub(super) fn tell_speakers(&mut self, room: RoomKey, changes: &[SpeakerChange<SessionKey>]) {
+        let members = self
+            .rooms
+            .get(&room)
+            .map(|room| room.members.clone())
+            .unwrap_or_default();
+        for member in members {
+            self.tell_speakers_to(member, changes);
+        }
+    }
+
+    pub(super) fn tell_speakers_to(&mut self, index: usize, changes: &[SpeakerChange<SessionKey>]) {
+        let speakers: Vec<Speaker> = changes
+            .iter()
+            .filter_map(|change| {
+                let speaker = self
+                    .sessions
+                    .get(*self.session_index.get(&change.participant)?)?;
+                let participant = speaker.participant.clone();
+                Some(Speaker {
+                    participant,
+                    level: change.level,
+                    active: change.active,
+                })
+            })
+            .collect();
+        if !speakers.is_empty() {
+            self.sessions[index].tell(Event::SpeakersChanged(speakers));
+        }
+    }
+
+    pub(super) fn begin_quality(&mut self, index: usize, now: Instant) {
+        let key = self.sessions[index].key;
+        self.set_timer(now + JUDGE_EVERY, Timer::Quality(index, key));
+    }
+
+    /// Judges a session's connection and tells its room if the level changed.
+    pub(super) fn judge_quality(&mut self, index: usize, now: Instant) {
+        let key = self.sessions[index].key;
+        self.set_timer(now + JUDGE_EVERY, Timer::Quality(index, key));
+        let states: Vec<ConnectionState> = self.sessions[index]
+            .connections()
+            .map(|connection| self.connections[connection].state)
+            .collect();
+        let session = &mut self.sessions[index];
+        let link = std::mem::take(&mut session.link);
+        session.link.round_trip = link.round_trip;
+        let before = session.quality;
+        let judged = if states.contains(&ConnectionState::Interrupted)
+            || states.contains(&ConnectionState::Failed)
+        {
+            (Quality::Lost, 1.0)
+        } else if link.any {
+            let score = quality::score(link.sample());
+            (
+                quality::level(score, before.map_or(Quality::Excellent, |(level, _)| level)),
+                score,
+            )
+        } else {
+            return;
+        };
+        session.quality = Some(judged);
+        if before.is_some_and(|(level, _)| level == judged.0) {
+            return;
+        }
+        let participant = session.participant.clone();
+        let room = session.room;
+        let members = self
+            .rooms
+            .get(&room)
+            .map(|room| room.members.clone())
+            .unwrap_or_default();
+        for member in members {
+            let change = (participant.clone(), judged.0, judged.1);
+            self.sessions[member].tell(Event::QualityChanged(vec![change]));
+        }
+    }
+}
+
+impl LinkReports {
+    pub(super) fn note(&mut self, lost: u8, round_trip: Option<Duration>, jitter: Duration) {
+        self.any = true;
+        self.worst_loss = self.worst_loss.max(lost);
+        self.worst_jitter = self.worst_jitter.max(jitter);
+        if let Some(round_trip) = round_trip {
+            // Smoothed as TCP does (RFC 6298).
+            let before = self.round_trip.unwrap_or(round_trip);
+            self.round_trip = Some((before * 7 + round_trip) / 8);
+        }
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            loss: f32::from(self.worst_loss) / 256.0,
+            round_trip: self.round_trip.unwrap_or_default(),
+            jitter: self.worst_jitter,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! ICE, DTLS and keys of the shard's connections: from the first check to the moment packets can be
+//! sealed, and to the end of consent.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pipemesh_node_core::drops::DropReason;
+use pipemesh_node_media::udp::Destination;
+
+use super::connection::{Dtls, Verified};
+use super::event::{ConnectionState, Event};
+use super::{Shard, Timer};
+use crate::session::dtls;
+use crate::session::handshake::Output as HandshakeOutput;
+use crate::session::ice::{self, Path};
+
+impl Shard {
+    pub(super) fn handle_check(&mut self, index: usize, path: Path, datagram: &[u8], now: Instant) {
+        let connection = &mut self.connections[index];
+        match connection.ice.handle_binding(datagram, path, now) {
+            Ok((_, reply)) => {
+                let to = Destination {
+                    socket: path.socket,
+                    addr: path.remote,
+                };
+                self.wire.datagram(index, Some(to), reply.bytes());
+            }
+            Err(ice::DropReason::Malformed | ice::DropReason::NotARequest) => {
+                self.drops.count(DropReason::Malformed);
+            }
+            Err(ice::DropReason::Fingerprint | ice::DropReason::WouldAmplify) => {
+                self.drops.count(DropReason::Unauthenticated);
+            }
+            Err(ice::DropReason::ForeignUfrag) => self.drops.count(DropReason::UnknownAddress),
+        }
+        self.handle_ice_events(index);
+        self.schedule(index, now);
+    }
+
+    fn handle_ice_events(&mut self, index: usize) {
+        while let Some(event) = self.connections[index].ice.poll_event() {
+            match event {
+                ice::Event::PathAdded(path) => {
+                    // An address belongs to the connection that authenticated from it last: a page that
+                    // was reloaded comes from the address its former connection had.
+                    self.paths.insert(path, index);
+                }
+                ice::Event::PathRemoved(path) => {
+                    if self.paths.get(&path) == Some(&index) {
+                        self.paths.remove(&path);
+                    }
+                }
+                ice::Event::PathSelected(path) => {
+                    let to = Destination {
+                        socket: path.socket,
+                        addr: path.remote,
+                    };
+                    self.wire.link(index).destination = Some(to);
+                }
+                ice::Event::Connected => self.update_state(index, None),
+                ice::Event::Interrupted => {
+                    self.update_state(index, Some(ConnectionState::Interrupted));
+                }
+                ice::Event::Failed => {
+                    self.wire.link(index).destination = None;
+                    self.update_state(index, Some(ConnectionState::Failed));
+                }
+                ice::Event::UfragRetired(ufrag) => {
+                    self.ufrags.remove(&ufrag);
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle_dtls(&mut self, index: usize, datagram: &[u8], now: Instant) {
+        let connection = &mut self.connections[index];
+        if let Dtls::Idle = connection.dtls {
+            if self.handshakes.start(connection.key).is_err() {
+                return self.drops.count(DropReason::QueueFull);
+            }
+            connection.dtls = Dtls::Handshaking;
+        }
+        match &mut connection.dtls {
+            Dtls::Idle | Dtls::Handshaking => {
+                self.handshakes
+                    .handle_datagram(connection.key, Bytes::copy_from_slice(datagram));
+            }
+            Dtls::Ready(dtls) => {
+                dtls.handle_datagram(datagram, now);
+                self.handle_dtls_output(index, now);
+            }
+            Dtls::Over => self.drops.count(DropReason::NoKeys),
+        }
+    }
+
+    pub(super) fn handle_handshake(&mut self, output: HandshakeOutput, now: Instant) {
+        let key = match &output {
+            HandshakeOutput::Transmit { connection, .. }
+            | HandshakeOutput::Finished { connection, .. }
+            | HandshakeOutput::Failed { connection, .. }
+            | HandshakeOutput::Datagram { connection, .. } => *connection,
+        };
+        let Some(&index) = self.connection_index.get(&key) else {
+            return;
+        };
+        self.serving = Some(self.connections[index].session);
+        match output {
+            HandshakeOutput::Transmit { datagram, .. } => {
+                self.wire.datagram(index, None, &datagram)
+            }
+            HandshakeOutput::Finished {
+                association,
+                connected,
+                ..
+            } => {
+                let connection = &mut self.connections[index];
+                connection.dtls = Dtls::Ready(association);
+                if connection.hold(*connected).is_err() {
+                    return self.end_connection(index, ConnectionState::Failed, now);
+                }
+                self.verify(index, now);
+                self.handle_dtls_output(index, now);
+            }
+            HandshakeOutput::Failed { error, .. } => {
+                let connection = &mut self.connections[index];
+                let participant = &self.sessions[connection.session].participant;
+                tracing::info!(%participant, %error, "the DTLS handshake failed");
+                // The client may begin anew, e.g. after an ICE restart.
+                connection.dtls = Dtls::Idle;
+            }
+            HandshakeOutput::Datagram { datagram, .. } => {
+                if let Dtls::Ready(_) = self.connections[index].dtls {
+                    self.handle_dtls(index, &datagram, now);
+                }
+            }
+        }
+    }
+
+    /// Compares certificate and announcement, once both are there.
+    pub(super) fn verify(&mut self, index: usize, now: Instant) {
+        match self.connections[index].verify() {
+            Verified::Undecided => {}
+            Verified::Matches(sealer) => {
+                self.wire.link(index).sealer = Some(sealer);
+                self.update_state(index, None);
+                self.begin_reports(index, now);
+                self.activate(self.connections[index].session, now);
+                self.start_data(index, now);
+            }
+            Verified::Differs => {
+                let participant = &self.sessions[self.connections[index].session].participant;
+                tracing::warn!(%participant, "the certificate is not the one that was announced");
+                self.end_connection(index, ConnectionState::Failed, now);
+            }
+        }
+    }
+
+    fn handle_dtls_output(&mut self, index: usize, now: Instant) {
+        let verified = self.connections[index].opener.is_some();
+        while let Dtls::Ready(dtls) = &mut self.connections[index].dtls {
+            match dtls.poll_event() {
+                None => break,
+                Some(dtls::Event::ApplicationData(bytes)) if verified => {
+                    self.handle_data(index, bytes.freeze(), now);
+                }
+                // The client repeats what was not acknowledged.
+                Some(dtls::Event::ApplicationData(_)) => self.drops.count(DropReason::NoKeys),
+                Some(dtls::Event::Connected(_)) => {}
+                Some(dtls::Event::Closed) => {
+                    self.end_connection(index, ConnectionState::Closed, now);
+                }
+                Some(dtls::Event::Failed(_)) => {
+                    self.end_connection(index, ConnectionState::Failed, now);
+                }
+            }
+        }
+        self.flush_dtls(index);
+        self.schedule(index, now);
+    }
+
+    pub(super) fn flush_dtls(&mut self, index: usize) {
+        if let Dtls::Ready(dtls) = &mut self.connections[index].dtls {
+            while let Some(datagram) = dtls.poll_transmit() {
+                self.wire.datagram(index, None, &datagram);
+            }
+        }
+    }
+
+    pub(super) fn handle_transport_timeout(&mut self, index: usize, now: Instant) {
+        let connection = &mut self.connections[index];
+        self.serving = Some(connection.session);
+        connection.wake_at = None;
+        connection.ice.handle_timeout(now);
+        if let Dtls::Ready(dtls) = &mut connection.dtls {
+            dtls.handle_timeout(now);
+        }
+        self.handle_ice_events(index);
+        self.handle_data_timeout(index, now);
+        self.handle_dtls_output(index, now);
+    }
+
+    /// Sets a timer for the connection's own state machines, unless an earlier one is set.
+    pub(super) fn schedule(&mut self, index: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(at) = connection.poll_timeout() else {
+            return;
+        };
+        let at = at.max(now);
+        if connection.wake_at.is_none_or(|set| at < set) {
+            connection.wake_at = Some(at);
+            self.timers.set(at, Timer::Transport(index, connection.key));
+        }
+    }
+
+    /// Nothing more is sent or accepted on this connection; its session goes on.
+    pub(super) fn end_connection(&mut self, index: usize, state: ConnectionState, now: Instant) {
+        let connection = &mut self.connections[index];
+        if let Dtls::Ready(dtls) = &mut connection.dtls {
+            dtls.close(now);
+        }
+        self.flush_dtls(index);
+        let connection = &mut self.connections[index];
+        connection.dtls = Dtls::Over;
+        connection.opener = None;
+        connection.data = None;
+        self.wire.link(index).sealer = None;
+        let session = self.connections[index].session;
+        if self.sessions[session].downlink() == Some(index) {
+            self.deactivate(session, now);
+        }
+        self.update_state(index, Some(state));
+    }
+
+    /// Works out a connection's state and tells of a change. `change` overrules what ICE and DTLS
+    /// together amount to.
+    fn update_state(&mut self, index: usize, change: Option<ConnectionState>) {
+        let secured = self.connections[index].opener.is_some();
+        let has_path = self.wire.link(index).destination.is_some();
+        let connection = &mut self.connections[index];
+        let ended = matches!(connection.dtls, Dtls::Over);
+        let state = match change {
+            Some(state) => state,
+            None if ended => return,
+            None if secured && has_path => ConnectionState::Connected,
+            None => return,
+        };
+        if connection.state == state {
+            return;
+        }
+        connection.state = state;
+        let role = connection.role;
+        let session = &mut self.sessions[connection.session];
+        session.tell(Event::ConnectionChanged { role, state });
+    }
+}

@@ -1,0 +1,188 @@
+//! What a node says of itself: state and load, as told to signaling, metrics and health.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pipemesh_proto::ids::{NodeId, Region};
+use pipemesh_proto::node::{NodeLoad, NodeReport, NodeState};
+use pipemesh_proto::{CONTRACT_VERSION, CONTRACT_VERSION_MIN};
+use tokio::sync::watch;
+
+use crate::shard::{Counters, ShardHandle};
+
+/// How often load is reported.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A node that reaches this load takes no new rooms, until it falls below the second value. Rooms that
+/// are there grow after it does; the distance keeps it from changing its mind every second.
+const FULL_AT: f64 = 0.85;
+const SERVES_AGAIN_BELOW: f64 = 0.70;
+/// A shard whose loop has not turned for this long is wedged. It turns four times a second when idle.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// Written by the node's ticker and by drain requests.
+pub(crate) struct Status {
+    pub(crate) id: NodeId,
+    pub(crate) region: Region,
+    pub(crate) boot_id: u64,
+    session_limit: u32,
+    draining: AtomicBool,
+    report: watch::Sender<NodeReport>,
+    shards: Vec<ShardHandle>,
+    origin: Instant,
+}
+
+/// What rates are worked out from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    at: Instant,
+    bytes: u64,
+    packets: u64,
+}
+
+impl std::fmt::Debug for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Status").finish_non_exhaustive()
+    }
+}
+
+impl Status {
+    pub(crate) fn new(
+        id: NodeId,
+        region: Region,
+        session_limit: u32,
+        shards: Vec<ShardHandle>,
+        origin: Instant,
+    ) -> Self {
+        let boot_id = rand::random();
+        let report = NodeReport {
+            node_id: id.to_string(),
+            region: region.to_string(),
+            boot_id,
+            state: NodeState::Serving.into(),
+            load: Some(NodeLoad::default()),
+            version_min: CONTRACT_VERSION_MIN,
+            version_max: CONTRACT_VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Self {
+            id,
+            region,
+            boot_id,
+            session_limit,
+            draining: AtomicBool::new(false),
+            report: watch::Sender::new(report),
+            shards,
+            origin,
+        }
+    }
+
+    pub(crate) fn report(&self) -> NodeReport {
+        self.report.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<NodeReport> {
+        self.report.subscribe()
+    }
+
+    pub(crate) fn state(&self) -> NodeState {
+        self.report.borrow().state()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends a drain, and says so at once.
+    pub(crate) fn set_draining(&self, draining: bool) -> NodeReport {
+        self.draining.store(draining, Ordering::Relaxed);
+        self.report.send_modify(|report| {
+            let ratio = report.load.map_or(0.0, |load| load.ratio);
+            report.set_state(next_state(report.state(), draining, ratio));
+        });
+        self.report()
+    }
+
+    /// Reads the shards' counters and reports. Answers what the next call needs for rates.
+    pub(crate) fn update(&self, before: Option<Sent>, now: Instant) -> Sent {
+        let sum = |read: fn(&Counters) -> u64| -> u64 {
+            self.shards.iter().map(|shard| read(shard.counters())).sum()
+        };
+        let sent = Sent {
+            at: now,
+            bytes: sum(|c| Counters::get(&c.bytes_sent)),
+            packets: sum(|c| Counters::get(&c.datagrams_sent)),
+        };
+        let busy = sum(|c| Counters::get(&c.busy_permille)) as f64 / 1000.0;
+        let busiest = self
+            .shards
+            .iter()
+            .map(|shard| Counters::get(&shard.counters().busy_permille));
+        let busiest = busiest.max().unwrap_or_default() as f64 / 1000.0;
+        let sessions = sum(|c| Counters::get(&c.sessions)) as u32;
+        let rate = |now: u64, before: Option<u64>, since: Duration| {
+            let new = now.saturating_sub(before.unwrap_or(now));
+            (new as f64 / since.as_secs_f64().max(0.001)) as u64
+        };
+        let since = before.map_or(REPORT_EVERY, |before| now.duration_since(before.at));
+        let load = NodeLoad {
+            ratio: busiest.max(f64::from(sessions) / f64::from(self.session_limit)),
+            busy_ratio: busy / self.shards.len().max(1) as f64,
+            sessions,
+            rooms: sum(|c| Counters::get(&c.rooms)) as u32,
+            tracks: sum(|c| Counters::get(&c.tracks)) as u32,
+            subscriptions: sum(|c| Counters::get(&c.subscriptions)) as u32,
+            egress_bits_per_second: rate(sent.bytes, before.map(|b| b.bytes), since) * 8,
+            egress_packets_per_second: rate(sent.packets, before.map(|b| b.packets), since),
+        };
+        let draining = self.is_draining();
+        self.report.send_modify(|report| {
+            report.set_state(next_state(report.state(), draining, load.ratio));
+            report.load = Some(load);
+        });
+        sent
+    }
+
+    /// Why this process is beyond help: a media thread that stands still.
+    pub(crate) fn stuck_shards(&self) -> Vec<String> {
+        let age = |shard: &ShardHandle| {
+            let beat = Duration::from_millis(Counters::get(&shard.counters().beat_milliseconds));
+            self.origin.elapsed().saturating_sub(beat)
+        };
+        let ages = self.shards.iter().map(age).enumerate();
+        ages.filter(|(_, age)| *age > STUCK_AFTER)
+            .map(|(number, age)| format!("shard {number} stands still since {} s", age.as_secs()))
+            .collect()
+    }
+}
+
+fn next_state(before: NodeState, draining: bool, load: f64) -> NodeState {
+    if draining {
+        NodeState::Draining
+    } else if load >= FULL_AT || before == NodeState::Full && load >= SERVES_AGAIN_BELOW {
+        NodeState::Full
+    } else {
+        NodeState::Serving
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_follow_load_with_a_distance() {
+        let check = |before, draining, load, expected| {
+            assert_eq!(
+                next_state(before, draining, load),
+                expected,
+                "{before:?} {draining} {load}"
+            );
+        };
+        check(NodeState::Serving, false, 0.84, NodeState::Serving);
+        check(NodeState::Serving, false, 0.85, NodeState::Full);
+        check(NodeState::Full, false, 0.70, NodeState::Full);
+        check(NodeState::Full, false, 0.69, NodeState::Serving);
+        check(NodeState::Serving, true, 0.0, NodeState::Draining);
+        check(NodeState::Draining, false, 0.75, NodeState::Serving);
+    }
+}

@@ -1,0 +1,49 @@
+//! The tracks published on this node, so that subscribers' sessions know what they will be sent.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pipemesh_proto::ids::{RoomId, SessionId, TrackId};
+
+use crate::session::sdp::Format;
+
+/// Written by each publishing session, read by subscribing ones.
+#[derive(Debug, Default)]
+pub(crate) struct Tracks {
+    // Held for one look-up or change, never across an await; a subscription a second is a busy node.
+    known: Mutex<HashMap<TrackId, TrackEntry>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TrackEntry {
+    pub(crate) room: RoomId,
+    pub(crate) session: SessionId,
+    pub(crate) format: Format,
+}
+
+impl Tracks {
+    pub(crate) fn insert(&self, track: TrackId, entry: TrackEntry) {
+        self.lock().insert(track, entry);
+    }
+
+    pub(crate) fn remove(&self, track: &TrackId) {
+        self.lock().remove(track);
+    }
+
+    pub(crate) fn get(&self, track: &TrackId) -> Option<TrackEntry> {
+        self.lock().get(track).cloned()
+    }
+
+    pub(crate) fn count_by_room(&self) -> HashMap<RoomId, u32> {
+        let mut counts = HashMap::new();
+        for entry in self.lock().values() {
+            *counts.entry(entry.room.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TrackId, TrackEntry>> {
+        // No operation leaves the map half changed.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
