@@ -1,0 +1,4 @@
+//! What is asked for over HTTP, beside files.
+
+pub(crate) mod demo;
+pub(crate) mod rtc;

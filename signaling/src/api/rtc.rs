@@ -1,0 +1,274 @@
+//! `/rtc` and `/rtc/v1`: the WebSocket upgrade, and `/validate` below them, which tells an SDK why an
+//! upgrade failed.
+//!
+//! Everything that can be refused is refused before the upgrade, as an HTTP status with a reason:
+//! SDKs show it to people and decide by it whether to try again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use livekit_protocol::DisconnectReason;
+use livekit_protocol::leave_request::Action;
+use pipemesh_service::Chain;
+use tokio::sync::mpsc;
+
+use crate::auth::{AuthError, Denial, Grants};
+use crate::context::Context;
+use crate::join::{self, JoinError};
+use crate::livekit::client::Client;
+use crate::livekit::join::{InvalidJoin, Join, Resume};
+use crate::livekit::message;
+use crate::livekit::query::Query;
+use crate::metrics::JoinResult;
+use crate::server::Place;
+use crate::session::Attach;
+use crate::session::driver::{Attaching, Input};
+use crate::session::socket::{self, MAX_MESSAGE};
+use crate::sessions::Handle;
+
+/// When a client may ask again after being told that there is no room for it.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// Tells a session's sockets apart.
+static SOCKETS: AtomicU64 = AtomicU64::new(1);
+
+/// Which of the two paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// `/rtc`, also with a join request.
+    V0,
+    V1,
+}
+
+/// Why nobody is let in.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Auth(AuthError),
+    Request(InvalidJoin),
+    Join(JoinError),
+}
+
+/// A client whose token and question are in order.
+pub(crate) struct Asked {
+    grants: Grants,
+    join: Join,
+}
+
+pub(crate) async fn upgrade(
+    path: Path,
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    place: Option<Extension<Place>>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return (StatusCode::NOT_FOUND, "this is a WebSocket").into_response();
+    };
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE);
+    let begin = Instant::now();
+    let asked = match asked(&context, path, &headers, query.as_deref()) {
+        Ok(asked) => asked,
+        Err(refusal) => return refuse(&context, refusal),
+    };
+    if let Some(resume) = asked.join.resume.clone() {
+        return resume_session(context, asked, resume, place, upgrade);
+    }
+    let (client, grants) = (asked.join.client.clone(), asked.grants.clone());
+    let joining = join::join(Arc::clone(&context), asked.grants, asked.join);
+    let joined = context.tasks.spawn(joining).await;
+    let handle = match joined {
+        Ok(Ok(handle)) => handle,
+        Ok(Err(error)) => return refuse(&context, Refusal::Join(error)),
+        Err(fault) => {
+            tracing::error!(%fault, "a join ended by a fault");
+            context.metrics.panics.inc();
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    };
+    context.metrics.join(JoinResult::Joined);
+    context.metrics.joined_within(begin.elapsed());
+    // The process waits for sockets to be told that it stops.
+    let held = (place, context.tasks.token());
+    upgrade.on_upgrade(async move |socket| {
+        let _held = held;
+        serve(context, handle, grants, client, None, socket).await;
+    })
+}
+
+/// The same questions as an upgrade, without letting anybody in.
+pub(crate) async fn validate(
+    path: Path,
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let asked = match asked(&context, path, &headers, query.as_deref()) {
+        Ok(asked) => asked,
+        Err(refusal) => return refuse(&context, refusal),
+    };
+    if !context.auto_create {
+        match context.rooms.exists(&asked.grants.room).await {
+            Ok(true) => {}
+            Ok(false) => return refuse(&context, Refusal::Join(JoinError::NoRoom)),
+            Err(error) => return refuse(&context, Refusal::Join(error.into())),
+        }
+    }
+    "success".into_response()
+}
+
+fn asked(
+    context: &Context,
+    path: Path,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Asked, Refusal> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let query = Query::parse(query.unwrap_or_default());
+    let grants = context
+        .keys
+        .grants(text(header::AUTHORIZATION), query.get("access_token"))
+        .map_err(Refusal::Auth)?;
+    let user_agent = text(header::USER_AGENT).unwrap_or_default();
+    let join = Join::parse(&query, path == Path::V1, user_agent).map_err(Refusal::Request)?;
+    Ok(Asked { grants, join })
+}
+
+fn refuse(context: &Context, refusal: Refusal) -> Response {
+    let (status, text) = match &refusal {
+        Refusal::Auth(error) => {
+            context.metrics.auth_failure(error.reason());
+            let status = match error.denial() {
+                Denial::Unauthorized => StatusCode::UNAUTHORIZED,
+                Denial::Forbidden => StatusCode::FORBIDDEN,
+                Denial::Invalid => StatusCode::BAD_REQUEST,
+            };
+            (status, error.to_string())
+        }
+        Refusal::Request(InvalidJoin::TooLarge) => {
+            context.metrics.join(JoinResult::Refused);
+            (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                InvalidJoin::TooLarge.to_string(),
+            )
+        }
+        Refusal::Request(error) => {
+            context.metrics.join(JoinResult::Refused);
+            (StatusCode::BAD_REQUEST, error.to_string())
+        }
+        Refusal::Join(error) => {
+            let (status, result) = judge(error);
+            context.metrics.join(result);
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                tracing::warn!(error = %Chain(error), "nobody can join");
+            }
+            (status, error.to_string())
+        }
+    };
+    let mut response = (status, text).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+fn judge(error: &JoinError) -> (StatusCode, JoinResult) {
+    match error {
+        // With this sentence an SDK does not take it for a missing path.
+        JoinError::NoRoom => (StatusCode::NOT_FOUND, JoinResult::Refused),
+        JoinError::MayNotUpdateMetadata => (StatusCode::FORBIDDEN, JoinResult::Refused),
+        JoinError::Limits(_) => (StatusCode::BAD_REQUEST, JoinResult::Refused),
+        JoinError::RoomFull => (StatusCode::TOO_MANY_REQUESTS, JoinResult::RoomFull),
+        JoinError::NoNode(_) | JoinError::NodeFull | JoinError::Unreachable => {
+            (StatusCode::SERVICE_UNAVAILABLE, JoinResult::NoNode)
+        }
+        JoinError::Contended | JoinError::Store(_) | JoinError::Stopping => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            JoinResult::StoreUnavailable,
+        ),
+    }
+}
+
+fn resume_session(
+    context: Arc<Context>,
+    asked: Asked,
+    resume: Resume,
+    place: Option<Extension<Place>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let (grants, client) = (asked.grants, asked.join.client);
+    let held = (place, context.tasks.token());
+    let sessions = &context.sessions;
+    match sessions.find(&grants.room, &grants.identity, &resume.participant_sid) {
+        Some(handle) => {
+            context.metrics.join(JoinResult::Resumed);
+            upgrade.on_upgrade(async move |socket| {
+                let _held = held;
+                serve(context, handle, grants, client, Some(resume), socket).await;
+            })
+        }
+        None => upgrade.on_upgrade(async move |socket| {
+            let _held = held;
+            turn_away(context, client, socket).await;
+        }),
+    }
+}
+
+/// Connects a socket with its session and runs it.
+async fn serve(
+    context: Arc<Context>,
+    handle: Handle,
+    grants: Grants,
+    client: Client,
+    resume: Option<Resume>,
+    websocket: WebSocket,
+) {
+    let number = SOCKETS.fetch_add(1, Ordering::Relaxed);
+    let (mine, pump) = socket::socket(number);
+    let attaching = Attaching {
+        attach: Attach {
+            resume,
+            ice_servers: context.ice_servers(grants.identity.as_str()),
+        },
+        socket: mine,
+    };
+    if handle
+        .inputs
+        .send(Input::Attach(Box::new(attaching)))
+        .await
+        .is_err()
+    {
+        // The session ended in this moment.
+        return turn_away(context, client, websocket).await;
+    }
+    pump.run(websocket, handle.inputs, Arc::clone(&context.metrics))
+        .await;
+}
+
+/// Tells a client that nobody knows its session: it has to join anew.
+async fn turn_away(context: Arc<Context>, client: Client, websocket: WebSocket) {
+    context.metrics.join(JoinResult::Unknown);
+    let (mine, pump) = socket::socket(0);
+    let leave = message::leave(&client, DisconnectReason::StateMismatch, Action::Reconnect);
+    mine.say(Box::new(leave));
+    drop(mine);
+    // Nobody hears what the client says.
+    let (nobody, _nobody) = mpsc::channel(1);
+    pump.run(websocket, nobody, Arc::clone(&context.metrics))
+        .await;
+}

@@ -1,0 +1,42 @@
+//! What every part of this process shares.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use livekit_protocol::IceServer;
+use pipemesh_proto::ids::Region;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Keys;
+use crate::metrics::Metrics;
+use crate::nodes::Nodes;
+use crate::rooms::Rooms;
+use crate::sessions::Sessions;
+use crate::turn::{Turn, ice_servers};
+
+pub(crate) struct Context {
+    pub(crate) keys: Keys,
+    pub(crate) rooms: Rooms,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) sessions: Sessions,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where this process is; participants are placed there unless their token says otherwise.
+    pub(crate) region: Region,
+    /// Whether joining opens a room.
+    pub(crate) auto_create: bool,
+    pub(crate) resume_grace: Duration,
+    pub(crate) turn: Option<Turn>,
+    pub(crate) stun: Vec<String>,
+    pub(crate) demo: bool,
+    /// Joins and sessions. They outlive the requests that started them.
+    pub(crate) tasks: TaskTracker,
+    /// Nobody new is let in any more.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Context {
+    pub(crate) fn ice_servers(&self, identity: &str) -> Vec<IceServer> {
+        ice_servers(self.turn.as_ref(), &self.stun, identity, SystemTime::now())
+    }
+}

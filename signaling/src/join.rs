@@ -1,0 +1,481 @@
+//! A join from top to bottom: place, claim, ask the node; on refusal the next one; roll back or hand
+//! over to the session's task.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use livekit_protocol::ParticipantInfo;
+use pipemesh_proto::ids::{NodeId, ParticipantId, Region, SessionId, TrackId};
+use pipemesh_proto::node::Code;
+use pipemesh_proto::node::session_event::Event;
+use pipemesh_service::Chain;
+use pipemesh_topology::placement::{NoNode, Request};
+use pipemesh_topology::store::Unavailable;
+use tokio::sync::mpsc;
+use tracing::Instrument;
+
+use crate::auth::Grants;
+use crate::context::Context;
+use crate::livekit::join::Join;
+use crate::metrics::SessionEnd;
+use crate::nodes::{NodeStream, StreamError};
+use crate::rooms::record::{Member, MemberRecord, Presence};
+use crate::rooms::{Claim, ClaimError, OpenRoom, RoomState, RoomView};
+use crate::session::client::{RESERVED_ATTRIBUTES, check_limits, merge_attributes};
+use crate::session::driver::{Driver, INPUTS, Parts};
+use crate::session::{Output, Session, Spec};
+use crate::sessions::Handle;
+
+/// Nodes tried for one join. A client waits five seconds for its answer.
+const MAX_CANDIDATES: usize = 3;
+
+/// Times a claim is tried while others claim the same identity.
+const MAX_CLAIMS: usize = 5;
+
+/// Time for the connections to nodes to be tried after a start.
+const NODES_KNOWN: Duration = Duration::from_secs(2);
+
+/// Time for the former session of somebody who joins anew to end, so that its track ids are free.
+const RETIRE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The region a token asks for, and where a participant is: reserved attributes.
+const REGION_ATTRIBUTE: &str = "pipemesh.region";
+const NODE_ATTRIBUTE: &str = "pipemesh.node";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("requested room does not exist")]
+    NoRoom,
+    #[error("permissions denied: the token does not grant canUpdateOwnMetadata")]
+    MayNotUpdateMetadata,
+    #[error("the participant {0}")]
+    Limits(&'static str),
+    #[error("room has exceeded its max participants")]
+    RoomFull,
+    #[error(transparent)]
+    NoNode(#[from] NoNode),
+    /// The room's node takes nobody more, and a room has one node.
+    #[error("the room's node is full")]
+    NodeFull,
+    #[error("no node could be reached")]
+    Unreachable,
+    #[error("the identity is claimed by others at the same time")]
+    Contended,
+    #[error("rooms cannot be read or written")]
+    Store(#[from] Unavailable),
+    #[error("this server stops")]
+    Stopping,
+}
+
+/// Lets somebody in. Runs as a task of its own: a client that gives up must not leave half a join.
+pub(crate) async fn join(
+    context: Arc<Context>,
+    grants: Grants,
+    asked: Join,
+) -> Result<Handle, JoinError> {
+    if context.stop.is_cancelled() {
+        return Err(JoinError::Stopping);
+    }
+    let profile = Profile::new(&grants, &asked)?;
+    context.nodes.known(NODES_KNOWN).await;
+    let mesh = context.nodes.mesh();
+    let region = grants
+        .attributes
+        .get(REGION_ATTRIBUTE)
+        .and_then(|region| region.parse().ok());
+    let region = region.filter(|region: &Region| mesh.snapshot.has_region(region));
+    let view = context.rooms.view(&grants.room);
+    let candidate = Candidate {
+        region: region.unwrap_or_else(|| context.region.clone()),
+        session: SessionId::random(),
+        context,
+        grants,
+        asked,
+        profile,
+        view,
+    };
+    let mut excluded = BTreeSet::new();
+    for _ in 0..MAX_CANDIDATES {
+        let (room, node) = candidate.place(&excluded).await?;
+        match candidate.enter(room, &node).await? {
+            Entered::In(handle) => return Ok(handle),
+            Entered::Refused => {
+                excluded.insert(node);
+            }
+            Entered::TooLate => {}
+        }
+    }
+    if excluded.is_empty() {
+        Err(JoinError::Contended)
+    } else {
+        Err(JoinError::Unreachable)
+    }
+}
+
+/// What is said of a participant: the token, and what the client adds to it.
+struct Profile {
+    metadata: String,
+    attributes: HashMap<String, String>,
+}
+
+impl Profile {
+    fn new(grants: &Grants, asked: &Join) -> Result<Self, JoinError> {
+        let adds = !asked.metadata.is_empty() || !asked.attributes.is_empty();
+        if adds && !grants.rights.update_own_metadata {
+            return Err(JoinError::MayNotUpdateMetadata);
+        }
+        let mut attributes: HashMap<String, String> =
+            grants.attributes.clone().into_iter().collect();
+        attributes.retain(|name, _| !name.starts_with(RESERVED_ATTRIBUTES));
+        // What the token says cannot be taken away by the client.
+        let additions = asked
+            .attributes
+            .iter()
+            .filter(|(_, value)| !value.is_empty());
+        let additions = additions.map(|(name, value)| (name.clone(), value.clone()));
+        merge_attributes(&mut attributes, additions.collect());
+        let metadata = match asked.metadata.as_str() {
+            "" => grants.metadata.clone(),
+            metadata => metadata.to_owned(),
+        };
+        check_limits(&grants.name, &metadata, &attributes).map_err(JoinError::Limits)?;
+        Ok(Self {
+            metadata,
+            attributes,
+        })
+    }
+}
+
+/// Somebody who wants in.
+struct Candidate {
+    context: Arc<Context>,
+    grants: Grants,
+    asked: Join,
+    profile: Profile,
+    view: Arc<RoomView>,
+    region: Region,
+    session: SessionId,
+}
+
+/// Who somebody is in the room, and who they were.
+struct Person {
+    id: ParticipantId,
+    record: MemberRecord,
+    former_tracks: BTreeMap<String, TrackId>,
+}
+
+enum Entered {
+    In(Handle),
+    /// The node did not let them in; another one may.
+    Refused,
+    /// The room ended before they were in it; the next one of its name may take them.
+    TooLate,
+}
+
+impl Candidate {
+    /// The room, opened if need be, and the node for it.
+    async fn place(&self, excluded: &BTreeSet<NodeId>) -> Result<(OpenRoom, NodeId), JoinError> {
+        let context = &self.context;
+        if !context.auto_create && !context.rooms.exists(&self.grants.room).await? {
+            return Err(JoinError::NoRoom);
+        }
+        let known_home = self
+            .view
+            .state()
+            .borrow()
+            .as_ref()
+            .map(|room| room.home.clone());
+        let mut home = known_home;
+        for _ in 0..MAX_CLAIMS {
+            let node = self.choose(home.as_ref(), excluded)?;
+            let config = &self.grants.room_config;
+            let now = SystemTime::now();
+            let mut room = context
+                .rooms
+                .open(&self.grants.room, &node, config, now)
+                .await?;
+            if room.home == node {
+                return Ok((room, node));
+            }
+            // It is at home elsewhere. Is that where this one can go, too?
+            let node = self.choose(Some(&room.home), excluded)?;
+            if room.home == node || context.rooms.move_home(&mut room, &node).await? {
+                return Ok((room, node));
+            }
+            // Somebody else moved it at the same time.
+            home = None;
+        }
+        Err(JoinError::Contended)
+    }
+
+    fn choose(
+        &self,
+        home: Option<&NodeId>,
+        excluded: &BTreeSet<NodeId>,
+    ) -> Result<NodeId, JoinError> {
+        let request = Request {
+            room: &self.grants.room,
+            region: &self.region,
+            home,
+            excluded,
+        };
+        let placement = self.context.nodes.place(&request);
+        let reason = placement.as_ref().ok().map(|placement| placement.reason);
+        self.context.metrics.placement(reason);
+        Ok(placement?.node)
+    }
+
+    /// Claims the identity and asks the node.
+    async fn enter(&self, mut room: OpenRoom, node: &NodeId) -> Result<Entered, JoinError> {
+        let rooms = &self.context.rooms;
+        let (claim, person) = match self.claim(&mut room, node).await {
+            Ok(Some(claimed)) => claimed,
+            Ok(None) => return Ok(Entered::TooLate),
+            Err(error) => {
+                rooms.abandon(&room).await?;
+                return Err(error);
+            }
+        };
+        let Some(state) = self.view.shows(&claim.room_id, claim.sequence).await else {
+            rooms.undo(&room, claim).await?;
+            return Err(JoinError::Contended);
+        };
+        let (mut session, first) = self.session(person, &state, node, &claim);
+        self.context.nodes.assign(node);
+        let outcome = match self.context.nodes.open(node, first).await {
+            Ok((stream, event)) => match &event.event {
+                Some(Event::Refused(refused)) => Err(StreamError::Refused {
+                    code: refused.code(),
+                    message: refused.message.clone(),
+                }),
+                _ => {
+                    session.handle_node(event, Instant::now());
+                    if session.is_open() {
+                        Ok(stream)
+                    } else {
+                        Err(StreamError::Ended)
+                    }
+                }
+            },
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(stream) => Ok(Entered::In(self.start(session, stream, claim, node))),
+            Err(error) => {
+                let others = state.members.len() > 1;
+                rooms.undo(&room, claim).await?;
+                let full = matches!(
+                    error,
+                    StreamError::Refused {
+                        code: Code::NodeFull,
+                        ..
+                    }
+                );
+                let error = Chain(&error).to_string();
+                tracing::warn!(room = %room.name, %node, error, "a node let nobody in");
+                // Moving the room would move everybody in it.
+                if full && others {
+                    Err(JoinError::NodeFull)
+                } else {
+                    Ok(Entered::Refused)
+                }
+            }
+        }
+    }
+
+    /// `None`: the room has ended.
+    async fn claim(
+        &self,
+        room: &mut OpenRoom,
+        node: &NodeId,
+    ) -> Result<Option<(Claim, Person)>, JoinError> {
+        let identity = &self.grants.identity;
+        let state = self.view.state().borrow().clone();
+        let known = state.filter(|state| state.id == room.id);
+        let known = known.and_then(|state| state.members.get(identity).cloned());
+        let mut before: Option<Member> = known.map(|member| Member::clone(&member));
+        for _ in 0..MAX_CLAIMS {
+            let person = self.person(node, before.as_ref()).await;
+            let rooms = &self.context.rooms;
+            match rooms
+                .claim(room, identity, before.as_ref(), &person.record)
+                .await
+            {
+                Ok(claim) => return Ok(Some((claim, person))),
+                Err(ClaimError::Conflict(member)) => before = member.map(|member| *member),
+                Err(ClaimError::Full) => return Err(JoinError::RoomFull),
+                Err(ClaimError::Gone) => return Ok(None),
+                Err(ClaimError::Unavailable(error)) => return Err(error.into()),
+            }
+        }
+        Err(JoinError::Contended)
+    }
+
+    /// Somebody who was told to join anew, or whose socket is lost, comes back as who they were:
+    /// others see them stay. Anybody else under the same identity takes its place.
+    async fn person(&self, node: &NodeId, before: Option<&Member>) -> Person {
+        let comes_back =
+            before.filter(|member| matches!(member.presence, Presence::Away | Presence::Rejoining));
+        let former_tracks = match comes_back {
+            Some(member) if self.context.nodes.is_up(&member.node) => {
+                let nodes = &self.context.nodes;
+                nodes
+                    .retire(&member.node, &member.session, RETIRE_LIMIT)
+                    .await;
+                member.tracks_by_client_id()
+            }
+            Some(member) => member.tracks_by_client_id(),
+            None => BTreeMap::new(),
+        };
+        let id = comes_back.map_or_else(ParticipantId::random, |member| member.id.clone());
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let joined_ms = i64::try_from(since_1970.as_millis()).unwrap_or(0);
+        let joined_ms = comes_back.map_or(joined_ms, |member| member.info.joined_at_ms);
+        let mut attributes = self.profile.attributes.clone();
+        attributes.insert(NODE_ATTRIBUTE.to_owned(), node.to_string());
+        attributes.insert(REGION_ATTRIBUTE.to_owned(), self.region_of(node));
+        let client = self.asked.client.info();
+        let info = ParticipantInfo {
+            sid: id.to_string(),
+            identity: self.grants.identity.to_string(),
+            name: self.grants.name.clone(),
+            metadata: self.profile.metadata.clone(),
+            attributes,
+            permission: Some(self.grants.rights.to_permission()),
+            region: self.region_of(node),
+            joined_at: joined_ms / 1000,
+            joined_at_ms: joined_ms,
+            kind: self.grants.kind.into(),
+            kind_details: self.grants.kind_details.clone(),
+            client_protocol: client.client_protocol,
+            capabilities: client.capabilities.clone(),
+            version: comes_back.map_or(0, |member| member.info.version + 1),
+            ..Default::default()
+        };
+        let record = MemberRecord {
+            info: Some(info),
+            session: self.session.to_string(),
+            node: node.to_string(),
+            presence: Presence::Joining.into(),
+            permission: None,
+        };
+        Person {
+            id,
+            record,
+            former_tracks,
+        }
+    }
+
+    fn region_of(&self, node: &NodeId) -> String {
+        let mesh = self.context.nodes.mesh();
+        mesh.snapshot
+            .node(node)
+            .map(|node| node.region.to_string())
+            .unwrap_or_default()
+    }
+
+    /// The session, and what it asks of the node without waiting for an answer.
+    fn session(
+        &self,
+        person: Person,
+        state: &Arc<RoomState>,
+        node: &NodeId,
+        claim: &Claim,
+    ) -> (Session, Vec<pipemesh_proto::node::SessionRequest>) {
+        let now = Instant::now();
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let spec = Spec {
+            room_id: claim.room_id.clone(),
+            identity: self.grants.identity.clone(),
+            id: person.id,
+            session: self.session.clone(),
+            node: node.clone(),
+            region: self
+                .region_of(node)
+                .parse()
+                .unwrap_or_else(|_| self.region.clone()),
+            layout: self.asked.layout,
+            client: self.asked.client.clone(),
+            rights: self.grants.rights.clone(),
+            auto_subscribe: self.asked.auto_subscribe,
+            adaptive_stream: self.asked.adaptive_stream,
+            record: person.record,
+            claimed_at: claim.sequence,
+            former_tracks: person.former_tracks,
+            add_tracks: self.asked.add_tracks.clone(),
+            offer: self.asked.offer.clone(),
+            resume_grace: self.context.resume_grace,
+            track_ids: Box::new(TrackId::random),
+            unix_ms: i64::try_from(since_1970.as_millis()).unwrap_or(0),
+        };
+        let mut session = Session::new(spec, now);
+        session.handle_room(Some(state), now);
+        let first = std::iter::from_fn(|| match session.poll_output() {
+            Some(Output::Node(request)) => Some(*request),
+            // Before the node has answered a session says nothing else.
+            _ => None,
+        });
+        let first = first.collect();
+        (session, first)
+    }
+
+    fn start(&self, session: Session, node: NodeStream, claim: Claim, node_id: &NodeId) -> Handle {
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        let context = &self.context;
+        let handle = Handle {
+            id: session.id().clone(),
+            session: self.session.clone(),
+            inputs: sender,
+        };
+        let span = tracing::info_span!(
+            "session",
+            room = %self.grants.room,
+            participant = %self.grants.identity,
+            node = %node_id,
+        );
+        tracing::info!(parent: &span, sid = %handle.id, "joined");
+        let rescued = claim.clone();
+        let driver = Driver::new(Parts {
+            context: Arc::clone(context),
+            session,
+            id: self.session.clone(),
+            node_id: node_id.clone(),
+            grants: self.grants.clone(),
+            inputs,
+            view: Arc::clone(&self.view),
+            node,
+            claim,
+        });
+        context
+            .sessions
+            .insert(&self.grants.room, &self.grants.identity, handle.clone());
+        context.metrics.sessions.inc();
+        let running = tokio::spawn(driver.run().instrument(span.clone()));
+        let context = Arc::clone(context);
+        let (room, identity) = (self.grants.room.clone(), self.grants.identity.clone());
+        let id = self.session.clone();
+        self.context.tasks.spawn(
+            async move {
+                let outcome = running.await;
+                context.metrics.sessions.dec();
+                let Err(fault) = outcome else { return };
+                // One participant is lost; nobody else notices but that they left.
+                tracing::error!(%fault, "a session ended by a fault");
+                context.metrics.panics.inc();
+                context.metrics.session_ended(SessionEnd::Panicked);
+                context.sessions.remove(&room, &identity, &id);
+                if let Err(error) = context.rooms.leave(rescued).await {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(error, "the record of somebody who left stays");
+                }
+            }
+            .instrument(span),
+        );
+        handle
+    }
+}

@@ -1,0 +1,8 @@
+//! LiveKit's wire messages ↔ what a session works with. Pure functions; no state, no permissions.
+
+pub(crate) mod client;
+pub(crate) mod join;
+pub(crate) mod message;
+pub(crate) mod query;
+pub(crate) mod track;
+pub(crate) mod wish;

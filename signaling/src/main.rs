@@ -1,0 +1,28 @@
+//! `pipemesh-signaling`: signaling in a process of its own.
+
+use std::process::ExitCode;
+
+use pipemesh_service::{Program, config};
+
+mod run;
+
+const PROGRAM: Program = Program {
+    name: "pipemesh-signaling",
+    about: "The front door of a Pipemesh: LiveKit's client protocol, rooms, placement",
+    version: env!("CARGO_PKG_VERSION"),
+    settings: &[pipemesh_signaling::SETTINGS, run::SETTINGS],
+};
+
+fn main() -> ExitCode {
+    let started = match config::start(&PROGRAM, run::Config::read) {
+        Ok(started) => started,
+        Err(code) => return code,
+    };
+    match run::run(&PROGRAM, started.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %pipemesh_service::Chain(&*error), "signaling ends");
+            ExitCode::FAILURE
+        }
+    }
+}

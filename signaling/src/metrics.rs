@@ -1,0 +1,204 @@
+//! What is counted. Labels come from fixed sets of words; no room, participant or track is one.
+
+use std::time::Duration;
+
+use pipemesh_topology::placement::Reason;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Joins take milliseconds when all is well; a client gives up after five seconds.
+const JOIN_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) connections: IntGauge,
+    pub(crate) sessions: IntGauge,
+    pub(crate) nodes_up: IntGauge,
+    messages: IntCounterVec,
+    joins: IntCounterVec,
+    join_duration: Histogram,
+    auth_failures: IntCounterVec,
+    placements: IntCounterVec,
+    sockets_closed: IntCounterVec,
+    sessions_ended: IntCounterVec,
+    pub(crate) panics: IntCounter,
+    pub(crate) connections_refused: IntCounter,
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+/// How a join ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum JoinResult {
+    Joined,
+    Resumed,
+    /// A resume of somebody who is not known.
+    Unknown,
+    Refused,
+    NoNode,
+    RoomFull,
+    StoreUnavailable,
+}
+
+/// Why a socket was closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SocketEnd {
+    Client,
+    Session,
+    Malformed,
+    TooSlow,
+    Silent,
+    Broken,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SessionEnd {
+    Left,
+    Replaced,
+    Moved,
+    Panicked,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When the registry has some of it already.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let options = HistogramOpts::new(
+            "pipemesh_join_duration_seconds",
+            "Time from a join's request to its answer, of joins that succeeded.",
+        );
+        let join_duration = Histogram::with_opts(options.buckets(JOIN_BUCKETS.to_vec()))?;
+        registry.register(Box::new(join_duration.clone()))?;
+        Ok(Self {
+            connections: gauge("pipemesh_signal_connections", "Open WebSockets of clients.")?,
+            sessions: gauge(
+                "pipemesh_signal_sessions",
+                "Participants this process serves, with or without a WebSocket.",
+            )?,
+            nodes_up: gauge("pipemesh_signal_nodes_up", "Nodes that can be reached.")?,
+            messages: counters(
+                "pipemesh_signal_messages_total",
+                "Messages from and to clients.",
+                &["direction", "type"],
+            )?,
+            joins: counters(
+                "pipemesh_joins_total",
+                "Joins and how they ended.",
+                &["result"],
+            )?,
+            join_duration,
+            auth_failures: counters(
+                "pipemesh_auth_failures_total",
+                "Requests that were not let in.",
+                &["reason"],
+            )?,
+            placements: counters(
+                "pipemesh_placements_total",
+                "Choices of a node for a participant.",
+                &["result"],
+            )?,
+            sockets_closed: counters(
+                "pipemesh_signal_sockets_closed_total",
+                "WebSockets of clients that ended.",
+                &["reason"],
+            )?,
+            sessions_ended: counters(
+                "pipemesh_signal_sessions_ended_total",
+                "Participants' sessions that ended.",
+                &["reason"],
+            )?,
+            panics: counter(
+                "pipemesh_signal_panics_total",
+                "Sessions that ended by a fault of this process.",
+            )?,
+            connections_refused: counter(
+                "pipemesh_signal_connections_refused_total",
+                "Connections closed at once because there were too many.",
+            )?,
+        })
+    }
+
+    pub(crate) fn message(&self, direction: Direction, name: &str) {
+        let direction = match direction {
+            Direction::In => "in",
+            Direction::Out => "out",
+        };
+        self.messages.with_label_values(&[direction, name]).inc();
+    }
+
+    pub(crate) fn join(&self, result: JoinResult) {
+        let result = match result {
+            JoinResult::Joined => "ok",
+            JoinResult::Resumed => "resumed",
+            JoinResult::Unknown => "state_mismatch",
+            JoinResult::Refused => "refused",
+            JoinResult::NoNode => "no_node",
+            JoinResult::RoomFull => "room_full",
+            JoinResult::StoreUnavailable => "store_unavailable",
+        };
+        self.joins.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn joined_within(&self, duration: Duration) {
+        self.join_duration.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn auth_failure(&self, reason: &'static str) {
+        self.auth_failures.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn placement(&self, reason: Option<Reason>) {
+        let result = match reason {
+            Some(Reason::Home) => "sticky",
+            Some(Reason::Ring) => "ring",
+            Some(Reason::Overflow) => "overflow",
+            Some(Reason::OtherRegion) => "region",
+            None => "none",
+        };
+        self.placements.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn socket_closed(&self, end: SocketEnd) {
+        let reason = match end {
+            SocketEnd::Client => "client",
+            SocketEnd::Session => "session",
+            SocketEnd::Malformed => "malformed",
+            SocketEnd::TooSlow => "too_slow",
+            SocketEnd::Silent => "silent",
+            SocketEnd::Broken => "broken",
+        };
+        self.sockets_closed.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn session_ended(&self, end: SessionEnd) {
+        let reason = match end {
+            SessionEnd::Left => "left",
+            SessionEnd::Replaced => "replaced",
+            SessionEnd::Moved => "moved",
+            SessionEnd::Panicked => "panicked",
+        };
+        self.sessions_ended.with_label_values(&[reason]).inc();
+    }
+}

@@ -1,0 +1,304 @@
+//! The nodes as this process reaches them: one connection each, how loaded they are, which failed.
+//!
+//! Owns the ring of the nodes that the registry knows. Chooses nothing: `topology::placement` does.
+
+mod link;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use pipemesh_proto::ids::NodeId;
+use pipemesh_proto::node::{self as contract, NodeReport};
+use pipemesh_service::Chain;
+use pipemesh_topology::placement::{Load, NoNode, Placement, Request, place};
+use pipemesh_topology::ring::Ring;
+use pipemesh_topology::{NodeRecord, NodeState, Registry, Snapshot};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use link::Control;
+use link::Link;
+pub(crate) use stream::{Attached, NodeStream, StreamError};
+
+use crate::metrics::Metrics;
+
+/// What a participant costs a node of unknown size, as a part of what it can bear. Too low: a burst
+/// of joins goes to one node before it has reported. Too high: it goes elsewhere too early.
+const ASSUMED_COST: f64 = 0.002;
+
+/// Sessions from which on a node's own report says what one costs.
+const KNOWN_COST_SESSIONS: u32 = 20;
+
+/// The registry's nodes and the ring they form.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pub(crate) snapshot: Arc<Snapshot>,
+    ring: Ring,
+}
+
+/// How a node stands.
+#[derive(Debug)]
+enum Reach {
+    /// Not reached yet, and not failed.
+    Trying,
+    Up {
+        report: NodeReport,
+        /// Participants placed there since the report.
+        assigned: u32,
+    },
+    Down,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    reach: Reach,
+    _watcher: AbortOnDropHandle<()>,
+}
+
+pub(crate) struct Nodes {
+    control: Control,
+    metrics: Arc<Metrics>,
+    /// Replaced as a whole when the registry's nodes change; held for the copy of a pointer.
+    mesh: RwLock<Arc<Mesh>>,
+    /// Held for map accesses only.
+    entries: Mutex<BTreeMap<NodeId, Entry>>,
+    /// Counts changes of reach, so that one can be awaited.
+    changes: watch::Sender<u64>,
+}
+
+impl Nodes {
+    /// Follows the registry until `stop`.
+    pub(crate) fn start(
+        registry: &dyn Registry,
+        control: Control,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + use<>) {
+        let mut snapshots = registry.watch();
+        let empty = Mesh {
+            snapshot: Arc::default(),
+            ring: Ring::new(&Snapshot::default()).expect("an empty ring has no collision"),
+        };
+        let nodes = Arc::new(Self {
+            control,
+            metrics,
+            mesh: RwLock::new(Arc::new(empty)),
+            entries: Mutex::default(),
+            changes: watch::Sender::new(0),
+        });
+        let first = Arc::clone(&snapshots.borrow_and_update());
+        nodes.follow(first);
+        let follower = Arc::clone(&nodes);
+        let task = async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    changed = snapshots.changed() => if changed.is_err() { break },
+                }
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                follower.follow(snapshot);
+            }
+            stop.cancelled().await;
+            follower.entries().clear();
+        };
+        (nodes, task)
+    }
+
+    pub(crate) fn mesh(&self) -> Arc<Mesh> {
+        Arc::clone(&self.mesh.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Chooses a node for a participant.
+    pub(crate) fn place(&self, request: &Request<'_>) -> Result<Placement, NoNode> {
+        let mesh = self.mesh();
+        place(&mesh.snapshot, &mesh.ring, &self.loads(), request)
+    }
+
+    /// Counts a participant that was placed, until the node's next report does.
+    pub(crate) fn assign(&self, node: &NodeId) {
+        if let Some(Entry {
+            reach: Reach::Up { assigned, .. },
+            ..
+        }) = self.entries().get_mut(node)
+        {
+            *assigned += 1;
+        }
+    }
+
+    /// Nobody is placed there until it reports again.
+    pub(crate) fn exclude(&self, node: &NodeId) {
+        self.set(node, Reach::Down);
+    }
+
+    pub(crate) fn is_up(&self, node: &NodeId) -> bool {
+        let entries = self.entries();
+        entries
+            .get(node)
+            .is_some_and(|entry| matches!(entry.reach, Reach::Up { .. }))
+    }
+
+    /// Nodes that can be reached.
+    pub(crate) fn reachable(&self) -> usize {
+        let entries = self.entries();
+        let up = entries
+            .values()
+            .filter(|entry| matches!(entry.reach, Reach::Up { .. }));
+        up.count()
+    }
+
+    /// Waits until of every node it is known whether it can be reached, at most `limit`. Else the
+    /// first joins after a start would take rooms from nodes that were merely not asked yet.
+    pub(crate) async fn known(&self, limit: Duration) {
+        let mut changes = self.changes.subscribe();
+        let known = async {
+            loop {
+                changes.borrow_and_update();
+                let trying = |entry: &Entry| matches!(entry.reach, Reach::Trying);
+                if !self.entries().values().any(trying) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, known).await;
+    }
+
+    fn link(&self, node: &NodeId) -> Option<Arc<Link>> {
+        Some(Arc::clone(&self.entries().get(node)?.link))
+    }
+
+    fn loads(&self) -> BTreeMap<NodeId, Load> {
+        let entries = self.entries();
+        let up = entries.iter().filter_map(|(id, entry)| match &entry.reach {
+            Reach::Up { report, assigned } => Some((id.clone(), load(report, *assigned))),
+            Reach::Trying | Reach::Down => None,
+        });
+        up.collect()
+    }
+
+    /// Takes over what the registry says.
+    fn follow(self: &Arc<Self>, snapshot: Arc<Snapshot>) {
+        let mut entries = self.entries();
+        let ids: BTreeSet<&NodeId> = snapshot.nodes().iter().map(|node| &node.id).collect();
+        entries.retain(|id, _| ids.contains(id));
+        for record in snapshot.nodes() {
+            let current = entries.get(&record.id);
+            if current.is_none_or(|entry| !entry.link.is_to(record)) {
+                entries.insert(record.id.clone(), self.connect(record));
+            }
+        }
+        drop(entries);
+        match Ring::new(&snapshot) {
+            Ok(ring) => {
+                let mesh = Arc::new(Mesh { snapshot, ring });
+                *self.mesh.write().unwrap_or_else(PoisonError::into_inner) = mesh;
+            }
+            Err(error) => {
+                let error = Chain(&error).to_string();
+                tracing::error!(error, "the ring cannot be built, the old one stays");
+            }
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn connect(self: &Arc<Self>, record: &NodeRecord) -> Entry {
+        let link = Arc::new(Link::new(record, &self.control));
+        let (weak, watched) = (Arc::downgrade(self), Arc::clone(&link));
+        let id = record.id.clone();
+        let watcher = async move {
+            let report = |report: Option<NodeReport>| {
+                let Some(nodes) = weak.upgrade() else { return };
+                let reach = report.map_or(Reach::Down, |report| Reach::Up {
+                    report,
+                    assigned: 0,
+                });
+                nodes.set(&id, reach);
+            };
+            watched.watch(report).await;
+        };
+        Entry {
+            link,
+            reach: Reach::Trying,
+            _watcher: AbortOnDropHandle::new(tokio::spawn(watcher)),
+        }
+    }
+
+    fn set(&self, node: &NodeId, reach: Reach) {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(node) else {
+            return;
+        };
+        let (was_up, is_up) = (
+            matches!(entry.reach, Reach::Up { .. }),
+            matches!(reach, Reach::Up { .. }),
+        );
+        entry.reach = reach;
+        drop(entries);
+        if was_up != is_up {
+            if is_up {
+                tracing::info!(%node, "node reached");
+            } else {
+                tracing::warn!(%node, "node lost");
+            }
+            self.metrics
+                .nodes_up
+                .set(i64::try_from(self.reachable()).unwrap_or(0));
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(report: &NodeReport, assigned: u32) -> Load {
+    let load = report.load.unwrap_or_default();
+    let cost = if load.sessions >= KNOWN_COST_SESSIONS {
+        load.ratio / f64::from(load.sessions)
+    } else {
+        ASSUMED_COST
+    };
+    Load {
+        state: match report.state() {
+            contract::NodeState::Serving => NodeState::Serving,
+            contract::NodeState::Full => NodeState::Full,
+            // A state of a later contract: nobody new.
+            contract::NodeState::Draining | contract::NodeState::Unspecified => NodeState::Draining,
+        },
+        ratio: load.ratio + cost * f64::from(assigned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_placed_since_the_report_counts() {
+        let report = |sessions, ratio, state: contract::NodeState| NodeReport {
+            state: state.into(),
+            load: Some(contract::NodeLoad {
+                ratio,
+                sessions,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        use contract::NodeState::{Full, Serving, Unspecified};
+        let check = |report: NodeReport, assigned, state, ratio: f64| {
+            let load = load(&report, assigned);
+            assert_eq!(load.state, state);
+            assert!((load.ratio - ratio).abs() < 1e-9, "{load:?}");
+        };
+        check(report(0, 0.0, Serving), 10, NodeState::Serving, 0.02);
+        check(report(100, 0.5, Serving), 10, NodeState::Serving, 0.55);
+        check(report(100, 0.9, Full), 0, NodeState::Full, 0.9);
+        check(report(0, 0.0, Unspecified), 0, NodeState::Draining, 0.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! A participant's stream to its node.
+
+use std::time::Duration;
+
+use pipemesh_proto::ids::{NodeId, SessionId};
+use pipemesh_proto::node::session_event::Event;
+use pipemesh_proto::node::session_request::Request;
+use pipemesh_proto::node::{
+    Attach, Close, CloseReason, Code, SessionEvent, SessionRequest, Snapshot,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::Nodes;
+
+/// Requests on their way to the transport. Full: the session waits, and takes nothing more from its
+/// client meanwhile.
+const REQUESTS: usize = 64;
+
+/// Time for a stream to stand and for its first answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Attempts to restore a stream while the node may live, and the pause between them.
+const ATTACH_ATTEMPTS: u32 = 4;
+const ATTACH_PAUSE: Duration = Duration::from_millis(150);
+
+/// Time for one of them.
+const ATTACH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The number of the attach request: the session's own numbers are far below.
+const ATTACH_ID: u64 = u64::MAX;
+
+pub(crate) struct NodeStream {
+    requests: mpsc::Sender<SessionRequest>,
+    events: Streaming<SessionEvent>,
+}
+
+/// A stream that was restored, and what the node has.
+pub(crate) struct Attached {
+    pub(crate) stream: NodeStream,
+    pub(crate) snapshot: Snapshot,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The node is not in the registry, or must not be talked to.
+    #[error("the node is not known")]
+    Unknown,
+    #[error("the node did not answer in time")]
+    Timeout,
+    #[error("the node's stream failed")]
+    Status(#[source] Box<Status>),
+    #[error("the node ended the stream")]
+    Ended,
+    /// The node answered; what it knows is this.
+    #[error("the node refused: {code:?} {message}")]
+    Refused { code: Code, message: String },
+}
+
+impl StreamError {
+    /// Whether it is about the node rather than the session.
+    pub(crate) fn is_of_node(&self) -> bool {
+        !matches!(self, Self::Refused { .. })
+    }
+}
+
+impl NodeStream {
+    /// # Errors
+    /// When the stream broke.
+    pub(crate) async fn event(&mut self) -> Result<SessionEvent, StreamError> {
+        match self.events.message().await {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => Err(StreamError::Ended),
+            Err(status) => Err(StreamError::Status(Box::new(status))),
+        }
+    }
+
+    pub(crate) fn requests(&self) -> &mpsc::Sender<SessionRequest> {
+        &self.requests
+    }
+
+    /// Ends the session on the node and waits until it has ended, at most `limit`.
+    pub(crate) async fn close(mut self, id: u64, reason: CloseReason, limit: Duration) {
+        let close = SessionRequest {
+            request_id: id,
+            request: Some(Request::Close(Close {
+                reason: reason.into(),
+            })),
+        };
+        let closed = async {
+            if self.requests.send(close).await.is_err() {
+                return;
+            }
+            while let Ok(event) = self.event().await {
+                if matches!(event.event, Some(Event::Closed(_))) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(limit, closed).await;
+    }
+}
+
+impl Nodes {
+    /// Opens a stream with these requests, which are sent without waiting for answers, and waits
+    /// for the first event.
+    pub(crate) async fn open(
+        &self,
+        node: &NodeId,
+        first: Vec<SessionRequest>,
+    ) -> Result<(NodeStream, SessionEvent), StreamError> {
+        let opened = self.open_stream(node, first, ANSWER_LIMIT).await;
+        if opened.as_ref().is_err_and(StreamError::is_of_node) {
+            self.exclude(node);
+        }
+        opened
+    }
+
+    /// Restores the stream of a session that may live on.
+    pub(crate) async fn attach(
+        &self,
+        node: &NodeId,
+        session: &SessionId,
+    ) -> Result<Attached, StreamError> {
+        let attach = SessionRequest {
+            request_id: ATTACH_ID,
+            request: Some(Request::Attach(Attach {
+                session_id: session.to_string(),
+            })),
+        };
+        let mut attempt = 0;
+        let (stream, event) = loop {
+            attempt += 1;
+            let opened = self
+                .open_stream(node, vec![attach.clone()], ATTACH_LIMIT)
+                .await;
+            match opened {
+                Ok(opened) => break opened,
+                Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
+                    if error.is_of_node() {
+                        self.exclude(node);
+                    }
+                    return Err(error);
+                }
+                Err(_) => tokio::time::sleep(ATTACH_PAUSE).await,
+            }
+        };
+        match event.event {
+            Some(Event::Snapshot(snapshot)) => Ok(Attached { stream, snapshot }),
+            Some(Event::Refused(refused)) => Err(StreamError::Refused {
+                code: refused.code(),
+                message: refused.message,
+            }),
+            _ => Err(StreamError::Ended),
+        }
+    }
+
+    /// Ends a session that another process or task may hold, and waits until it has ended: what it
+    /// published is free then.
+    pub(crate) async fn retire(&self, node: &NodeId, session: &SessionId, limit: Duration) {
+        let retire = async {
+            if let Ok(attached) = self.attach(node, session).await {
+                let stream = attached.stream;
+                stream.close(1, CloseReason::Replaced, limit).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, retire).await;
+    }
+
+    async fn open_stream(
+        &self,
+        node: &NodeId,
+        first: Vec<SessionRequest>,
+        limit: Duration,
+    ) -> Result<(NodeStream, SessionEvent), StreamError> {
+        let link = self.link(node).ok_or(StreamError::Unknown)?;
+        let mut client = link.client().map_err(|_| StreamError::Unknown)?;
+        let (requests, outgoing) = mpsc::channel(REQUESTS.max(first.len()));
+        for request in first {
+            requests.try_send(request).map_err(|_| StreamError::Ended)?;
+        }
+        let open = async {
+            let events = client.session(ReceiverStream::new(outgoing)).await;
+            let events = events.map_err(|status| StreamError::Status(Box::new(status)))?;
+            let mut stream = NodeStream {
+                requests,
+                events: events.into_inner(),
+            };
+            let event = stream.event().await?;
+            Ok((stream, event))
+        };
+        tokio::time::timeout(limit, open)
+            .await
+            .map_err(|_| StreamError::Timeout)?
+    }
+}

@@ -1,0 +1,273 @@
+//! What the participant publishes: announced by the client, then started by the node.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol::request_response::Reason;
+use livekit_protocol::{AddTrackRequest, TrackInfo};
+use pipemesh_proto::ids::TrackId;
+use pipemesh_proto::node;
+
+use crate::livekit::client::Client;
+use crate::livekit::track;
+
+/// Tracks one participant may have announced, started ones included. More are refused.
+const MAX_TRACKS: usize = 64;
+
+/// Announcements that may wait for an earlier track of the same client id to end.
+const MAX_QUEUED: usize = 16;
+
+/// Bytes of a track's name and of the client's id of it.
+const MAX_TEXT: usize = 1024;
+
+#[derive(Debug)]
+struct Publication {
+    client_id: String,
+    info: TrackInfo,
+    /// As the node was asked.
+    ask: node::AddTrack,
+    /// Whether the node started it: only then others know of it.
+    started: bool,
+    /// Tracks are listed in the order in which they were announced.
+    place: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Publications {
+    tracks: BTreeMap<TrackId, Publication>,
+    announced: u64,
+    /// By the client's id.
+    queued: BTreeMap<String, AddTrackRequest>,
+    /// Ids that tracks of these client ids had before the client joined anew.
+    former: BTreeMap<String, TrackId>,
+}
+
+/// What becomes of an announcement.
+#[derive(Debug, PartialEq)]
+pub(super) enum Added {
+    /// The node has to be asked.
+    New(Box<TrackInfo>, Box<node::AddTrack>),
+    /// It is known already: a repetition, or a further codec of a track.
+    Known(Box<TrackInfo>),
+    /// A track of the same client id has to end first.
+    Queued,
+    Refused(Reason, &'static str),
+}
+
+impl Publications {
+    pub(super) fn new(former: BTreeMap<String, TrackId>) -> Self {
+        Self {
+            tracks: BTreeMap::new(),
+            announced: 0,
+            queued: BTreeMap::new(),
+            former,
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        request: &AddTrackRequest,
+        client: &Client,
+        new_id: &mut dyn FnMut() -> TrackId,
+    ) -> Added {
+        if request.cid.len() > MAX_TEXT || request.name.len() > MAX_TEXT {
+            return Added::Refused(Reason::LimitExceeded, "the name of the track is too long");
+        }
+        if !request.sid.is_empty() {
+            return self.add_codec(request, client);
+        }
+        if request.cid.is_empty() {
+            return Added::Refused(Reason::InvalidRequest, "the track has no cid");
+        }
+        let same = self
+            .tracks
+            .values_mut()
+            .find(|track| track.client_id == request.cid);
+        if let Some(track) = same {
+            if !track.started && track.info.r#type == request.r#type {
+                return Added::Known(Box::new(track.info.clone()));
+            }
+            if self.queued.len() >= MAX_QUEUED && !self.queued.contains_key(&request.cid) {
+                return Added::Refused(Reason::LimitExceeded, "too many queued tracks");
+            }
+            self.queued.insert(request.cid.clone(), request.clone());
+            return Added::Queued;
+        }
+        if self.tracks.len() >= MAX_TRACKS {
+            return Added::Refused(Reason::LimitExceeded, "too many tracks");
+        }
+        let former = self.former.remove(&request.cid);
+        let id = former
+            .filter(|id| !self.tracks.contains_key(id))
+            .unwrap_or_else(new_id);
+        let announcement = match track::announce(request, &id, client) {
+            Ok(announcement) => announcement,
+            Err(track::UnsupportedKind) => {
+                return Added::Refused(Reason::UnsupportedType, "neither audio nor video");
+            }
+        };
+        self.announced += 1;
+        let publication = Publication {
+            client_id: request.cid.clone(),
+            info: announcement.info.clone(),
+            ask: announcement.ask.clone(),
+            started: false,
+            place: self.announced,
+        };
+        self.tracks.insert(id, publication);
+        Added::New(Box::new(announcement.info), Box::new(announcement.ask))
+    }
+
+    /// A second encoding of a track in another codec. The node is not asked: the section that
+    /// carries it belongs to no announced track.
+    fn add_codec(&mut self, request: &AddTrackRequest, client: &Client) -> Added {
+        let not_found = Added::Refused(Reason::NotFound, "no such track");
+        let Ok(id) = request.sid.parse::<TrackId>() else {
+            return not_found;
+        };
+        let Some(publication) = self.tracks.get_mut(&id) else {
+            return not_found;
+        };
+        if let Ok(second) = track::announce(request, &id, client) {
+            for codec in second.info.codecs {
+                let known = publication.info.codecs.iter_mut().skip(1);
+                if let Some(known) = { known }.find(|known| known.mime_type == codec.mime_type) {
+                    *known = codec;
+                }
+            }
+        }
+        Added::Known(Box::new(publication.info.clone()))
+    }
+
+    /// `true`: others have to be told.
+    pub(super) fn handle_started(&mut self, started: &node::TrackStarted) -> bool {
+        self.change(&started.track_id, |publication| {
+            publication.started = true;
+            track::start(&mut publication.info, started);
+        })
+    }
+
+    /// `true`: others have to be told.
+    pub(super) fn handle_layers(&mut self, layers: &node::TrackLayers) -> bool {
+        self.change(&layers.track_id, |publication| {
+            track::set_layers(&mut publication.info, &layers.layers);
+        })
+    }
+
+    /// The track ended, on the node or because it was refused. Answers what was queued behind it.
+    pub(super) fn remove(
+        &mut self,
+        track_id: &str,
+    ) -> Option<(TrackInfo, Option<AddTrackRequest>)> {
+        let id: TrackId = track_id.parse().ok()?;
+        let publication = self.tracks.remove(&id)?;
+        let next = self.queued.remove(&publication.client_id);
+        Some((publication.info, next))
+    }
+
+    /// `None`: there is no such track. `Some(true)`: others have to be told.
+    pub(super) fn set_muted(&mut self, track_id: &str, muted: bool) -> Option<bool> {
+        let publication = self.tracks.get_mut(&track_id.parse().ok()?)?;
+        publication.ask.muted = muted;
+        let changed = publication.info.muted != muted;
+        publication.info.muted = muted;
+        Some(changed && publication.started)
+    }
+
+    /// `None`: there is no such track. `Some(true)`: others have to be told.
+    pub(super) fn update(
+        &mut self,
+        track_id: &str,
+        update: impl FnOnce(&mut TrackInfo),
+    ) -> Option<bool> {
+        let publication = self.tracks.get_mut(&track_id.parse().ok()?)?;
+        let before = publication.info.clone();
+        update(&mut publication.info);
+        Some(publication.started && publication.info != before)
+    }
+
+    pub(super) fn is_known(&self, track_id: &str) -> bool {
+        track_id
+            .parse()
+            .is_ok_and(|id: TrackId| self.tracks.contains_key(&id))
+    }
+
+    /// What others are told.
+    pub(super) fn started(&self) -> Vec<TrackInfo> {
+        let mut started: Vec<&Publication> =
+            self.tracks.values().filter(|track| track.started).collect();
+        started.sort_by_key(|track| track.place);
+        started
+            .into_iter()
+            .map(|track| track.info.clone())
+            .collect()
+    }
+
+    /// Compares with what the node has: what to ask of it, and whether others have to be told.
+    pub(super) fn reconcile(
+        &mut self,
+        on_node: &[node::PublishedTrack],
+    ) -> (Vec<node::session_request::Request>, bool) {
+        use node::session_request::Request;
+        let mut requests = Vec::new();
+        let mut changed = false;
+        let mut seen = Vec::new();
+        for published in on_node {
+            let Some(announced) = &published.announced else {
+                continue;
+            };
+            let Ok(id) = announced.track_id.parse::<TrackId>() else {
+                continue;
+            };
+            let Some(publication) = self.tracks.get(&id) else {
+                requests.push(Request::RemoveTrack(node::RemoveTrack {
+                    track_id: announced.track_id.clone(),
+                }));
+                continue;
+            };
+            if publication.ask.muted != announced.muted {
+                requests.push(Request::MuteTrack(node::MuteTrack {
+                    track_id: announced.track_id.clone(),
+                    muted: publication.ask.muted,
+                }));
+            }
+            let was_started = publication.started;
+            match &published.started {
+                Some(started) => changed |= self.handle_started(started),
+                // It ended and was announced again is not to be told from never started.
+                None if was_started => {
+                    changed = true;
+                    self.tracks
+                        .get_mut(&id)
+                        .expect("it was found above")
+                        .started = false;
+                }
+                None => {}
+            }
+            seen.push(id);
+        }
+        let lost = |id: &&TrackId| !seen.contains(id);
+        let lost: Vec<TrackId> = self.tracks.keys().filter(lost).cloned().collect();
+        for id in lost {
+            if self.tracks[&id].started {
+                // It ended while nobody listened.
+                changed = true;
+                self.tracks.remove(&id);
+            } else {
+                requests.push(Request::AddTrack(self.tracks[&id].ask.clone()));
+            }
+        }
+        (requests, changed)
+    }
+
+    fn change(&mut self, track_id: &str, change: impl FnOnce(&mut Publication)) -> bool {
+        let Ok(id) = track_id.parse::<TrackId>() else {
+            return false;
+        };
+        let Some(publication) = self.tracks.get_mut(&id) else {
+            return false;
+        };
+        let before = (publication.started, publication.info.clone());
+        change(publication);
+        publication.started && before != (publication.started, publication.info.clone())
+    }
+}

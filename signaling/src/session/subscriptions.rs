@@ -1,0 +1,299 @@
+//! What the participant receives: who publishes what, what is wanted of it, what the node was asked.
+//!
+//! A track is wanted if the client wants it (or did not say and subscribes to everything), its token
+//! lets it subscribe, the publisher permits it and both are on the same node.
+
+use std::collections::BTreeMap;
+
+use livekit_protocol::signal_response::Message;
+use livekit_protocol::{
+    SubscriptionError, SubscriptionPermissionUpdate, SubscriptionResponse, TrackInfo,
+};
+use pipemesh_proto::ids::{NodeId, ParticipantId, SessionId, TrackId};
+use pipemesh_proto::node;
+use pipemesh_proto::node::session_request::Request;
+use pipemesh_topology::Identity;
+
+use super::link::{Asked, Link};
+use super::outbox::Outbox;
+use crate::livekit::wish::{Settings, layer_wish};
+use crate::rooms::record::{Member, Presence};
+
+/// Choices and settings kept for tracks that are not there (yet). Beyond, those are forgotten.
+const MAX_ABSENT: usize = 512;
+
+/// Who receives.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    pub(super) identity: Identity,
+    pub(super) id: ParticipantId,
+    pub(super) node: NodeId,
+    /// The token lets them subscribe.
+    pub(super) may_subscribe: bool,
+    /// Publishers' permissions do not apply: recorders cannot ask for permission.
+    pub(super) exempt: bool,
+    /// What the client did not speak of is wanted.
+    pub(super) auto: bool,
+    /// The client will tell what it shows.
+    pub(super) adaptive: bool,
+}
+
+#[derive(Debug)]
+struct Remote {
+    publisher: ParticipantId,
+    /// A track that is published again in another session is another one.
+    session: SessionId,
+    info: TrackInfo,
+    permitted: bool,
+    /// What the client was told, or assumes.
+    told_permitted: bool,
+    state: State,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// The node was not asked, or to end it.
+    Idle,
+    Asked(node::LayerWish),
+    /// The node refused, or the track ended: the next change of the publisher is awaited.
+    Over,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    receiver: Receiver,
+    tracks: BTreeMap<TrackId, Remote>,
+    by_publisher: BTreeMap<Identity, Vec<TrackId>>,
+    choices: BTreeMap<TrackId, bool>,
+    settings: BTreeMap<TrackId, Settings>,
+}
+
+impl Subscriptions {
+    pub(super) fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            tracks: BTreeMap::new(),
+            by_publisher: BTreeMap::new(),
+            choices: BTreeMap::new(),
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody else changed; `None`: they left or cannot be seen.
+    pub(super) fn handle_member(
+        &mut self,
+        identity: &Identity,
+        member: Option<&Member>,
+        link: &mut Link,
+        outbox: &mut Outbox,
+    ) {
+        let published = member
+            .filter(|member| member.is_visible() && member.presence != Presence::Rejoining)
+            .filter(|member| member.node == self.receiver.node);
+        let mut tracks = Vec::new();
+        for info in published.into_iter().flat_map(|member| &member.info.tracks) {
+            if let Ok(id) = info.sid.parse::<TrackId>() {
+                tracks.push((id, info));
+            }
+        }
+        for id in self.by_publisher.remove(identity).unwrap_or_default() {
+            if !tracks.iter().any(|(other, _)| *other == id) {
+                self.forget(&id, link);
+            }
+        }
+        let Some(member) = published else {
+            return;
+        };
+        let ids = tracks.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        for (id, info) in tracks {
+            let permitted = self.receiver.exempt
+                || member.permits(id.as_str(), &self.receiver.identity, &self.receiver.id);
+            match self.tracks.get_mut(&id) {
+                Some(remote) if remote.session == member.session => {
+                    remote.info = info.clone();
+                    remote.permitted = permitted;
+                    if remote.state == State::Over {
+                        remote.state = State::Idle;
+                    }
+                }
+                _ => {
+                    self.forget(&id, link);
+                    let remote = Remote {
+                        publisher: member.id.clone(),
+                        session: member.session.clone(),
+                        info: info.clone(),
+                        permitted,
+                        told_permitted: true,
+                        state: State::Idle,
+                    };
+                    self.tracks.insert(id.clone(), remote);
+                }
+            }
+            self.settle(&id, link, outbox);
+        }
+        if !ids.is_empty() {
+            self.by_publisher.insert(identity.clone(), ids);
+        }
+    }
+
+    /// The client wants tracks, or no longer does.
+    pub(super) fn choose<'a>(
+        &mut self,
+        tracks: impl IntoIterator<Item = &'a String>,
+        wanted: bool,
+        link: &mut Link,
+        outbox: &mut Outbox,
+    ) {
+        for id in tracks
+            .into_iter()
+            .filter_map(|id| id.parse::<TrackId>().ok())
+        {
+            make_room(&mut self.choices, &self.tracks, &id);
+            self.choices.insert(id.clone(), wanted);
+            if let Some(remote) = self.tracks.get_mut(&id) {
+                if wanted {
+                    // A client that asks again assumes to be permitted.
+                    remote.told_permitted = true;
+                }
+                if remote.state == State::Over {
+                    remote.state = State::Idle;
+                }
+            }
+            self.settle(&id, link, outbox);
+        }
+    }
+
+    /// The client tells what it can use of tracks.
+    pub(super) fn set<'a>(
+        &mut self,
+        tracks: impl IntoIterator<Item = &'a String>,
+        settings: Settings,
+        link: &mut Link,
+        outbox: &mut Outbox,
+    ) {
+        for id in tracks
+            .into_iter()
+            .filter_map(|id| id.parse::<TrackId>().ok())
+        {
+            make_room(&mut self.settings, &self.tracks, &id);
+            self.settings.insert(id.clone(), settings);
+            self.settle(&id, link, outbox);
+        }
+    }
+
+    /// Tells the client what it was not told while it was away.
+    pub(super) fn settle_all(&mut self, link: &mut Link, outbox: &mut Outbox) {
+        let ids: Vec<TrackId> = self.tracks.keys().cloned().collect();
+        for id in ids {
+            self.settle(&id, link, outbox);
+        }
+    }
+
+    /// The node ended a subscription because its track did.
+    pub(super) fn handle_ended(&mut self, track_id: &str) {
+        if let Ok(id) = track_id.parse::<TrackId>()
+            && let Some(remote) = self.tracks.get_mut(&id)
+        {
+            remote.state = State::Over;
+        }
+    }
+
+    /// The node refused a subscription.
+    pub(super) fn handle_refused(&mut self, id: &TrackId, code: node::Code, outbox: &mut Outbox) {
+        let Some(remote) = self.tracks.get_mut(id) else {
+            return;
+        };
+        remote.state = State::Over;
+        // A track that has just ended is taken from the client by the publisher's next update.
+        if code != node::Code::TrackNotFound {
+            outbox.say(Message::SubscriptionResponse(SubscriptionResponse {
+                track_sid: id.to_string(),
+                err: SubscriptionError::SeUnknown.into(),
+            }));
+        }
+    }
+
+    /// Compares with what the node has and asks for the difference.
+    pub(super) fn reconcile(
+        &mut self,
+        on_node: &[node::Subscribe],
+        link: &mut Link,
+        outbox: &mut Outbox,
+    ) {
+        for remote in self.tracks.values_mut() {
+            remote.state = State::Idle;
+        }
+        for subscribed in on_node {
+            let id = subscribed.track_id.parse::<TrackId>().ok();
+            match id.and_then(|id| self.tracks.get_mut(&id)) {
+                Some(remote) => {
+                    remote.state = State::Asked(subscribed.wish.unwrap_or_default());
+                }
+                None => link.ask(Asked::Other, unsubscribe(&subscribed.track_id)),
+            }
+        }
+        self.settle_all(link, outbox);
+    }
+
+    /// Asks the node for what is wanted and is not there, and the other way round.
+    fn settle(&mut self, id: &TrackId, link: &mut Link, outbox: &mut Outbox) {
+        let Some(remote) = self.tracks.get_mut(id) else {
+            return;
+        };
+        let receiver = &self.receiver;
+        let desired = self.choices.get(id).copied().unwrap_or(receiver.auto);
+        if desired && remote.permitted != remote.told_permitted && outbox.is_attached() {
+            remote.told_permitted = remote.permitted;
+            let update = SubscriptionPermissionUpdate {
+                participant_sid: remote.publisher.to_string(),
+                track_sid: id.to_string(),
+                allowed: remote.permitted,
+            };
+            outbox.say(Message::SubscriptionPermissionUpdate(update));
+        }
+        if desired && remote.permitted && receiver.may_subscribe {
+            let wish = layer_wish(&remote.info, self.settings.get(id), receiver.adaptive);
+            if remote.state != State::Over && remote.state != State::Asked(wish) {
+                remote.state = State::Asked(wish);
+                let subscribe = node::Subscribe {
+                    track_id: id.to_string(),
+                    origin: None,
+                    wish: Some(wish),
+                    // Firefox keeps neither the track's id nor a stream of several tracks: each
+                    // track is a stream of its own that names it.
+                    msid_stream: format!("{}|{id}", remote.publisher),
+                    msid_track: id.to_string(),
+                };
+                link.ask(Asked::Subscribe(id.clone()), Request::Subscribe(subscribe));
+            }
+        } else if matches!(remote.state, State::Asked(_)) {
+            remote.state = State::Idle;
+            link.ask(Asked::Other, unsubscribe(id.as_str()));
+        }
+    }
+
+    fn forget(&mut self, id: &TrackId, link: &mut Link) {
+        if let Some(remote) = self.tracks.remove(id)
+            && matches!(remote.state, State::Asked(_))
+        {
+            link.ask(Asked::Other, unsubscribe(id.as_str()));
+        }
+    }
+}
+
+fn unsubscribe(track_id: &str) -> Request {
+    Request::Unsubscribe(node::Unsubscribe {
+        track_id: track_id.to_owned(),
+    })
+}
+
+/// Forgets what is kept for absent tracks if there is too much of it.
+fn make_room<T>(
+    kept: &mut BTreeMap<TrackId, T>,
+    present: &BTreeMap<TrackId, Remote>,
+    next: &TrackId,
+) {
+    if kept.len() >= MAX_ABSENT + present.len() && !kept.contains_key(next) {
+        kept.retain(|id, _| present.contains_key(id));
+    }
+}

@@ -1,0 +1,26 @@
+//! Scenarios in virtual time: a session, a room, a node and a client without any I/O.
+
+mod bench;
+mod joining;
+mod publishing;
+mod random;
+mod resuming;
+mod room;
+mod subscribing;
+
+/// What every scenario speaks of.
+mod prelude {
+    pub(super) use livekit_protocol::leave_request::Action;
+    pub(super) use livekit_protocol::participant_info::State;
+    pub(super) use livekit_protocol::signal_response::Message;
+    pub(super) use livekit_protocol::{
+        AddTrackRequest, DisconnectReason, IceServer, ParticipantInfo, SessionDescription,
+    };
+    pub(super) use pipemesh_proto::ids::TrackId;
+    pub(super) use pipemesh_proto::node::{ConnectionRole, SessionRequest};
+    pub(super) use pipemesh_topology::Identity;
+
+    pub(super) use super::super::*;
+    pub(super) use crate::livekit::join::Resume;
+    pub(super) use crate::rooms::record::{MemberRecord, Presence};
+}
