@@ -1,0 +1,4 @@
+//! One simulated participant.
+
+pub mod signal;
+pub mod url;
