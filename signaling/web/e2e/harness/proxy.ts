@@ -1,0 +1,96 @@
+// A UDP proxy between the browsers and the nodes, in user space: it loses what it is told to lose and
+// changes the path like a NAT that forgot its binding.
+//
+// Listens on one loopback address, on the same ports as the nodes on another, with one upstream
+// socket per client address.
+
+import { type RemoteInfo, type Socket, createSocket } from 'node:dgram';
+import { once } from 'node:events';
+
+export interface Loss {
+  /** Share of DTLS datagrams that are lost, in both directions. */
+  dtls: number;
+  seed: number;
+}
+
+interface Flow {
+  upstream: Socket;
+  client: RemoteInfo;
+}
+
+export class UdpProxy {
+  private readonly listeners: Socket[] = [];
+  private readonly flows = new Map<string, Flow>();
+  private readonly random: () => number;
+  readonly counts = { passed: 0, lost: 0 };
+
+  private constructor(
+    private readonly target: string,
+    private readonly loss: Loss,
+  ) {
+    this.random = mulberry32(loss.seed);
+  }
+
+  static async start(listen: string, target: string, ports: number[], loss: Loss = { dtls: 0, seed: 0 }): Promise<UdpProxy> {
+    const proxy = new UdpProxy(target, loss);
+    for (const port of ports) {
+      const listener = createSocket('udp4');
+      listener.on('message', (datagram, client) => proxy.fromClient(datagram, client, listener, port));
+      listener.bind(port, listen);
+      await once(listener, 'listening');
+      proxy.listeners.push(listener);
+    }
+    return proxy;
+  }
+
+  /** From now on every client comes from a new port, as seen by the nodes. The old ports are gone. */
+  rebind(): number {
+    const moved = this.flows.size;
+    for (const flow of this.flows.values()) flow.upstream.close();
+    this.flows.clear();
+    return moved;
+  }
+
+  stop(): void {
+    this.rebind();
+    for (const listener of this.listeners) listener.close();
+  }
+
+  private fromClient(datagram: Buffer, client: RemoteInfo, listener: Socket, port: number): void {
+    if (this.loses(datagram)) return;
+    const key = `${client.address}:${client.port}>${port}`;
+    let flow = this.flows.get(key);
+    if (!flow) {
+      flow = { upstream: createSocket('udp4'), client };
+      flow.upstream.on('message', (answer) => {
+        if (!this.loses(answer)) listener.send(answer, client.port, client.address);
+      });
+      this.flows.set(key, flow);
+    }
+    flow.upstream.send(datagram, port, this.target);
+  }
+
+  private loses(datagram: Buffer): boolean {
+    const first = datagram[0] ?? 0;
+    const isDtls = first >= 20 && first <= 63;
+    const lost = isDtls && this.random() < this.loss.dtls;
+    this.counts[lost ? 'lost' : 'passed'] += 1;
+    return lost;
+  }
+}
+
+/** A small generator with a seed, so that a run can be repeated. */
+export function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
+  };
+}
+
+export function newSeed(): number {
+  const given = process.env.SEED;
+  return given ? Number(given) : Math.floor(Math.random() * 0x1_0000_0000);
+}

@@ -1,0 +1,39 @@
+import { ConnectionError, DisconnectReason } from 'livekit-client';
+import { expect, test } from 'vitest';
+
+import { deviceTrouble, endOfCall, hue, initials, joinTrouble, people } from './words';
+
+const named = (name: string) => Object.assign(new Error('technical'), { name });
+
+test('a device that does not work says what helps', () => {
+  const check = (name: string, expected: string) =>
+    expect(deviceTrouble('camera', named(name))).toContain(expected);
+  check('NotAllowedError', 'Allow it in the address bar');
+  check('NotFoundError', 'No camera was found');
+  check('NotReadableError', 'in use by another program');
+  check('InsecureContext', 'https or on localhost');
+  check('Odd', 'You can join without it');
+  expect(deviceTrouble('microphone', undefined)).toContain('microphone');
+});
+
+test('a join that fails says why', () => {
+  const check = (error: unknown, expected: string) => expect(joinTrouble(error)).toContain(expected);
+  check(ConnectionError.notAllowed('x', 401), 'did not accept the token');
+  check(ConnectionError.serverUnreachable('x'), 'cannot be reached');
+  check(new TypeError('Failed to fetch'), 'cannot be reached');
+  check(new Error('This server needs a token.'), 'needs a token');
+  check('odd', 'did not work');
+});
+
+test('only an unwanted end needs words', () => {
+  expect(endOfCall(DisconnectReason.CLIENT_INITIATED)).toBeUndefined();
+  expect(endOfCall(DisconnectReason.DUPLICATE_IDENTITY)).toContain('somewhere else');
+  expect(endOfCall(undefined)).toContain('lost');
+});
+
+test('people are counted and abbreviated', () => {
+  expect([1, 2].map(people)).toEqual(['Only you', '2 people']);
+  expect(['Ada', 'ada king lovelace', '', '  Zoë  B', '日本'].map(initials)).toEqual(['A', 'AL', '?', 'ZB', '日']);
+  expect(hue('ada', 6)).toBe(hue('ada', 6));
+  expect(hue('ada', 6)).toBeLessThan(6);
+});
