@@ -1,0 +1,10 @@
+# make run     a mesh on this machine, for trying out
+# make test    every test there is
+# make check   form, lints, documentation, licences, sources, unused dependencies
+# make bench   measure and print
+# make web     only the browser client, which signaling embeds
+
+.PHONY: run test check bench web
+
+run test check bench web:
+	@deploy/scripts/$@ $(ARGS)
