@@ -34,8 +34,8 @@ async fn checked(settings: &[(&str, &str)]) -> (i32, String) {
 }
 
 const NODES: (&str, &str) = ("MESH_NODES", "node-a/eu/127.0.0.1:7901");
-const REGION: (&str, &str) = ("SIGNAL_REGION", "eu");
-const DEMO: (&str, &str) = ("SIGNAL_DEMO", "true");
+const REGION: (&str, &str) = ("MESH_REGION", "eu");
+const DEMO: (&str, &str) = ("AUTH_DEMO", "true");
 
 #[tokio::test]
 async fn every_problem_is_reported_at_once() {
@@ -49,17 +49,17 @@ async fn every_problem_is_reported_at_once() {
         NODES,
         REGION,
         DEMO,
-        ("SIGNAL_LISTEN", "127.0.0.1:7880,0.0.0.0:7880"),
+        ("HTTP_LISTEN", "127.0.0.1:7880,0.0.0.0:7880"),
     ];
     note("a demo for everybody", checked(&open).await);
-    let livekits = [NODES, REGION, ("SIGNAL_API_KEYS", "devkey:secret")];
+    let livekits = [NODES, REGION, ("AUTH_API_KEYS", "devkey:secret")];
     note("LiveKit's example key", checked(&livekits).await);
     let wrong = [
         ("MESH_NODES", "node-a"),
-        ("SIGNAL_REGION", "eu west"),
-        ("SIGNAL_API_KEYS", "a:9b1e6f2c7d4a8053b9e1c6f2d7a48350"),
-        ("SIGNAL_RESUME_GRACE", "2s"),
-        ("SIGNAL_TLS_KEY", "/nowhere/tls.key"),
+        ("MESH_REGION", "eu west"),
+        ("AUTH_API_KEYS", "a:9b1e6f2c7d4a8053b9e1c6f2d7a48350"),
+        ("SESSION_RESUME_GRACE", "2s"),
+        ("HTTP_TLS_KEY", "/nowhere/tls.key"),
         ("TURN_URLS", "stun:a"),
         ("TURN_LIFETIME", "48h"),
         ("CONTROL_TLS_KEY", "/nowhere/tls.key"),
@@ -77,7 +77,7 @@ async fn it_starts_serves_and_stops_in_order() {
         ("MESH_NODES", nodes.as_str()),
         REGION,
         DEMO,
-        ("SIGNAL_LISTEN", "127.0.0.1:0"),
+        ("HTTP_LISTEN", "127.0.0.1:0"),
         ("OPERATOR_LISTEN", "127.0.0.1:0"),
     ];
     let mut command = command(&settings);
