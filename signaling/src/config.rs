@@ -172,8 +172,7 @@ impl Config {
             let what = format!("is on, but {open} can be reached from other machines");
             values.problem("auth.demo", what);
         }
-        let max_connections =
-            values.required("http.max_connections", parse::whole(1..=1_000_000));
+        let max_connections = values.required("http.max_connections", parse::whole(1..=1_000_000));
         let resume_grace = values.required("session.resume_grace", at_least(MIN_RESUME_GRACE));
         let auto_create = values.required("room.auto_create", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);

@@ -61,7 +61,14 @@ impl Beside {
         let begin = Instant::now();
         self.echo_stream.ask(again).await?;
         let echo = begin.elapsed();
-        self.table.add(call, Sample { node, echo, ..sample });
+        self.table.add(
+            call,
+            Sample {
+                node,
+                echo,
+                ..sample
+            },
+        );
         Ok(())
     }
 
@@ -84,7 +91,14 @@ impl Beside {
         let begin = Instant::now();
         let _echo_stream = Stream::begin(echo_client, again).await?;
         let echo = begin.elapsed();
-        self.table.add(call, Sample { node, echo, ..sample });
+        self.table.add(
+            call,
+            Sample {
+                node,
+                echo,
+                ..sample
+            },
+        );
         Ok(stream)
     }
 

@@ -88,7 +88,15 @@ impl fmt::Display for Table {
         writeln!(
             f,
             "{:<34} {:>5} {:>7} {:>7} {:>8} {:>8} {:>9} {:>9} {:>6}",
-            "call", "count", "asked B", "told B", "p50 us", "p99 us", "echo p50", "echo p99", "ratio"
+            "call",
+            "count",
+            "asked B",
+            "told B",
+            "p50 us",
+            "p99 us",
+            "echo p50",
+            "echo p99",
+            "ratio"
         )?;
         for row in &self.rows {
             writeln!(
