@@ -11,8 +11,9 @@ use pipemesh_proto::node::node_server::Node;
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{
-    DrainRequest, InspectRoomRequest, InspectRoomResponse, ListRoomsRequest, ListRoomsResponse,
-    NodeReport, Refused, SessionEvent, SessionRequest, UndrainRequest, WatchRequest,
+    Code, DrainRequest, InspectRoomRequest, InspectRoomResponse, ListRoomsRequest,
+    ListRoomsResponse, NodeReport, Refused, SessionEvent, SessionRequest, UndrainRequest,
+    WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -74,7 +75,7 @@ impl Control {
                 })
             }
             _ => Err(Refusal::new(
-                pipemesh_proto::node::Code::InvalidArgument,
+                Code::InvalidArgument,
                 "the first request of a stream is open or attach",
             )),
         }
@@ -111,7 +112,7 @@ impl Node for Control {
         let request_id = first.request_id;
         match self.begin(first, events.clone()) {
             Ok(held) => {
-                tokio::spawn(pump(requests, held, events));
+                tokio::spawn(pump(requests, held));
             }
             // The answer ends the stream: its only sender goes with it.
             Err(refusal) => refuse(&events, request_id, refusal),
@@ -159,37 +160,44 @@ impl Node for Control {
     }
 }
 
-/// Passes a stream's requests on until it ends.
-async fn pump(mut requests: Streaming<SessionRequest>, mut held: Held, events: EventSender) {
+/// Passes a stream's requests on until it ends, or the session does. The events' end is not held here:
+/// the stream ends when the session lets it go.
+async fn pump(mut requests: Streaming<SessionRequest>, mut held: Held) {
     if let Some(attach) = held.attach.take()
         && held.inbox.send(attach).await.is_err()
     {
         return;
     }
-    // A stream that breaks and one that ends mean the same: signaling is not there any more.
-    while let Ok(Some(SessionRequest {
-        request_id,
-        request,
-    })) = requests.message().await
-    {
+    loop {
+        let message = tokio::select! {
+            message = requests.message() => message,
+            () = held.inbox.closed() => return,
+        };
+        // A stream that breaks and one that ends mean the same: signaling is not there any more.
+        let Ok(Some(SessionRequest {
+            request_id,
+            request,
+        })) = message
+        else {
+            break;
+        };
+        let attachment = held.number;
         let input = match request {
             Some(request) if request_id != 0 => Input::Request {
-                attachment: held.number,
+                attachment,
                 request_id,
                 request,
                 received: Instant::now(),
             },
-            _ => {
-                let refusal = match request_id {
-                    0 => Refusal::new(
-                        pipemesh_proto::node::Code::InvalidArgument,
-                        "request_id is 0",
-                    ),
-                    _ => Refusal::new(pipemesh_proto::node::Code::Unimplemented, "unknown request"),
-                };
-                refuse(&events, request_id, refusal);
-                continue;
-            }
+            // Refused in its turn, behind the answers to what came before.
+            _ => Input::Refuse {
+                attachment,
+                request_id,
+                refusal: match request_id {
+                    0 => Refusal::new(Code::InvalidArgument, "request_id is 0"),
+                    _ => Refusal::new(Code::Unimplemented, "unknown request"),
+                },
+            },
         };
         if held.inbox.send(input).await.is_err() {
             return;

@@ -8,7 +8,7 @@ use pipemesh_proto::node::{CloseReason, Closed, SessionEvent, SessionSummary};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use super::{Effect, Session};
+use super::{Effect, Refusal, Session};
 use crate::metrics::RequestMetrics;
 use crate::shard::{Event, ShardHandle};
 
@@ -40,6 +40,12 @@ pub(crate) enum Input {
         request_id: u64,
         request: Request,
         received: Instant,
+    },
+    /// A request that is none.
+    Refuse {
+        attachment: u64,
+        request_id: u64,
+        refusal: Refusal,
     },
     Detached {
         attachment: u64,
@@ -116,12 +122,7 @@ impl Driver {
                 request,
                 received,
             } => {
-                // A stream that was taken over has no say any more.
-                if self
-                    .attachment
-                    .as_ref()
-                    .is_some_and(|held| held.number == attachment)
-                {
+                if self.is_held_by(attachment) {
                     let name = request_name(&request);
                     self.session
                         .handle_request(request_id, request, Instant::now());
@@ -129,12 +130,17 @@ impl Driver {
                     return is_over;
                 }
             }
+            Input::Refuse {
+                attachment,
+                request_id,
+                refusal,
+            } => {
+                if self.is_held_by(attachment) {
+                    self.session.refuse(request_id, refusal);
+                }
+            }
             Input::Detached { attachment } => {
-                if self
-                    .attachment
-                    .as_ref()
-                    .is_some_and(|held| held.number == attachment)
-                {
+                if self.is_held_by(attachment) {
                     self.detach();
                 }
             }
@@ -146,6 +152,13 @@ impl Driver {
             Input::Close(reason) => self.session.close(0, reason, ""),
         }
         self.carry_out().await
+    }
+
+    /// A stream that was taken over, or given up, has no say any more.
+    fn is_held_by(&self, attachment: u64) -> bool {
+        self.attachment
+            .as_ref()
+            .is_some_and(|held| held.number == attachment)
     }
 
     fn attach(&mut self, request_id: u64, attachment: Attachment) {

@@ -1,0 +1,243 @@
+//! Paths: whom the node answers, where it sends, and how both change.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use pipemesh_node::Config;
+use pipemesh_node::config::Media;
+use pipemesh_node_media::srtp::Profile;
+use pipemesh_proto::node::session_request::Request;
+use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, RestartIce};
+use rand::RngCore;
+use rtc::stun::message::{BINDING_SUCCESS, Message, MessageType};
+use tokio::net::UdpSocket;
+
+use crate::support::control::{layers, participant};
+use crate::support::node::{self, TestNode};
+use crate::support::publisher::Publisher;
+use crate::support::sdp::{self, Remote, Section};
+use crate::support::subscriber::Subscriber;
+use crate::support::wire::{Received, Wire, check};
+use crate::support::{random, recording, until, within};
+
+const TRACK: &str = "TR_ann";
+const PROFILE: Profile = Profile::AeadAes128Gcm;
+
+#[tokio::test]
+async fn media_follows_to_a_new_address() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 0, 0).await;
+    for (frame, publishers) in [(1, false), (2, true), (3, false)] {
+        let mover = match publishers {
+            true => &mut ann.wire,
+            false => &mut bob.wire,
+        };
+        let (before, consents) = (mover.address(), mover.received().consents);
+        mover.change_port().await;
+        assert_ne!(mover.address(), before);
+        let answered = |received: &Received| (received.consents > consents).then_some(());
+        mover.until("the new address is heard", answered).await;
+        ann.send_frames(false);
+        bob.frame(stream.ssrc, 0, frame).await;
+    }
+    recording::check(&bob.recorded(stream.ssrc));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_reloaded_page_comes_from_the_same_address() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 0, 0).await;
+    // The page is gone without a word; its session is not.
+    let Subscriber { session, wire } = bob;
+    let address = wire.address();
+    drop(wire);
+    let socket = until("the port is free", || {
+        std::net::UdpSocket::bind(address).ok()
+    })
+    .await;
+    socket.set_nonblocking(true).unwrap();
+    let wire = Wire::over(UdpSocket::from_std(socket).unwrap(), PROFILE);
+    let mut reloaded = Subscriber::join_over(wire, &signaling, "room", "bob-again").await;
+    let stream = reloaded.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    reloaded.frame(stream.ssrc, 0, 1).await;
+    drop(session);
+    ann.send_frames(false);
+    reloaded.frame(stream.ssrc, 0, 2).await;
+    recording::check(&reloaded.recorded(stream.ssrc));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn ipv6_carries_media() {
+    let media = Media {
+        bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        ..node::config().media
+    };
+    let node = TestNode::with(Config {
+        media,
+        ..node::config()
+    })
+    .await;
+    let signaling = node.signaling().await;
+    let mut random = random();
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let open = participant("bob", "room", ConnectionLayout::Dual);
+    let session = signaling.open(open).await;
+    let wire = Wire::with(Ipv6Addr::LOCALHOST.into(), PROFILE).await;
+    let mut bob = Subscriber { session, wire };
+    let offer = bob.negotiate().await;
+    let mut remote = sdp::remote(&offer.sdp);
+    assert_eq!(remote.candidates.len(), 2, "{remote:?}");
+    remote.candidates.retain(SocketAddr::is_ipv6);
+    bob.wire.connect(remote);
+    bob.connected().await;
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 0, 0).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_get_nothing() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    // Somebody else on the path who has seen everything but the password.
+    let mut session = signaling
+        .open(participant("eve", "room", ConnectionLayout::Single))
+        .await;
+    let eve = Wire::new().await;
+    session
+        .add_track(crate::support::control::camera("TR_eve", "camera"))
+        .await;
+    let offer = sdp::offer(eve.local(), &[Section::camera("camera", &[])]);
+    let remote = sdp::remote(&session.offer(&offer).await.sdp);
+    let Remote {
+        ufrag, password, ..
+    } = &remote;
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let own = &eve.local().ufrag;
+    let mut sent = vec![
+        check::request(own, ufrag, "not the password of anybody", true),
+        check::request(own, "nobodys", password, true),
+        // A DTLS record, RTP and RTCP, from an address that has proved nothing.
+        vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1],
+        vec![0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0],
+        vec![0x80, 200, 0, 6, 0, 0, 0x10, 0],
+    ];
+    for len in [0, 1, 20, 200, 1400] {
+        let mut noise = vec![0; len];
+        random.fill_bytes(&mut noise);
+        sent.push(noise);
+    }
+    for datagram in &sent {
+        stranger
+            .send_to(datagram, remote.candidates[0])
+            .await
+            .unwrap();
+    }
+    // What is checked with the password is answered, and with it everything else has been.
+    let honest = check::request(own, ufrag, password, false);
+    stranger
+        .send_to(&honest, remote.candidates[0])
+        .await
+        .unwrap();
+    let success: MessageType = BINDING_SUCCESS;
+    let mut buffer = [0; 2048];
+    loop {
+        let received = within("an answer", stranger.recv_from(&mut buffer)).await;
+        let (len, from) = received.unwrap();
+        assert_eq!(from, remote.candidates[0]);
+        let answer = read(&buffer[..len]).expect("nothing but answers to checks");
+        let is_its = |asked: &Message| asked.transaction_id == answer.transaction_id;
+        let mut checks = sent.iter().chain([&honest]);
+        let check = checks.find(|datagram| read(datagram).as_ref().is_some_and(is_its));
+        let check = check.expect("nothing that was not asked for");
+        assert!(len <= check.len(), "{len} bytes for {}", check.len());
+        if *check == honest {
+            assert_eq!(answer.typ, success);
+            break;
+        }
+        assert_ne!(answer.typ, success, "for a check without the password");
+    }
+    drop(ann);
+    node.stop().await;
+}
+
+fn read(datagram: &[u8]) -> Option<Message> {
+    let mut message = Message::new();
+    let read = message.unmarshal_binary(datagram);
+    read.is_ok().then_some(message)
+}
+
+#[tokio::test]
+async fn ice_restarts_on_either_side() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 0, 0).await;
+
+    // The client restarts by its offer, from another network.
+    ann.wire.restart();
+    ann.wire.change_port().await;
+    let consents = ann.wire.received().consents;
+    ann.offer().await;
+    let answered = |received: &Received| (received.consents > consents).then_some(());
+    ann.wire.until("the restart is answered", answered).await;
+    ann.send_frames(false);
+    bob.frame(stream.ssrc, 0, 1).await;
+
+    // Signaling restarts the other connection.
+    let restart = RestartIce {
+        connection: ConnectionRole::Subscriber.into(),
+    };
+    bob.session.done(Request::RestartIce(restart)).await;
+    bob.wire.restart();
+    bob.wire.change_port().await;
+    let consents = bob.wire.received().consents;
+    let offer = bob.negotiate().await;
+    bob.wire.connect(sdp::remote(&offer.sdp));
+    let answered = |received: &Received| (received.consents > consents).then_some(());
+    bob.wire.until("the restart is answered", answered).await;
+    ann.send_frames(false);
+    bob.frame(stream.ssrc, 0, 2).await;
+    recording::check(&bob.recorded(stream.ssrc));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn every_profile_of_srtp_carries_media() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let profiles = [Profile::AeadAes128Gcm, Profile::AesCm128HmacSha1_80];
+    for (number, profile) in profiles.into_iter().enumerate() {
+        let wire = Wire::with(localhost, profile).await;
+        let name = format!("viewer{number}");
+        let mut viewer = Subscriber::join_over(wire, &signaling, "room", &name).await;
+        let stream = viewer.subscribe(TRACK, layers(0)).await;
+        ann.send_frames(true);
+        viewer.frame(stream.ssrc, 0, number as u32).await;
+    }
+    node.stop().await;
+}

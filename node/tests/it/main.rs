@@ -1,0 +1,19 @@
+//! A node as signaling and clients see it: real gRPC, real sockets, and peers that know nothing of its
+//! insides.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod access;
+mod config;
+mod control;
+mod data;
+mod handover;
+mod ice;
+mod identity;
+mod layers;
+mod nonces;
+mod repair;
+mod reports;
+mod speakers;
+mod subscriptions;
+mod support;

@@ -1,0 +1,97 @@
+//! AES-GCM forgives no second packet under one nonce. A client that does everything that draws numbers,
+//! in any order, never sees one twice: neither by its own account nor by its replay protection.
+
+use std::collections::BTreeSet;
+
+use pipemesh_proto::node::session_event::Event;
+use pipemesh_proto::node::session_request::Request;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use crate::support::camera::RIDS;
+use crate::support::control::{layers, subscription};
+use crate::support::node::TestNode;
+use crate::support::publisher::Publisher;
+use crate::support::random;
+use crate::support::sdp::Sent;
+use crate::support::subscriber::{Subscriber, sent};
+use crate::support::wire::Received;
+
+const TRACK: &str = "TR_ann";
+
+#[tokio::test]
+async fn no_number_is_used_twice_under_one_key() {
+    const ROUNDS: u32 = 600;
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    // Follows along, so that the test knows how far the node is.
+    let mut eve = Subscriber::join(&signaling, "room", "eve").await;
+    let steady = eve.subscribe(TRACK, layers(1)).await;
+    let mut stream: Option<Sent> = None;
+    for round in 0..ROUNDS {
+        ann.send_frames(round == 0 || random.random_ratio(1, 3));
+        eve.frame(steady.ssrc, 0, round).await;
+        let wish = layers(random.random_range(1..=RIDS.len() as u32));
+        match (stream, random.random_range(0..10)) {
+            (None, _) => stream = Some(bob.subscribe(TRACK, wish).await),
+            (Some(_), 0) => {
+                bob.unsubscribe(TRACK).await;
+                stream = None;
+            }
+            (Some(_), 1) => {
+                // Away and back before the client hears of it.
+                bob.session.unsubscribe(TRACK).await;
+                bob.session.subscribe(TRACK, wish).await;
+                let offer = bob.negotiate().await;
+                stream = Some(sent(&offer, TRACK));
+            }
+            (Some(_), 2..=4) => {
+                let change = Request::Subscribe(subscription(TRACK, wish));
+                let answer = bob.session.request(change).await;
+                assert!(matches!(answer, Event::Done(_)), "{answer:?}");
+            }
+            (Some(Sent { ssrc, .. }), 5..=7) => {
+                // Lost ones, old ones, and some that were never sent.
+                let known = bob.recorded(ssrc);
+                let numbers = known
+                    .iter()
+                    .rev()
+                    .take(40)
+                    .map(|packet| packet.index as u16);
+                let numbers: Vec<u16> = numbers.collect();
+                let mut lost: Vec<u16> = numbers.choose_multiple(&mut random, 8).copied().collect();
+                lost.push(random.random());
+                lost.sort_unstable();
+                bob.wire.send_rtcp(|writer| {
+                    writer.nack(1, ssrc, &lost);
+                });
+            }
+            (Some(Sent { ssrc, .. }), 8) => bob.wire.send_rtcp(|writer| {
+                writer.picture_loss(1, ssrc);
+            }),
+            (Some(_), _) => {}
+        }
+    }
+    node.stop().await;
+    check(&bob.wire.received(), ROUNDS as usize);
+}
+
+/// Checks the numbers of everything that came.
+fn check(received: &Received, rounds: usize) {
+    let mut used = BTreeSet::new();
+    for packet in &received.rtp {
+        assert!(used.insert((packet.ssrc, packet.index)), "{packet:?}");
+    }
+    let mut reported = BTreeSet::new();
+    for packet in &received.rtcp {
+        assert!(reported.insert((packet.ssrc, packet.index)), "{packet:?}");
+    }
+    assert!(received.refused.is_empty(), "{:?}", received.refused);
+    // It was worth the trouble.
+    let streams: BTreeSet<u32> = used.iter().map(|(ssrc, _)| *ssrc).collect();
+    assert!(used.len() > rounds / 2, "{} packets", used.len());
+    assert!(streams.len() > 10, "{} streams", streams.len());
+}

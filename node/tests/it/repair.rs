@@ -1,0 +1,157 @@
+//! What was lost on either side of the node is asked for and sent again; key frames are asked for in
+//! moderation.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::rtcp::{Message, Messages};
+
+use crate::support::camera::RIDS;
+use crate::support::control::layers;
+use crate::support::node::TestNode;
+use crate::support::publisher::Publisher;
+use crate::support::subscriber::Subscriber;
+use crate::support::wire::{Received, RtcpPacket};
+use crate::support::{random, recording, sdp};
+
+const TRACK: &str = "TR_ann";
+
+#[tokio::test]
+async fn what_the_publisher_lost_it_repairs() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(2)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 1, 0).await;
+    ann.advance();
+    let mut packets = ann.make_frame(1, true).into_iter();
+    let lost = packets.next().expect("a frame has packets");
+    packets.for_each(|packet| ann.send(1, packet));
+    // The gap stays one for the receiver, and the node asks for it.
+    bob.frame(stream.ssrc, 1, 1).await;
+    let asked = |received: &Received| {
+        let mut lost = received.rtcp.iter().flat_map(nacks);
+        lost.find(|(ssrc, _)| *ssrc == Publisher::ssrc(1))
+    };
+    let (_, sequences) = ann.wire.until("a request for the packet", asked).await;
+    assert_eq!(sequences, [lost.index as u16]);
+    ann.repair(1, 500, lost.clone());
+    let repaired = |received: &Received| {
+        let mut of_stream = received.rtp.iter().filter(|p| p.ssrc == stream.ssrc);
+        let arrived = of_stream.any(|p| {
+            let mark = crate::support::camera::Mark::read(&p.payload);
+            mark.frame == 1 && mark.starts_frame
+        });
+        arrived.then_some(())
+    };
+    bob.wire.until("the repaired packet", repaired).await;
+    recording::check(&bob.recorded(stream.ssrc));
+    node.stop().await;
+}
+
+fn nacks(packet: &RtcpPacket) -> Vec<(u32, Vec<u16>)> {
+    let messages = Messages::new(&packet.compound);
+    let nacks = messages.filter_map(|message| match message {
+        Message::Nack { media_ssrc, lost } => Some((media_ssrc, lost.collect())),
+        _ => None,
+    });
+    nacks.collect()
+}
+
+#[tokio::test]
+async fn what_a_subscriber_lost_is_sent_again() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(1)).await;
+    let repair_ssrc = stream.repair_ssrc.expect("the offer has retransmissions");
+    // Packets of two encodings, so that a retransmission has to know whose it was.
+    for frame in 0..10 {
+        ann.send_frames(frame == 0 || frame == 5);
+        bob.frame(stream.ssrc, u8::from(frame >= 5), frame).await;
+        if frame == 4 {
+            bob.session.subscribe(TRACK, layers(2)).await;
+            signaling.settle("room").await;
+        }
+    }
+    let received = bob.wire.received().rtp.clone();
+    let originals: Vec<_> = received.iter().filter(|p| p.ssrc == stream.ssrc).collect();
+    let numbers: Vec<u16> = originals.iter().map(|p| p.index as u16).collect();
+    bob.wire.send_rtcp(|writer| {
+        assert!(writer.nack(1, stream.ssrc, &numbers));
+    });
+    let all = |received: &Received| {
+        let repaired = received.rtp.iter().filter(|p| p.ssrc == repair_ssrc);
+        (repaired.count() == originals.len()).then_some(())
+    };
+    bob.wire.until("every packet again", all).await;
+    let received = bob.wire.received().rtp.clone();
+    let repaired: Vec<_> = received.iter().filter(|p| p.ssrc == repair_ssrc).collect();
+    for (number, (again, original)) in repaired.iter().zip(&originals).enumerate() {
+        assert_eq!(again.payload_type, sdp::VP8_REPAIR);
+        assert_eq!(original.payload_type, sdp::VP8);
+        assert_eq!(again.index, repaired[0].index + number as u64);
+        let (sequence, payload) = again.payload.split_at(2);
+        assert_eq!(sequence, (original.index as u16).to_be_bytes());
+        assert_eq!(payload, original.payload);
+        assert_eq!(again.timestamp, original.timestamp);
+        assert_eq!(again.marker, original.marker);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn key_frames_are_asked_for_in_moderation() {
+    /// What the node promises the publisher.
+    const PAUSE: Duration = Duration::from_millis(500);
+    const EVERY: Duration = Duration::from_millis(5);
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let begun = Instant::now();
+    ann.send_frames(true);
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    // One for the subscriber's sake; then it keeps asking, and is answered every time.
+    let (mut answered, mut asked) = (0, 0);
+    while answered < 4 {
+        assert!(
+            begun.elapsed() < crate::support::PATIENCE,
+            "{answered} requests"
+        );
+        if requests(&ann) > answered {
+            answered = requests(&ann);
+            ann.send_frames(true);
+        }
+        bob.wire.send_rtcp(|writer| {
+            assert!(writer.picture_loss(1, stream.ssrc));
+        });
+        asked += 1;
+        tokio::time::sleep(EVERY).await;
+    }
+    let most = 1 + (begun.elapsed().as_millis() / PAUSE.as_millis()) as usize;
+    assert!(
+        requests(&ann) <= most,
+        "{} in {:?}",
+        requests(&ann),
+        begun.elapsed()
+    );
+    assert!(asked > requests(&ann), "{asked} led to {}", requests(&ann));
+    node.stop().await;
+}
+
+fn requests(publisher: &Publisher) -> usize {
+    let received = publisher.wire.received();
+    let messages = received.rtcp.iter();
+    let messages = messages.flat_map(|packet| Messages::new(&packet.compound));
+    let requests = messages.filter(|message| match message {
+        Message::PictureLoss { media_ssrc } => *media_ssrc == Publisher::ssrc(0),
+        _ => false,
+    });
+    requests.count()
+}

@@ -1,0 +1,101 @@
+//! A node that runs in the test's own process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipemesh_node::config::{Config, Control, Media};
+use pipemesh_node::{Node, StartError};
+use pipemesh_topology::registry::memory::MemoryRegistry;
+
+use super::control::Signaling;
+use super::{until, within};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+pub(crate) struct TestNode {
+    node: Node,
+    metrics: prometheus::Registry,
+}
+
+/// One shard on the loopback interface, open to callers on this machine.
+pub(crate) fn config() -> Config {
+    Config {
+        id: "node-a".parse().unwrap(),
+        region: "eu".parse().unwrap(),
+        media: Media {
+            bind: vec![LOCALHOST],
+            port: 0,
+            shards: 1,
+            advertise: Vec::new(),
+        },
+        control: Control {
+            listen: SocketAddr::new(LOCALHOST, 0),
+            advertise: None,
+            secret: None,
+            tls: None,
+        },
+        session_grace: Duration::from_secs(15),
+        session_limit: 100,
+    }
+}
+
+impl TestNode {
+    pub(crate) async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        Self::try_with(config).await.unwrap()
+    }
+
+    pub(crate) async fn try_with(config: Config) -> Result<Self, StartError> {
+        let metrics = prometheus::Registry::new();
+        let registry = Arc::new(MemoryRegistry::new());
+        let node = Node::start(config, registry, &metrics).await?;
+        Ok(Self { node, metrics })
+    }
+
+    pub(crate) fn control_address(&self) -> SocketAddr {
+        self.node.control_address()
+    }
+
+    /// A signaling process, with a connection of its own.
+    pub(crate) async fn signaling(&self) -> Signaling {
+        Signaling::connect(self.control_address()).await
+    }
+
+    /// Stops in order.
+    pub(crate) async fn stop(self) {
+        within("the node stops", self.node.stop()).await;
+    }
+
+    /// The sum of a metric over all shards, 0 if it is not there.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let families = self.metrics.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+        let wanted = |metric: &&prometheus::proto::Metric| {
+            labels.iter().all(|(name, value)| {
+                let mut pairs = metric.get_label().iter();
+                pairs.any(|pair| pair.name() == *name && pair.value() == *value)
+            })
+        };
+        metrics
+            .iter()
+            .filter(wanted)
+            .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+            .sum()
+    }
+
+    /// Waits until a metric is so. Shards publish their counters four times a second.
+    pub(crate) async fn until_metric(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        is: impl Fn(f64) -> bool,
+    ) -> f64 {
+        let value = || Some(self.metric(name, labels)).filter(|value| is(*value));
+        until(&format!("{name} {labels:?}"), value).await
+    }
+}

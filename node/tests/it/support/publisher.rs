@@ -1,0 +1,149 @@
+//! A client whose camera is sent packet by packet.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState};
+use rand::rngs::StdRng;
+
+use super::camera::{Encoding, Packet};
+use super::control::{self, Session, Signaling};
+use super::sdp::{self, Section, VP8, VP8_REPAIR, extension};
+use super::wire::{Outgoing, Wire};
+
+/// Between the frames of a recording, whenever they are sent.
+const FRAME: Duration = Duration::from_millis(33);
+
+pub(crate) struct Publisher {
+    pub(crate) session: Session,
+    pub(crate) wire: Wire,
+    sections: Vec<Section>,
+    rids: Vec<String>,
+    encodings: Vec<Encoding>,
+    begun: Instant,
+    last: Duration,
+}
+
+impl Publisher {
+    /// Joins with a camera of these encodings; none: one without a rid.
+    pub(crate) async fn join(
+        signaling: &Signaling,
+        room: &str,
+        name: &str,
+        rids: &[&str],
+        random: &mut StdRng,
+    ) -> Self {
+        let wire = Wire::new().await;
+        Self::join_over(wire, signaling, room, name, rids, random).await
+    }
+
+    pub(crate) async fn join_over(
+        wire: Wire,
+        signaling: &Signaling,
+        room: &str,
+        name: &str,
+        rids: &[&str],
+        random: &mut StdRng,
+    ) -> Self {
+        let open = control::participant(name, room, ConnectionLayout::Single);
+        let mut session = signaling.open(open).await;
+        session
+            .add_track(control::camera(&track(name), "camera"))
+            .await;
+        let encodings = (0..rids.len().max(1)).map(|number| Encoding::new(number as u8, random));
+        let mut publisher = Self {
+            session,
+            wire,
+            sections: vec![Section::camera("camera", rids)],
+            rids: rids.iter().map(ToString::to_string).collect(),
+            encodings: encodings.collect(),
+            begun: Instant::now(),
+            last: Duration::ZERO,
+        };
+        publisher.offer().await;
+        publisher.wire.connected().await;
+        let connected = ConnectionState::Connected;
+        let role = ConnectionRole::Publisher;
+        publisher.session.connection(role, connected).await;
+        publisher
+    }
+
+    /// Offers what it sends, and checks the end that the answer names.
+    pub(crate) async fn offer(&mut self) {
+        let offer = sdp::offer(self.wire.local(), &self.sections);
+        let answer = self.session.offer(&offer).await;
+        self.wire.connect(sdp::remote(&answer.sdp));
+    }
+
+    /// The SSRC of an encoding, and that of its retransmissions.
+    pub(crate) fn ssrc(encoding: u8) -> u32 {
+        0x1000 + u32::from(encoding)
+    }
+
+    pub(crate) fn repair_ssrc(encoding: u8) -> u32 {
+        0x2000 + u32::from(encoding)
+    }
+
+    /// Sends a frame of every encoding; answers how many packets that were.
+    pub(crate) fn send_frames(&mut self, are_key: bool) -> usize {
+        self.advance();
+        let mut packets = 0;
+        for encoding in 0..self.encodings.len() as u8 {
+            for packet in self.make_frame(encoding, are_key) {
+                self.send(encoding, packet);
+                packets += 1;
+            }
+        }
+        packets
+    }
+
+    /// The next frame's moment has come.
+    pub(crate) fn advance(&mut self) {
+        self.last = self.begun.elapsed().max(self.last + FRAME);
+    }
+
+    /// A frame of one encoding, not sent.
+    pub(crate) fn make_frame(&mut self, encoding: u8, is_key: bool) -> Vec<Packet> {
+        self.encodings[usize::from(encoding)].frame(self.last, is_key)
+    }
+
+    pub(crate) fn send(&self, encoding: u8, packet: Packet) {
+        self.wire.send(Outgoing {
+            ssrc: Self::ssrc(encoding),
+            index: packet.index,
+            payload_type: VP8,
+            marker: packet.marker,
+            timestamp: packet.timestamp,
+            extensions: self.names(encoding, extension::RID),
+            payload: packet.payload,
+            padding: 0,
+        });
+    }
+
+    /// Sends a packet as the `index`th retransmission of its encoding (RFC 4588).
+    pub(crate) fn repair(&self, encoding: u8, index: u64, packet: Packet) {
+        let original = packet.index as u16;
+        self.wire.send(Outgoing {
+            ssrc: Self::repair_ssrc(encoding),
+            index,
+            payload_type: VP8_REPAIR,
+            marker: packet.marker,
+            timestamp: packet.timestamp,
+            extensions: self.names(encoding, extension::REPAIRED_RID),
+            payload: [&original.to_be_bytes()[..], &packet.payload].concat(),
+            padding: 0,
+        });
+    }
+
+    /// What names an encoding; browsers stop sending it when they have got a report.
+    fn names(&self, encoding: u8, rid_id: u8) -> Vec<(u8, Vec<u8>)> {
+        let rid = self.rids.get(usize::from(encoding));
+        let rid = rid.map(|rid| (rid_id, rid.clone().into_bytes()));
+        let mid = (extension::MID, b"0".to_vec());
+        [Some(mid), rid].into_iter().flatten().collect()
+    }
+}
+
+/// What a publisher's camera is called.
+pub(crate) fn track(name: &str) -> String {
+    format!("TR_{name}")
+}

@@ -1,0 +1,212 @@
+//! A client's transport, played packet by packet: ICE, DTLS and SRTP over a socket of its own, and a
+//! record of every packet that the node sends.
+
+pub(crate) mod check;
+mod dtls;
+mod task;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pipemesh_node_core::rtcp::CompoundWriter;
+use pipemesh_node_media::srtp::{OpenError, Profile};
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc};
+
+use super::sdp::{Local, Remote};
+use super::within;
+use dtls::Dtls;
+use task::{Command, Task};
+
+/// A client's transport. Dropping it is a client that vanishes without a word.
+pub(crate) struct Wire {
+    local: Local,
+    address: SocketAddr,
+    commands: mpsc::UnboundedSender<Command>,
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    received: Mutex<Received>,
+    changed: Notify,
+}
+
+/// Everything that came from the node.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// Answers to checks.
+    pub(crate) consents: u64,
+    pub(crate) connected: bool,
+    /// The node said goodbye.
+    pub(crate) closed: bool,
+    /// In order of arrival.
+    pub(crate) rtp: Vec<RtpPacket>,
+    pub(crate) rtcp: Vec<RtcpPacket>,
+    /// Under the connection's keys, but not to be opened, with the reason: never in order.
+    pub(crate) refused: Vec<(OpenError, Vec<u8>)>,
+}
+
+/// An RTP packet as the node sent it.
+#[derive(Debug, Clone)]
+pub(crate) struct RtpPacket {
+    pub(crate) ssrc: u32,
+    /// 48 bits of rollover counter and sequence number.
+    pub(crate) index: u64,
+    pub(crate) payload_type: u8,
+    pub(crate) marker: bool,
+    pub(crate) timestamp: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A compound RTCP packet as the node sent it.
+#[derive(Debug, Clone)]
+pub(crate) struct RtcpPacket {
+    pub(crate) ssrc: u32,
+    /// The SRTCP index (RFC 3711 section 3.4).
+    pub(crate) index: u32,
+    pub(crate) compound: Vec<u8>,
+}
+
+/// An RTP packet to be sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) ssrc: u32,
+    pub(crate) index: u64,
+    pub(crate) payload_type: u8,
+    pub(crate) marker: bool,
+    pub(crate) timestamp: u32,
+    pub(crate) extensions: Vec<(u8, Vec<u8>)>,
+    pub(crate) payload: Vec<u8>,
+    /// Bytes of padding behind the payload.
+    pub(crate) padding: u8,
+}
+
+impl Wire {
+    pub(crate) async fn new() -> Self {
+        Self::with(Ipv4Addr::LOCALHOST.into(), Profile::AeadAes128Gcm).await
+    }
+
+    /// A client at this address that offers one SRTP profile.
+    pub(crate) async fn with(ip: IpAddr, profile: Profile) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).await.unwrap();
+        Self::over(socket, profile)
+    }
+
+    pub(crate) fn over(socket: UdpSocket, profile: Profile) -> Self {
+        let dtls = Dtls::new(profile);
+        let local = Local {
+            fingerprint: dtls.fingerprint().to_owned(),
+            ..credentials()
+        };
+        let address = socket.local_addr().unwrap();
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let task = Task::new(socket, dtls, inbox, Arc::clone(&shared));
+        Self {
+            local,
+            address,
+            commands,
+            shared,
+            task: tokio::spawn(task.run()),
+        }
+    }
+
+    /// What descriptions say of this end.
+    pub(crate) fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Where packets come from.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins, or goes on after a restart, to check the node's candidate.
+    pub(crate) fn connect(&self, remote: Remote) {
+        let ufrag = self.local.ufrag.clone();
+        self.command(Command::Connect(ufrag, remote));
+    }
+
+    /// Waits for the end of the handshake.
+    pub(crate) async fn connected(&self) {
+        let connected = |received: &Received| received.connected.then_some(());
+        self.until("the handshake is complete", connected).await;
+    }
+
+    /// New credentials, for the description that restarts ICE.
+    pub(crate) fn restart(&mut self) -> &Local {
+        let fingerprint = self.local.fingerprint.clone();
+        self.local = Local {
+            fingerprint,
+            ..credentials()
+        };
+        &self.local
+    }
+
+    /// Goes on from another port, as after a change of network.
+    pub(crate) async fn change_port(&mut self) {
+        let socket = UdpSocket::bind((self.address.ip(), 0)).await.unwrap();
+        self.address = socket.local_addr().unwrap();
+        self.command(Command::Socket(socket));
+    }
+
+    pub(crate) fn send(&self, packet: Outgoing) {
+        self.command(Command::Rtp(packet));
+    }
+
+    pub(crate) fn send_rtcp(&self, write: impl FnOnce(&mut CompoundWriter<'_>)) {
+        let mut out = [0; 1200];
+        let mut writer = CompoundWriter::new(&mut out);
+        write(&mut writer);
+        let len = writer.len();
+        self.command(Command::Rtcp(out[..len].to_vec()));
+    }
+
+    pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
+        self.shared.received.lock().unwrap()
+    }
+
+    /// Waits until what has been received is so.
+    pub(crate) async fn until<T>(&self, what: &str, look: impl FnMut(&Received) -> Option<T>) -> T {
+        within(what, self.find(look)).await
+    }
+
+    /// … for as long as it takes.
+    pub(crate) async fn find<T>(&self, mut look: impl FnMut(&Received) -> Option<T>) -> T {
+        loop {
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.received()) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // A task that has ended has panicked; the test sees it by what does not come.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn credentials() -> Local {
+    let text = |len: usize| -> String {
+        let letters = rand::rng().sample_iter(Alphanumeric).take(len);
+        letters.map(char::from).collect()
+    };
+    Local {
+        ufrag: text(8),
+        password: text(24),
+        fingerprint: String::new(),
+    }
+}

@@ -1,0 +1,280 @@
+//! The task behind a [`Wire`](super::Wire): its socket, its timers, and the sorting of what arrives.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::rtcp::is_rtcp;
+use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
+use pipemesh_node_media::srtp::{OpenError, Opener, Sealer};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use super::dtls::{Dtls, Event};
+use super::{Outgoing, RtcpPacket, RtpPacket, Shared, check};
+use crate::support::sdp::Remote;
+
+/// Until the first answer, and afterwards to keep the node's consent.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) enum Command {
+    /// Our ufrag, and the node's end.
+    Connect(String, Remote),
+    Socket(UdpSocket),
+    Rtp(Outgoing),
+    Rtcp(Vec<u8>),
+}
+
+pub(super) struct Task {
+    socket: UdpSocket,
+    dtls: Dtls,
+    commands: mpsc::UnboundedReceiver<Command>,
+    shared: Arc<Shared>,
+    peer: Option<Peer>,
+    keys: Option<(Box<Opener>, Box<Sealer>)>,
+    /// Media that overtook the end of the handshake.
+    early: Vec<Vec<u8>>,
+}
+
+/// What is checked, and when next.
+struct Peer {
+    local_ufrag: String,
+    remote: Remote,
+    next_check: Instant,
+    consented: bool,
+}
+
+impl Peer {
+    fn address(&self) -> SocketAddr {
+        self.remote.candidates[0]
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        socket: UdpSocket,
+        dtls: Dtls,
+        commands: mpsc::UnboundedReceiver<Command>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            socket,
+            dtls,
+            commands,
+            shared,
+            peer: None,
+            keys: None,
+            early: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut buffer = vec![0; 2048];
+        loop {
+            self.flush_dtls().await;
+            let next_check = self.peer.as_ref().map(|peer| peer.next_check);
+            let deadline = [next_check, self.dtls.poll_timeout()].into_iter().flatten();
+            let timer = tokio::time::sleep_until(
+                deadline.min().unwrap_or(Instant::now() + KEEP_EVERY).into(),
+            );
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle_command(command).await,
+                    None => return,
+                },
+                received = self.socket.recv_from(&mut buffer) => {
+                    // A port that nobody listens on any more is reported here; it means nothing.
+                    if let Ok((len, _)) = received {
+                        self.handle_datagram(&mut buffer[..len]);
+                        self.shared.changed.notify_waiters();
+                    }
+                }
+                () = timer => self.handle_timeouts().await,
+            }
+        }
+    }
+
+    async fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Connect(local_ufrag, remote) => {
+                self.peer = Some(Peer {
+                    local_ufrag,
+                    remote,
+                    next_check: Instant::now(),
+                    consented: false,
+                });
+            }
+            Command::Socket(socket) => {
+                self.socket = socket;
+                if let Some(peer) = &mut self.peer {
+                    (peer.next_check, peer.consented) = (Instant::now(), false);
+                }
+                self.handle_timeouts().await;
+            }
+            Command::Rtp(packet) => {
+                let Some((_, sealer)) = &self.keys else {
+                    return;
+                };
+                let sealed = seal(sealer, &packet);
+                self.transmit(&sealed).await;
+            }
+            Command::Rtcp(mut packet) => {
+                let Some((_, sealer)) = &mut self.keys else {
+                    return;
+                };
+                let len = packet.len();
+                packet.resize(len + 32, 0);
+                let len = sealer.seal_rtcp(&mut packet, len).unwrap();
+                self.transmit(&packet[..len]).await;
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, datagram: &mut [u8]) {
+        let now = Instant::now();
+        match datagram.first() {
+            Some(0..=3) => {
+                if !check::is_success(datagram) {
+                    return;
+                }
+                self.shared.received.lock().unwrap().consents += 1;
+                if let Some(peer) = &mut self.peer {
+                    peer.consented = true;
+                    peer.next_check = now + KEEP_EVERY;
+                }
+                self.dtls.start(now);
+            }
+            Some(20..=63) => {
+                for event in self.dtls.handle_datagram(datagram, now) {
+                    self.handle_dtls(event);
+                }
+            }
+            Some(128..=191) => self.handle_media(datagram),
+            _ => panic!("the node sent {datagram:02x?}"),
+        }
+    }
+
+    fn handle_dtls(&mut self, event: Event) {
+        match event {
+            Event::Connected(opener, sealer) => {
+                self.keys = Some((opener, sealer));
+                for mut packet in std::mem::take(&mut self.early) {
+                    self.handle_media(&mut packet);
+                }
+                self.shared.received.lock().unwrap().connected = true;
+            }
+            Event::Closed => self.shared.received.lock().unwrap().closed = true,
+        }
+    }
+
+    fn handle_media(&mut self, packet: &mut [u8]) {
+        let Some((opener, _)) = &mut self.keys else {
+            self.early.push(packet.to_vec());
+            return;
+        };
+        let sealed = packet.to_vec();
+        let mut received = self.shared.received.lock().unwrap();
+        if is_rtcp(packet) {
+            match open_rtcp(opener, packet) {
+                Ok(packet) => received.rtcp.push(packet),
+                Err(error) => received.refused.push((error, sealed)),
+            }
+        } else {
+            match open_rtp(opener, packet) {
+                Ok(packet) => received.rtp.push(packet),
+                Err(error) => received.refused.push((error, sealed)),
+            }
+        }
+    }
+
+    async fn handle_timeouts(&mut self) {
+        let now = Instant::now();
+        if self.dtls.poll_timeout().is_some_and(|at| at <= now) {
+            self.dtls.handle_timeout(now);
+        }
+        let Some(peer) = self.peer.as_mut().filter(|peer| peer.next_check <= now) else {
+            return;
+        };
+        peer.next_check = now
+            + if peer.consented {
+                KEEP_EVERY
+            } else {
+                CHECK_EVERY
+            };
+        let Remote {
+            ufrag, password, ..
+        } = &peer.remote;
+        let check = check::request(&peer.local_ufrag, ufrag, password, true);
+        self.transmit(&check).await;
+    }
+
+    async fn flush_dtls(&mut self) {
+        while let Some(datagram) = self.dtls.poll_transmit() {
+            self.transmit(&datagram).await;
+        }
+    }
+
+    async fn transmit(&mut self, datagram: &[u8]) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
+        // As above: what an earlier packet met may be reported now.
+        let _ = self.socket.send_to(datagram, peer.address()).await;
+    }
+}
+
+fn seal(sealer: &Sealer, packet: &Outgoing) -> Vec<u8> {
+    let mut out = vec![0; 1600];
+    let header = OutgoingHeader {
+        marker: packet.marker,
+        payload_type: packet.payload_type,
+        sequence: packet.index as u16,
+        timestamp: packet.timestamp,
+        ssrc: packet.ssrc,
+    };
+    let mut writer = HeaderWriter::new(&mut out, header).unwrap();
+    for (id, value) in &packet.extensions {
+        writer.extension(*id, value, false);
+    }
+    let header_len = writer.finish().unwrap();
+    let mut payload = packet.payload.clone();
+    if packet.padding > 0 {
+        out[0] |= 0x20;
+        payload.resize(payload.len() + usize::from(packet.padding), 0);
+        *payload.last_mut().unwrap() = packet.padding;
+    }
+    let len = sealer.seal_rtp(packet.index, &mut out, header_len, &payload);
+    out.truncate(len);
+    out
+}
+
+fn open_rtp(opener: &mut Opener, packet: &mut [u8]) -> Result<RtpPacket, OpenError> {
+    let header = Header::parse(packet).expect("the node writes RTP");
+    let opened = opener.open_rtp(packet, header.header_len())?;
+    let payload = header.payload(&packet[..opened.len]);
+    Ok(RtpPacket {
+        ssrc: header.ssrc,
+        index: opened.index,
+        payload_type: header.payload_type,
+        marker: header.marker,
+        timestamp: header.timestamp,
+        payload: payload.expect("the node writes RTP").to_vec(),
+    })
+}
+
+fn open_rtcp(opener: &mut Opener, packet: &mut [u8]) -> Result<RtcpPacket, OpenError> {
+    const WORD: usize = 4;
+    let word = |packet: &[u8], at: usize| {
+        u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
+    };
+    // With AES-GCM the index is the last word (RFC 7714 section 9.2); its first bit says "encrypted".
+    let index = word(packet, packet.len() - WORD) & 0x7FFF_FFFF;
+    let ssrc = word(packet, WORD);
+    let len = opener.open_rtcp(packet)?;
+    Ok(RtcpPacket {
+        ssrc,
+        index,
+        compound: packet[..len].to_vec(),
+    })
+}
