@@ -124,6 +124,10 @@ impl Sessions {
         };
         let (inbox, inputs) = mpsc::channel(INBOX);
         let (key, shard) = self.reserve(&session, &room, &inbox)?;
+        let reservation = Reservation {
+            sessions: Arc::clone(self),
+            session: session.clone(),
+        };
         let place = &self.places[shard];
         let transport = |credentials: Credentials| LocalTransport {
             credentials,
@@ -132,7 +136,7 @@ impl Sessions {
             max_message_size: sctp::MAX_MESSAGE as u32,
         };
         let identity = Identity {
-            session: session.clone(),
+            session,
             key,
             room,
             participant,
@@ -159,10 +163,9 @@ impl Sessions {
             abandoned_at: None,
             metrics: self.metrics.clone(),
         };
-        let sessions = Arc::clone(self);
         self.tasks.spawn(async move {
+            let _reservation = reservation;
             driver.run().await;
-            sessions.forget(&session);
         });
         Ok(inbox)
     }
@@ -326,6 +329,18 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Known> {
         // No operation leaves the maps half changed.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a session's place back when its task ends, however it ends.
+struct Reservation {
+    sessions: Arc<Sessions>,
+    session: SessionId,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.sessions.forget(&self.session);
     }
 }
 

@@ -190,7 +190,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         shard.guarded(|shard| shard.handle_timeouts(now));
 
         // 5. What the packets and timers above have led to.
-        shard.guarded(|shard| shard.handle_router_output(now));
+        shard.guarded(|shard| shard.handle_router_output());
         shard.guarded(|shard| shard.send_data(now));
         shard.close_stuck(now);
 
@@ -322,7 +322,7 @@ impl Shard {
         self.fired = fired;
     }
 
-    fn handle_router_output(&mut self, _now: Instant) {
+    fn handle_router_output(&mut self) {
         while let Some(output) = self.router.poll_output() {
             match output {
                 Output::RequestKeyFrame(source) => self.request_key_frame(source),

@@ -1,5 +1,6 @@
 //! The task of one session: streams of signaling come and go beneath it, the shard reports to it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use pipemesh_proto::node::session_event::Event as Told;
@@ -10,7 +11,7 @@ use tonic::Status;
 
 use super::{Effect, Refusal, Session};
 use crate::metrics::RequestMetrics;
-use crate::shard::{Event, ShardHandle};
+use crate::shard::{Counters, Event, ShardHandle};
 
 /// Requests that wait for a session. Signaling waits when it is full.
 pub(crate) const INBOX: usize = 256;
@@ -88,7 +89,7 @@ impl Driver {
                 Some(input) = self.inbox.recv() => is_over = self.handle_input(input).await,
                 event = self.shard_events.recv() => match event {
                     Some(event) => {
-                        self.session.handle_shard_event(event, Instant::now());
+                        self.step(|session| session.handle_shard_event(event, Instant::now()));
                         is_over = self.carry_out().await;
                     }
                     // The shard has closed the session by itself.
@@ -99,7 +100,7 @@ impl Driver {
                 },
                 () = timer => {
                     let now = Instant::now();
-                    self.session.handle_timeout(now);
+                    self.step(|session| session.handle_timeout(now));
                     if self.abandoned_at.is_some_and(|at| at <= now) {
                         let message = "no signaling process came back for the session";
                         self.session.close(0, CloseReason::Abandoned, message);
@@ -108,6 +109,18 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Lets the session handle something. If it panics, a bug was met: the session ends, and says so.
+    fn step(&mut self, handle: impl FnOnce(&mut Session)) {
+        if catch_unwind(AssertUnwindSafe(|| handle(&mut self.session))).is_ok() {
+            return;
+        }
+        Counters::add(&self.shard.counters().panics, 1);
+        let participant = &self.session.identity().participant;
+        tracing::error!(%participant, "closing the session after a panic");
+        self.session
+            .close(0, CloseReason::Fault, "the session met a bug");
     }
 
     async fn handle_input(&mut self, input: Input) -> bool {
@@ -124,8 +137,9 @@ impl Driver {
             } => {
                 if self.is_held_by(attachment) {
                     let name = request_name(&request);
-                    self.session
-                        .handle_request(request_id, request, Instant::now());
+                    self.step(|session| {
+                        session.handle_request(request_id, request, Instant::now());
+                    });
                     let is_over = self.carry_out_counting(Some((name, received))).await;
                     return is_over;
                 }
@@ -145,9 +159,9 @@ impl Driver {
                 }
             }
             Input::Summarize(reply) => {
+                let (attached, shard) = (self.attachment.is_some(), self.shard_number);
                 // The asker may have gone.
-                let attached = self.attachment.is_some();
-                let _ = reply.send(self.session.summary(attached, self.shard_number));
+                self.step(|session| drop(reply.send(session.summary(attached, shard))));
             }
             Input::Close(reason) => self.session.close(0, reason, ""),
         }
@@ -237,5 +251,47 @@ fn request_name(request: &Request) -> &'static str {
         Request::SendData(_) => "send_data",
         Request::Configure(_) => "configure",
         Request::Close(_) => "close",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pipemesh_proto::node::ConnectionLayout;
+
+    use super::super::tests::Bench;
+    use super::*;
+    use crate::shard::Prepared;
+    use crate::status::Status;
+    use crate::tracks::Tracks;
+
+    #[tokio::test]
+    async fn a_panic_ends_the_session_and_nothing_else() {
+        let tracks: Arc<Tracks> = Arc::default();
+        let shard = Prepared::new(Vec::new()).unwrap();
+        let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
+        let status = Status::new(id, region, 1, Vec::new(), Instant::now());
+        let (_inbox, inputs) = mpsc::channel(1);
+        let (_shard_events, shard_events) = mpsc::channel(1);
+        let (events, mut told) = mpsc::channel(8);
+        let mut driver = Driver {
+            session: Bench::new("ada", ConnectionLayout::Dual, &tracks).session,
+            shard: shard.handle.clone(),
+            shard_number: 0,
+            inbox: inputs,
+            shard_events,
+            attachment: Some(Attachment { number: 1, events }),
+            grace: Duration::ZERO,
+            abandoned_at: None,
+            metrics: RequestMetrics::new(&status).unwrap(),
+        };
+        driver.step(|_| panic!("on purpose"));
+        assert!(driver.carry_out().await, "the session is over");
+        let event = told.try_recv().unwrap().unwrap().event;
+        assert!(
+            matches!(event, Some(Told::Closed(closed)) if closed.reason() == CloseReason::Fault)
+        );
+        assert_eq!(Counters::get(&shard.handle.counters().panics), 1);
     }
 }

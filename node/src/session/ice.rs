@@ -211,6 +211,11 @@ impl IceAgent {
         } else if self.nomination.is_none() {
             self.select(path);
         }
+        // Last: who hears that the connection works knows by then where to send.
+        if self.state != State::Connected {
+            self.state = State::Connected;
+            self.events.push_back(Event::Connected);
+        }
         Ok((Verdict::Accepted, reply))
     }
 
@@ -289,10 +294,6 @@ impl IceAgent {
                 });
                 self.events.push_back(Event::PathAdded(path));
             }
-        }
-        if self.state != State::Connected {
-            self.state = State::Connected;
-            self.events.push_back(Event::Connected);
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) fn of_encodings(announced: &[LayerInfo], rids: &[String]) -> Vec<Laye
     if rids.is_empty() {
         let largest = announced
             .iter()
-            .max_by_key(|layer| layer.width * layer.height);
+            .max_by_key(|layer| u64::from(layer.width) * u64::from(layer.height));
         let layer = largest.cloned().unwrap_or_default();
         return vec![LayerInfo {
             spatial: 0,
@@ -78,6 +78,7 @@ mod tests {
         };
         check(&[], &[], &[("", 0)]);
         check(&[layer("q", 320), layer("f", 1280)], &[], &[("", 1280)]);
+        check(&[layer("q", u32::MAX)], &[], &[("", u32::MAX)]);
         check(
             &[layer("f", 1280), layer("q", 320)],
             &["q", "f"],

@@ -14,15 +14,15 @@ const PUBLISHES: &str =
 const FIRST: &str = include_str!("../../tests/golden/sdp/chromium_sdk/first.offer.sdp");
 
 /// A session with the clock stopped, and what it said.
-struct Bench {
-    session: Session,
+pub(super) struct Bench {
+    pub(super) session: Session,
     now: Instant,
     said: Vec<SessionEvent>,
     commands: Vec<Command>,
 }
 
 impl Bench {
-    fn new(name: &str, layout: ConnectionLayout, tracks: &Arc<Tracks>) -> Self {
+    pub(super) fn new(name: &str, layout: ConnectionLayout, tracks: &Arc<Tracks>) -> Self {
         let open = Open {
             session_id: name.into(),
             room_id: "RM_room".into(),

@@ -178,7 +178,7 @@ impl Shard {
             self.unsubscribe(index, &track, now);
         }
         // Who spoke is silent now: others are told while the session still has a name.
-        self.handle_router_output(now);
+        self.handle_router_output();
         let connections: Vec<usize> = self.sessions[index].connections().collect();
         for connection in connections {
             self.remove_connection(connection, now);

@@ -220,6 +220,5 @@ fn drop_reason(error: OpenError) -> DropReason {
         OpenError::Authentication => DropReason::Unauthenticated,
         OpenError::Replayed => DropReason::Replayed,
         OpenError::TooShort => DropReason::Malformed,
-        OpenError::TooManySources => DropReason::Limit,
     }
 }

@@ -171,3 +171,21 @@ async fn nobody_receives_what_is_not_theirs() {
     assert_eq!(code, Code::TrackExists);
     scene.end().await;
 }
+
+/// Agents publish anew for every sentence, and people share their screen again and again.
+#[tokio::test]
+async fn a_client_may_change_its_ssrcs_as_often_as_it_likes() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe("TR_ann", layers(0)).await;
+    for frame in 0..150 {
+        ann.send_frames(true);
+        bob.frame(stream.ssrc, 0, frame).await;
+        ann.change_ssrcs();
+    }
+    recording::check(&bob.recorded(stream.ssrc));
+    node.stop().await;
+}

@@ -1,7 +1,7 @@
 //! The inbound half of a connection.
 
 use super::keys::{SessionKeys, Traffic};
-use super::replay::{ReplayWindow, Sources, estimate_index};
+use super::replay::{Found, ReplayWindow, Sources, estimate_index};
 use super::transform::Transform;
 use super::{
     MasterKey, PacketId, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, RTP_FIXED_HEADER_LEN, read_u16, read_u32,
@@ -46,9 +46,6 @@ pub enum OpenError {
     /// Shorter than header and tag.
     #[error("the packet is too short")]
     TooShort,
-    /// The SSRC is new and there are as many as the connection may have. Not checked further.
-    #[error("the connection has too many sources")]
-    TooManySources,
 }
 
 /// How far a source has come, as a plain value: what an opener under the same keys needs to go on
@@ -61,7 +58,9 @@ pub struct SourceIndex {
 }
 
 impl Opener {
-    /// An opener that remembers at most `max_sources` SSRCs of RTP and as many of RTCP.
+    /// An opener for some `max_sources` SSRCs of RTP at a time, at least one, and as many of RTCP. A
+    /// further one takes the place of one that was silent. That one may come back: of its packets,
+    /// those that were reordered over its rest are then refused.
     pub fn new(master: &MasterKey, max_sources: usize) -> Self {
         let transform =
             |traffic| Transform::new(master.profile(), &SessionKeys::derive(master, traffic));
@@ -87,12 +86,12 @@ impl Opener {
         }
         let seq = read_u16(packet, 2);
         let ssrc = read_u32(packet, 8);
-        let mut window = self.rtp_sources.find(ssrc)?;
-        let index = match &window {
+        let found = self.rtp_sources.find(ssrc);
+        let index = match found.window() {
             Some(window) => estimate_index(window.highest(), seq),
             None => seq.into(),
         };
-        if window.as_ref().is_some_and(|window| window.refuses(index)) {
+        if found.window().is_some_and(|window| window.refuses(index)) {
             return Err(OpenError::Replayed);
         }
         let id = PacketId { ssrc, index };
@@ -100,11 +99,16 @@ impl Opener {
             .rtp
             .open_rtp(id, packet, header_len)
             .ok_or(OpenError::Authentication)?;
-        match &mut window {
-            Some(window) => window.record(index),
-            None => self
-                .rtp_sources
-                .insert(ssrc, ReplayWindow::starting_at(index)),
+        match found {
+            Found::Live(window) => window.record(index),
+            Found::Resting(mut window) => {
+                window.record(index);
+                self.rtp_sources.insert(ssrc, window);
+            }
+            Found::New => {
+                let window = ReplayWindow::starting_at(index);
+                self.rtp_sources.insert(ssrc, window);
+            }
         }
         Ok(Opened { len, index })
     }
@@ -125,8 +129,8 @@ impl Opener {
             .rtcp_index(packet)
             .ok_or(OpenError::Authentication)?
             .into();
-        let mut window = self.rtcp_sources.find(ssrc)?;
-        if window.as_ref().is_some_and(|window| window.refuses(index)) {
+        let found = self.rtcp_sources.find(ssrc);
+        if found.window().is_some_and(|window| window.refuses(index)) {
             return Err(OpenError::Replayed);
         }
         let id = PacketId { ssrc, index };
@@ -134,21 +138,18 @@ impl Opener {
             .rtcp
             .open_rtcp(id, packet)
             .ok_or(OpenError::Authentication)?;
-        match &mut window {
-            Some(window) => window.record(index),
-            None => self
-                .rtcp_sources
-                .insert(ssrc, ReplayWindow::starting_at(index)),
+        match found {
+            Found::Live(window) => window.record(index),
+            Found::Resting(mut window) => {
+                window.record(index);
+                self.rtcp_sources.insert(ssrc, window);
+            }
+            Found::New => {
+                let window = ReplayWindow::starting_at(index);
+                self.rtcp_sources.insert(ssrc, window);
+            }
         }
         Ok(len)
-    }
-
-    /// Forgets a source that will not send again, to make room. If it did, it would be taken for a new
-    /// one with rollover counter 0, and so would replays of its old packets: the caller must no longer
-    /// route its SSRC.
-    pub fn forget(&mut self, ssrc: u32) {
-        self.rtp_sources.remove(ssrc);
-        self.rtcp_sources.remove(ssrc);
     }
 
     /// How far each source of RTP has come.
@@ -167,21 +168,13 @@ impl Opener {
 
     /// Continues a source of RTP where another opener under the same keys stopped. All it received
     /// or may have received, up to the given index, counts as seen.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::TooManySources`].
-    pub fn resume_rtp(&mut self, source: SourceIndex) -> Result<(), OpenError> {
-        resume(&mut self.rtp_sources, source)
+    pub fn resume_rtp(&mut self, source: SourceIndex) {
+        resume(&mut self.rtp_sources, source);
     }
 
     /// The same for a source of RTCP.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::TooManySources`].
-    pub fn resume_rtcp(&mut self, source: SourceIndex) -> Result<(), OpenError> {
-        resume(&mut self.rtcp_sources, source)
+    pub fn resume_rtcp(&mut self, source: SourceIndex) {
+        resume(&mut self.rtcp_sources, source);
     }
 
     #[cfg(test)]
@@ -198,11 +191,10 @@ impl Opener {
 fn resume<const WORDS: usize>(
     sources: &mut Sources<WORDS>,
     SourceIndex { ssrc, highest }: SourceIndex,
-) -> Result<(), OpenError> {
+) {
     let window = ReplayWindow::closed_up_to(highest);
-    match sources.find(ssrc)? {
-        Some(known) => *known = window,
-        None => sources.insert(ssrc, window),
+    match sources.find(ssrc) {
+        Found::Live(known) => *known = window,
+        Found::Resting(_) | Found::New => sources.insert(ssrc, window),
     }
-    Ok(())
 }

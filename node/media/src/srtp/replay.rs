@@ -1,7 +1,7 @@
 //! Which packets of a source were seen: index estimation, the replay window, and the table of
 //! sources. Pure; trusts that only authenticated packets are recorded.
 
-use super::OpenError;
+use std::collections::VecDeque;
 
 /// A sliding window over packet indices (RFC 3711 section 3.3.2), `64 * WORDS` packets wide.
 #[derive(Debug, Clone)]
@@ -98,69 +98,109 @@ pub(super) fn estimate_index(highest: u64, seq: u16) -> u64 {
     roc << 16 | u64::from(seq)
 }
 
+/// Sources that are remembered by their highest index alone, after their windows went to others.
+/// Clients that publish anew for hours use SSRCs by the hundred; one that comes back after so many
+/// others is taken for a new one.
+const RESTING: usize = 1024;
+
 /// The windows of all sources of one connection.
 ///
-/// A connection has few sources and packets come in bursts of one, so this is a linear table that
-/// looks at the last hit first.
+/// A connection has few sources at a time and packets come in bursts of one, so this is a linear table
+/// that looks at the last hit first. When it is full, a source that has been silent gives its window up
+/// and *rests*: should it come back, all up to its highest index counts as seen.
 #[derive(Debug)]
 pub(super) struct Sources<const WORDS: usize> {
     /// Beside `windows` and not in it: a search reads one or two cache lines.
     ssrcs: Vec<u32>,
     windows: Vec<ReplayWindow<WORDS>>,
+    /// Whether a source was looked for since `hand` last passed it.
+    used: Vec<bool>,
     last_hit: usize,
+    /// Whose turn it is to rest, unless it was used (the clock algorithm of page caches).
+    hand: usize,
     limit: usize,
+    /// SSRC and highest index, the longest at rest first.
+    resting: VecDeque<(u32, u64)>,
+}
+
+/// What is known of a source.
+#[derive(Debug)]
+pub(super) enum Found<'a, const WORDS: usize> {
+    Live(&'a mut ReplayWindow<WORDS>),
+    Resting(ReplayWindow<WORDS>),
+    New,
+}
+
+impl<const WORDS: usize> Found<'_, WORDS> {
+    pub(super) fn window(&self) -> Option<&ReplayWindow<WORDS>> {
+        match self {
+            Self::Live(window) => Some(window),
+            Self::Resting(window) => Some(window),
+            Self::New => None,
+        }
+    }
 }
 
 impl<const WORDS: usize> Sources<WORDS> {
+    /// Windows for `limit` sources, which is more than none.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             ssrcs: Vec::new(),
             windows: Vec::new(),
+            used: Vec::new(),
             last_hit: 0,
+            hand: 0,
             limit,
+            resting: VecDeque::new(),
         }
     }
 
-    /// The window of a source, `None` if it is new, or an error if there is no room for a new one.
-    pub(super) fn find(
-        &mut self,
-        ssrc: u32,
-    ) -> Result<Option<&mut ReplayWindow<WORDS>>, OpenError> {
+    pub(super) fn find(&mut self, ssrc: u32) -> Found<'_, WORDS> {
         if self.ssrcs.get(self.last_hit) != Some(&ssrc) {
             match self.ssrcs.iter().position(|known| *known == ssrc) {
                 Some(at) => self.last_hit = at,
-                None if self.is_full() => return Err(OpenError::TooManySources),
-                None => return Ok(None),
+                None => {
+                    let resting = self.resting.iter().find(|(known, _)| *known == ssrc);
+                    return resting.map_or(Found::New, |(_, highest)| {
+                        Found::Resting(ReplayWindow::closed_up_to(*highest))
+                    });
+                }
             }
         }
-        Ok(Some(&mut self.windows[self.last_hit]))
+        self.used[self.last_hit] = true;
+        Found::Live(&mut self.windows[self.last_hit])
     }
 
-    /// Adds a source that [`find`](Self::find) did not find.
+    /// Adds a source that [`find`](Self::find) did not find live.
     pub(super) fn insert(&mut self, ssrc: u32, window: ReplayWindow<WORDS>) {
-        debug_assert!(!self.is_full() && !self.ssrcs.contains(&ssrc));
-        self.last_hit = self.ssrcs.len();
-        self.ssrcs.push(ssrc);
-        self.windows.push(window);
-    }
-
-    pub(super) fn remove(&mut self, ssrc: u32) {
-        if let Some(at) = self.ssrcs.iter().position(|known| *known == ssrc) {
-            self.ssrcs.swap_remove(at);
-            self.windows.swap_remove(at);
+        debug_assert!(!self.ssrcs.contains(&ssrc), "{ssrc} is live");
+        self.resting.retain(|(known, _)| *known != ssrc);
+        if self.ssrcs.len() < self.limit {
+            self.last_hit = self.ssrcs.len();
+            self.ssrcs.push(ssrc);
+            self.windows.push(window);
+            self.used.push(true);
+            return;
         }
-    }
-
-    fn is_full(&self) -> bool {
-        self.ssrcs.len() >= self.limit
+        while std::mem::replace(&mut self.used[self.hand], false) {
+            self.hand = (self.hand + 1) % self.limit;
+        }
+        if self.resting.len() == RESTING {
+            self.resting.pop_front();
+        }
+        let former = std::mem::replace(&mut self.windows[self.hand], window);
+        let ssrc = std::mem::replace(&mut self.ssrcs[self.hand], ssrc);
+        self.resting.push_back((ssrc, former.highest));
+        self.used[self.hand] = true;
+        self.last_hit = self.hand;
+        self.hand = (self.hand + 1) % self.limit;
     }
 
     /// Every source with its highest index.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.ssrcs
-            .iter()
-            .zip(&self.windows)
-            .map(|(ssrc, window)| (*ssrc, window.highest))
+        let live = self.ssrcs.iter().zip(&self.windows);
+        let live = live.map(|(ssrc, window)| (*ssrc, window.highest));
+        self.resting.iter().copied().chain(live)
     }
 }
 

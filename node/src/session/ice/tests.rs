@@ -245,8 +245,8 @@ fn a_path_serves_before_it_is_nominated() {
         events(&mut agent),
         [
             Event::PathAdded(path(1)),
-            Event::Connected,
-            Event::PathSelected(path(1))
+            Event::PathSelected(path(1)),
+            Event::Connected
         ]
     );
     // Until one is nominated the latest checked path is used.
@@ -340,8 +340,8 @@ fn consent_expires_and_comes_back() {
         events(&mut agent),
         [
             Event::PathAdded(path(2)),
-            Event::Connected,
-            Event::PathSelected(path(2))
+            Event::PathSelected(path(2)),
+            Event::Connected
         ]
     );
 }

@@ -21,6 +21,8 @@ pub(crate) struct Publisher {
     encodings: Vec<Encoding>,
     begun: Instant,
     last: Duration,
+    /// How often it has changed its SSRCs.
+    generation: u32,
 }
 
 impl Publisher {
@@ -58,6 +60,7 @@ impl Publisher {
             encodings: encodings.collect(),
             begun: Instant::now(),
             last: Duration::ZERO,
+            generation: 0,
         };
         publisher.offer().await;
         publisher.wire.connected().await;
@@ -81,6 +84,11 @@ impl Publisher {
 
     pub(crate) fn repair_ssrc(encoding: u8) -> u32 {
         0x2000 + u32::from(encoding)
+    }
+
+    /// From now on it sends under other SSRCs.
+    pub(crate) fn change_ssrcs(&mut self) {
+        self.generation += 1;
     }
 
     /// Sends a frame of every encoding; answers how many packets that were.
@@ -108,7 +116,7 @@ impl Publisher {
 
     pub(crate) fn send(&self, encoding: u8, packet: Packet) {
         self.wire.send(Outgoing {
-            ssrc: Self::ssrc(encoding),
+            ssrc: Self::ssrc(encoding) + (self.generation << 16),
             index: packet.index,
             payload_type: VP8,
             marker: packet.marker,

@@ -118,26 +118,43 @@ fn estimation_edges() {
 }
 
 #[test]
-fn sources_are_bounded_and_found() {
+fn sources_are_bounded_and_the_silent_ones_rest() {
     let mut sources = Sources::<1>::new(3);
     for ssrc in 1..=3 {
-        assert!(sources.find(ssrc).unwrap().is_none());
+        assert!(matches!(sources.find(ssrc), Found::New));
         sources.insert(ssrc, ReplayWindow::starting_at(u64::from(ssrc)));
     }
-    assert_eq!(sources.find(4).unwrap_err(), OpenError::TooManySources);
     for ssrc in [2, 2, 1, 3, 1] {
-        let window = sources.find(ssrc).unwrap().unwrap();
-        assert_eq!(window.highest(), u64::from(ssrc));
+        let found = sources.find(ssrc);
+        assert!(matches!(&found, Found::Live(window) if window.highest() == u64::from(ssrc)));
     }
-
-    sources.find(3).unwrap();
-    sources.remove(1);
-    assert_eq!(sources.find(3).unwrap().unwrap().highest(), 3);
-    assert!(sources.find(1).unwrap().is_none());
+    // The hand passes those in use, and takes the first again; from then on the silent ones.
     sources.insert(4, ReplayWindow::starting_at(4));
-    assert_eq!(sources.find(1).unwrap_err(), OpenError::TooManySources);
-    assert_eq!(
-        sources.iter().collect::<BTreeSet<_>>(),
-        [(2, 2), (3, 3), (4, 4)].into()
-    );
+    assert!(matches!(sources.find(1), Found::Resting(window) if window.highest() == 1));
+    sources.find(2);
+    sources.insert(5, ReplayWindow::starting_at(5));
+    assert!(matches!(sources.find(3), Found::Resting(_)), "3 was silent");
+    assert!(matches!(sources.find(2), Found::Live(_)));
+
+    // One that comes back takes a place as a new one does.
+    let Found::Resting(mut window) = sources.find(1) else {
+        panic!("1 rests");
+    };
+    assert!(window.refuses(1) && window.refuses(0));
+    window.record(9);
+    sources.insert(1, window);
+    assert!(matches!(sources.find(1), Found::Live(window) if window.highest() == 9));
+    let all: BTreeSet<_> = sources.iter().collect();
+    assert_eq!(all, [(1, 9), (2, 2), (3, 3), (4, 4), (5, 5)].into());
+}
+
+#[test]
+fn so_many_rest_and_no_more() {
+    let mut sources = Sources::<1>::new(2);
+    for ssrc in 0..5_000 {
+        sources.insert(ssrc, ReplayWindow::starting_at(7));
+    }
+    assert_eq!(sources.iter().count(), RESTING + 2);
+    assert!(matches!(sources.find(4_000), Found::Resting(_)));
+    assert!(matches!(sources.find(10), Found::New));
 }
