@@ -80,6 +80,8 @@ pub enum Ended {
         number: usize,
         source: Option<io::Error>,
     },
+    #[error("a thread for handshakes ended")]
+    Handshakes,
     #[error("the control server ended")]
     Control(#[source] Option<tonic::transport::Error>),
     #[error("another process took this node's id over")]
@@ -245,7 +247,7 @@ impl Node {
     /// # Errors
     /// Always: which part, and why.
     pub async fn ended_early(&mut self) -> Result<(), Ended> {
-        /// A thread's end cannot be waited for; a dead shard is noticed this soon.
+        /// A thread's end cannot be waited for; a dead one is noticed this soon.
         const LOOK_EVERY: Duration = Duration::from_millis(500);
         loop {
             if let Some(number) = self.threads.iter().position(JoinHandle::is_finished) {
@@ -254,6 +256,9 @@ impl Node {
                     number,
                     source: source.ok().and_then(Result::err),
                 });
+            }
+            if self.handshakes.has_ended() {
+                return Err(Ended::Handshakes);
             }
             tokio::select! {
                 ended = self.tasks.join_next() => match ended {

@@ -41,7 +41,7 @@ pub(crate) use command::{
     Command, DataRights, Inspected, OpenSession, PublishSpec, Role, SessionKey,
 };
 pub(crate) use counters::Counters;
-pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
+pub(crate) use event::{ConnectionState, Event, Judgement, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
 
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
@@ -70,12 +70,15 @@ enum Timer {
     Feedback(usize, ConnectionKey),
     Reports(usize, ConnectionKey),
     Quality(usize, SessionKey),
+    RoomQuality(RoomKey),
 }
 
 struct Room {
     id: RoomId,
     /// Indices of the sessions.
     members: Vec<usize>,
+    /// Judgements that the members have not been told.
+    judged: Vec<Judgement>,
 }
 
 /// Everything of one shard but its receive buffers.
@@ -313,6 +316,7 @@ impl Shard {
                 Timer::Quality(index, key) if self.is_session(index, key) => {
                     self.judge_quality(index, now);
                 }
+                Timer::RoomQuality(room) => self.tell_quality(room),
                 Timer::Transport(..)
                 | Timer::Feedback(..)
                 | Timer::Reports(..)

@@ -171,6 +171,11 @@ impl HandshakePool {
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
+
+    /// A thread is gone, which only a bug explains.
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished)
+    }
 }
 
 impl Drop for HandshakePool {

@@ -129,6 +129,7 @@ impl Shard {
                     Room {
                         id: open.room,
                         members: Vec::new(),
+                        judged: Vec::new(),
                     },
                 );
                 room

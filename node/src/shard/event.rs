@@ -1,5 +1,7 @@
 //! What a shard tells a session's control task.
 
+use std::sync::Arc;
+
 use pipemesh_node_core::quality::Quality;
 use pipemesh_proto::ids::{ParticipantId, TrackId};
 
@@ -25,7 +27,7 @@ pub(crate) enum Event {
     /// A subscribed track is no more.
     SubscriptionEnded(TrackId),
     SpeakersChanged(Vec<Speaker>),
-    QualityChanged(Vec<(ParticipantId, Quality, f32)>),
+    QualityChanged(Arc<[Judgement]>),
     /// The session was closed because serving it failed; nothing follows.
     Fault,
 }
@@ -38,6 +40,9 @@ pub(crate) enum ConnectionState {
     Failed,
     Closed,
 }
+
+/// How good a participant's connection is: in words, and as a mean opinion score.
+pub(crate) type Judgement = (ParticipantId, Quality, f32);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Speaker {

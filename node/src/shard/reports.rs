@@ -1,6 +1,7 @@
 //! RTCP that the shard sends: reports in both directions, feedback and requests to publishers. And what
 //! reports say of a session's connection.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::quality::{self, Quality, Sample};
@@ -11,7 +12,7 @@ use rand::Rng;
 
 use super::command::{Role, SessionKey};
 use super::counters::Counters;
-use super::event::{ConnectionState, Event, Speaker};
+use super::event::{ConnectionState, Event, Judgement, Speaker};
 use super::session::{LinkReports, RoomKey};
 use super::{Shard, Timer};
 
@@ -23,6 +24,9 @@ pub(super) const FEEDBACK_EVERY: Duration = Duration::from_millis(50);
 /// Connection quality is judged over this long. Shorter flickers, longer explains a frozen picture too
 /// late.
 const JUDGE_EVERY: Duration = Duration::from_secs(5);
+/// Judgements of a room are told together: in one of a thousand people they would be a million events
+/// in those five seconds otherwise.
+const TELL_QUALITY_AFTER: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Reports go out every second from now on, at a random phase.
@@ -212,16 +216,25 @@ impl Shard {
         if before.is_some_and(|(level, _)| level == judged.0) {
             return;
         }
-        let participant = session.participant.clone();
-        let room = session.room;
-        let members = self
-            .rooms
-            .get(&room)
-            .map(|room| room.members.clone())
-            .unwrap_or_default();
-        for member in members {
-            let change = (participant.clone(), judged.0, judged.1);
-            self.sessions[member].tell(Event::QualityChanged(vec![change]));
+        let judgement = (session.participant.clone(), judged.0, judged.1);
+        let key = session.room;
+        if let Some(room) = self.rooms.get_mut(&key) {
+            if room.judged.is_empty() {
+                self.timers
+                    .set(now + TELL_QUALITY_AFTER, Timer::RoomQuality(key));
+            }
+            room.judged.push(judgement);
+        }
+    }
+
+    /// Tells a room's members what has been judged of late, all in one.
+    pub(super) fn tell_quality(&mut self, room: RoomKey) {
+        let Some(room) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let judged: Arc<[Judgement]> = std::mem::take(&mut room.judged).into();
+        for &member in &room.members {
+            self.sessions[member].tell(Event::QualityChanged(Arc::clone(&judged)));
         }
     }
 }
