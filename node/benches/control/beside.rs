@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
-use pipemesh_proto::node::{Done, SessionEvent, SessionRequest, Trickle};
+use pipemesh_proto::node::{Done, OfferCreated, SessionEvent, SessionRequest, Trickle};
 use prost::Message;
 use tonic::{Response, Status};
 
@@ -70,6 +70,41 @@ impl Beside {
             },
         );
         Ok(())
+    }
+
+    /// A request that leads to an offer of the node's: until that has come. The echo answers with it.
+    pub(crate) async fn ask_for_offer(
+        &mut self,
+        call: &'static str,
+        stream: &mut Stream,
+        request: Request,
+    ) -> anyhow::Result<OfferCreated> {
+        let again = request.clone();
+        self.settle().await?;
+        let begin = Instant::now();
+        stream.ask(request).await?;
+        let offer = stream.next_offer().await?;
+        let node = begin.elapsed();
+
+        let told = SessionEvent {
+            request_id: 1,
+            event: Some(Event::OfferCreated(offer.clone())),
+        };
+        let sample = sample(&again, &told);
+        self.settle().await?;
+        self.replies.replies().event = told;
+        let begin = Instant::now();
+        self.echo_stream.ask(again).await?;
+        let echo = begin.elapsed();
+        self.table.add(
+            call,
+            Sample {
+                node,
+                echo,
+                ..sample
+            },
+        );
+        Ok(offer)
     }
 
     /// A request that begins a stream.

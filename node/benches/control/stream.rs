@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use pipemesh_proto::node::node_client::NodeClient;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
-use pipemesh_proto::node::{SessionEvent, SessionRequest};
+use pipemesh_proto::node::{OfferCreated, SessionEvent, SessionRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -34,6 +34,8 @@ pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Client> {
 pub(crate) struct Stream {
     requests: mpsc::Sender<SessionRequest>,
     events: Streaming<SessionEvent>,
+    /// Came while something else was waited for.
+    offer: Option<OfferCreated>,
     last_id: u64,
 }
 
@@ -53,49 +55,57 @@ impl Stream {
         let mut stream = Self {
             requests,
             events: begun.into_inner(),
+            offer: None,
             last_id: 1,
         };
-        let answer = stream.event(|event| event.request_id == 1).await?;
+        let answer = stream.answer(1).await?;
         Ok((stream, answer))
     }
 
-    /// Sends a request and waits for its answer. What comes before that is passed over.
+    /// Sends a request and waits for its answer.
     pub(crate) async fn ask(&mut self, request: Request) -> anyhow::Result<SessionEvent> {
         self.last_id += 1;
-        let request_id = self.last_id;
         let request = SessionRequest {
-            request_id,
+            request_id: self.last_id,
             request: Some(request),
         };
-        self.requests
-            .send(request)
-            .await
-            .context("the stream has ended")?;
-        self.event(|event| event.request_id == request_id).await
+        let sent = self.requests.send(request).await;
+        sent.context("the stream has ended")?;
+        self.answer(self.last_id).await
     }
 
-    /// The id of the node's next offer.
-    pub(crate) async fn next_offer(&mut self) -> anyhow::Result<u32> {
-        let is_offer = |event: &SessionEvent| matches!(event.event, Some(Event::OfferCreated(_)));
-        match self.event(is_offer).await?.event {
-            Some(Event::OfferCreated(offer)) => Ok(offer.offer_id),
-            _ => unreachable!("this is what was waited for"),
+    /// The last offer of the node that nobody has asked for yet, or the next.
+    pub(crate) async fn next_offer(&mut self) -> anyhow::Result<OfferCreated> {
+        loop {
+            if let Some(offer) = self.offer.take() {
+                return Ok(offer);
+            }
+            let event = self.event().await?;
+            self.note(event);
         }
     }
 
-    async fn event(
-        &mut self,
-        is_it: impl Fn(&SessionEvent) -> bool,
-    ) -> anyhow::Result<SessionEvent> {
+    async fn answer(&mut self, request_id: u64) -> anyhow::Result<SessionEvent> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.events.message());
-            let event = next.await.context("waited in vain")??;
-            let event = event.context("the stream ended early")?;
-            if is_it(&event) {
+            let event = self.event().await?;
+            if event.request_id == request_id {
                 let refused = matches!(event.event, Some(Event::Refused(_)));
                 ensure!(!refused, "refused: {event:?}");
                 return Ok(event);
             }
+            self.note(event);
         }
+    }
+
+    fn note(&mut self, event: SessionEvent) {
+        if let Some(Event::OfferCreated(offer)) = event.event {
+            self.offer = Some(offer);
+        }
+    }
+
+    async fn event(&mut self) -> anyhow::Result<SessionEvent> {
+        let next = tokio::time::timeout(PATIENCE, self.events.message());
+        let event = next.await.context("waited in vain")??;
+        event.context("the stream ended early")
     }
 }

@@ -3,6 +3,7 @@
 use pipemesh_node_core::codec::Codec;
 
 use super::format::{self, Format};
+use super::text::split_once;
 use crate::session::plan::{Feedback, PayloadType};
 
 /// Numbers on an m-line that are looked at; there are 128 payload types.
@@ -72,7 +73,7 @@ impl<'a> CodecLines<'a> {
         let Some((feedback, name)) = feedback else {
             return;
         };
-        match name.trim_end() {
+        match name.trim_ascii_end() {
             "nack" => feedback.nack = true,
             "nack pli" => feedback.picture_loss = true,
             "ccm fir" => feedback.full_intra_request = true,
@@ -84,7 +85,7 @@ impl<'a> CodecLines<'a> {
 
     /// The entry of the payload type that `value` begins with, and what follows it.
     fn entry(&mut self, value: &'a str) -> Option<(&mut Entry<'a>, &'a str)> {
-        let (number, rest) = value.split_once(' ')?;
+        let (number, rest) = split_once(value, b' ')?;
         let number = number.parse().ok().filter(|&number: &u8| number < 128)?;
         // Lines of one payload type stand together or at least in the same order.
         let found = self
@@ -100,20 +101,19 @@ impl<'a> CodecLines<'a> {
             });
             self.entries.len() - 1
         });
-        Some((&mut self.entries[index], rest.trim()))
+        Some((&mut self.entries[index], rest.trim_ascii()))
     }
 
     /// The served ones among the payload types of the m-line, in its order, which is the peer's
     /// preference.
     pub(super) fn resolve(&self, formats: &str, media: &str) -> Vec<OfferedCodec<'a>> {
-        let listed = || {
-            formats
-                .split(' ')
-                .take(MAX_LISTED)
-                .filter_map(|number| self.find(number.parse().ok()?))
-        };
+        let listed: Vec<&Entry<'a>> = formats
+            .split(' ')
+            .take(MAX_LISTED)
+            .filter_map(|number| self.find(number.parse().ok()?))
+            .collect();
         let mut codecs: Vec<OfferedCodec<'a>> = Vec::new();
-        for entry in listed() {
+        for entry in &listed {
             if codecs.iter().any(|codec| codec.number == entry.number) {
                 continue;
             }
@@ -128,7 +128,7 @@ impl<'a> CodecLines<'a> {
                 feedback: entry.feedback.union(self.for_all),
             });
         }
-        for entry in listed().filter(|entry| entry.is_repair()) {
+        for entry in listed.iter().filter(|entry| entry.is_repair()) {
             let repaired = entry.repaired();
             if let Some(codec) = codecs
                 .iter_mut()
@@ -161,14 +161,12 @@ impl Entry<'_> {
         let codec = *codecs
             .iter()
             .find(|&&codec| format::encoding(codec).eq_ignore_ascii_case(self.encoding))?;
-        Format::parse(format::mime_type(codec), self.fmtp)
+        Format::of(codec, self.fmtp)
     }
 
     fn is_repair(&self) -> bool {
-        self.encoding
-            .split('/')
-            .next()
-            .is_some_and(|name| name.eq_ignore_ascii_case("rtx"))
+        let (name, _) = split_once(self.encoding, b'/').unwrap_or((self.encoding, ""));
+        name.eq_ignore_ascii_case("rtx")
     }
 
     fn repaired(&self) -> Option<u8> {

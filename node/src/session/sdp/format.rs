@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use pipemesh_node_core::codec::Codec;
 
+use super::text::split_once;
+
 /// What a receiver has to be able to decode. Travels between nodes as MIME type and `fmtp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
@@ -47,7 +49,12 @@ pub enum Packetization {
 impl Format {
     /// `None` for what is not served.
     pub fn parse(mime_type: &str, fmtp: &str) -> Option<Self> {
-        let format = match codec_of_mime_type(mime_type)? {
+        Self::of(codec_of_mime_type(mime_type)?, fmtp)
+    }
+
+    /// The same for a codec that is known.
+    pub(super) fn of(codec: Codec, fmtp: &str) -> Option<Self> {
+        let format = match codec {
             Codec::Opus => Self::Opus {
                 stereo: is_stereo(fmtp),
             },
@@ -232,7 +239,7 @@ pub fn codec_of_mime_type(text: &str) -> Option<Codec> {
 /// Keys and values of an `fmtp`.
 pub(super) fn parameters(fmtp: &str) -> impl Iterator<Item = (&str, &str)> {
     fmtp.split(';')
-        .filter_map(|parameter| parameter.trim().split_once('='))
+        .filter_map(|parameter| split_once(parameter.trim_ascii(), b'='))
 }
 
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
