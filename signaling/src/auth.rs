@@ -21,6 +21,10 @@ use serde_json::{Map, Value};
 /// A fresh token is good for at least this long: two refreshes may be lost.
 const FRESH_LIFETIME: Duration = Duration::from_secs(600);
 
+/// Names of attributes by which a token asks for something, and under which we say what it got.
+/// Clients cannot set them.
+pub(crate) const RESERVED_ATTRIBUTES: &str = "pipemesh.";
+
 /// How long a token of the demo is good for.
 const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
@@ -209,7 +213,8 @@ impl Keys {
         let claims = verifier.verify(token).map_err(|error| refusal(&error))?;
         // What follows reads the same token again, whose signature is known to be right.
         let all = payload(token).ok_or(AuthError::Malformed)?;
-        let expires = UNIX_EPOCH + Duration::from_secs(claims.exp as u64);
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp as u64));
+        let expires = expires.ok_or(AuthError::Malformed)?;
         let renewal = Renewal {
             claims: all,
             key: key.name.clone(),
@@ -228,6 +233,14 @@ impl Keys {
         let renewal = &grants.renewal;
         let key = self.0.iter().find(|key| key.name == renewal.key);
         let key = key.or(self.0.first())?;
+        // What we say of somebody with reserved names is not what a token asks for with them.
+        let reserved = |name: &str| name.starts_with(RESERVED_ATTRIBUTES);
+        let theirs = current
+            .attributes
+            .iter()
+            .filter(|(name, _)| !reserved(name));
+        let asked = grants.attributes.iter().filter(|(name, _)| reserved(name));
+        let attributes: BTreeMap<&String, &String> = theirs.chain(asked).collect();
         let mut claims = renewal.claims.clone();
         let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         let expires = renewal.expires.max(now + FRESH_LIFETIME);
@@ -237,7 +250,7 @@ impl Keys {
         set("exp", seconds(expires).into());
         set("name", current.name.into());
         set("metadata", current.metadata.into());
-        set("attributes", serde_json::to_value(current.attributes).ok()?);
+        set("attributes", serde_json::to_value(attributes).ok()?);
         sign(&claims, key)
     }
 

@@ -288,7 +288,7 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
 
 fn turn(values: &mut Values<'_>) -> Option<Option<Turn>> {
     let urls = values.optional("turn.urls", parse::list(turn_url));
-    let secret = values.optional("turn.secret", parse::secret_of_at_least(16));
+    let secret = values.optional("turn.secret", parse::secret);
     let lifetime = values.required("turn.lifetime", |text| match parse::duration(text)? {
         lifetime if (1..=MAX_TURN_LIFETIME.as_secs()).contains(&lifetime.as_secs()) => Ok(lifetime),
         _ => Err("is not between 1s and 24h".to_owned()),

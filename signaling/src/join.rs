@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::ParticipantInfo;
 use pipemesh_proto::ids::{NodeId, ParticipantId, Region, SessionId, TrackId};
-use pipemesh_proto::node::Code;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_service::Chain;
 use pipemesh_topology::placement::{NoNode, Request};
@@ -15,14 +14,14 @@ use pipemesh_topology::store::Unavailable;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use crate::auth::Grants;
+use crate::auth::{Grants, RESERVED_ATTRIBUTES};
 use crate::context::Context;
 use crate::livekit::join::Join;
 use crate::metrics::SessionEnd;
 use crate::nodes::{NodeStream, StreamError};
 use crate::rooms::record::{Member, MemberRecord, Presence};
 use crate::rooms::{Claim, ClaimError, OpenRoom, RoomState, RoomView};
-use crate::session::client::{RESERVED_ATTRIBUTES, check_limits, merge_attributes};
+use crate::session::client::{check_limits, merge_attributes};
 use crate::session::driver::{Driver, INPUTS, Parts};
 use crate::session::{Output, Session, Spec};
 use crate::sessions::Handle;
@@ -35,6 +34,9 @@ const MAX_CLAIMS: usize = 5;
 
 /// Time for the connections to nodes to be tried after a start.
 const NODES_KNOWN: Duration = Duration::from_secs(2);
+
+/// Time for a node that refuses to report that it drains, or to be noticed to be lost.
+const NODE_GIVES_UP: Duration = Duration::from_secs(1);
 
 /// Time for the former session of somebody who joins anew to end, so that its track ids are free.
 const RETIRE_LIMIT: Duration = Duration::from_secs(1);
@@ -55,13 +57,16 @@ pub(crate) enum JoinError {
     RoomFull,
     #[error(transparent)]
     NoNode(#[from] NoNode),
-    /// The room's node takes nobody more, and a room has one node.
-    #[error("the room's node is full")]
-    NodeFull,
+    /// The room's node does not let them in, and moving the room would move everybody in it.
+    #[error("the room's node takes nobody")]
+    HomeRefuses,
     #[error("no node could be reached")]
     Unreachable,
     #[error("the identity is claimed by others at the same time")]
     Contended,
+    /// By a join of the same identity that claimed it later.
+    #[error("the participant joined again at the same time")]
+    Superseded,
     #[error("rooms cannot be read or written")]
     Store(#[from] Unavailable),
     #[error("this server stops")]
@@ -158,6 +163,37 @@ struct Candidate {
     session: SessionId,
 }
 
+/// A claim of somebody who is not in yet. Dropped, it is undone: whatever ends a join leaves nobody
+/// behind.
+struct Tentative {
+    context: Arc<Context>,
+    claim: Option<Claim>,
+}
+
+impl Tentative {
+    fn keep(mut self) -> Claim {
+        self.claim.take().expect("only this and `undo` take it")
+    }
+
+    async fn undo(mut self, room: &OpenRoom) -> Result<(), Unavailable> {
+        if let Some(claim) = self.claim.clone() {
+            self.context.rooms.undo(room, claim).await?;
+            self.claim = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Tentative {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            let context = Arc::clone(&self.context);
+            let vacate = async move { context.rooms.vacate(claim).await };
+            self.context.tasks.spawn(vacate);
+        }
+    }
+}
+
 /// Who somebody is in the room, and who they were.
 struct Person {
     id: ParticipantId,
@@ -200,6 +236,15 @@ impl Candidate {
             }
             // It is at home elsewhere. Is that where this one can go, too?
             let node = self.choose(Some(&room.home), excluded)?;
+            if room.home != node
+                && context
+                    .rooms
+                    .has_others(&room, &self.grants.identity)
+                    .await?
+                && !context.nodes.gives_up(&room.home, NODE_GIVES_UP).await
+            {
+                return Err(JoinError::HomeRefuses);
+            }
             if room.home == node || context.rooms.move_home(&mut room, &node).await? {
                 return Ok((room, node));
             }
@@ -237,11 +282,19 @@ impl Candidate {
                 return Err(error);
             }
         };
+        let tentative = Tentative {
+            context: Arc::clone(&self.context),
+            claim: Some(claim.clone()),
+        };
         let Some(state) = self.view.shows(&claim.room_id, claim.sequence).await else {
-            rooms.undo(&room, claim).await?;
+            tentative.undo(&room).await?;
             return Err(JoinError::Contended);
         };
         let (mut session, first) = self.session(person, &state, node, &claim);
+        if session.has_ended() {
+            tentative.undo(&room).await?;
+            return Err(JoinError::Superseded);
+        }
         self.context.nodes.assign(node);
         let outcome = match self.context.nodes.open(node, first).await {
             Ok((stream, event)) => match &event.event {
@@ -261,25 +314,15 @@ impl Candidate {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(stream) => Ok(Entered::In(self.start(session, stream, claim, node))),
+            Ok(stream) => {
+                let claim = tentative.keep();
+                Ok(Entered::In(self.start(session, stream, claim, node)))
+            }
             Err(error) => {
-                let others = state.members.len() > 1;
-                rooms.undo(&room, claim).await?;
-                let full = matches!(
-                    error,
-                    StreamError::Refused {
-                        code: Code::NodeFull,
-                        ..
-                    }
-                );
                 let error = Chain(&error).to_string();
                 tracing::warn!(room = %room.name, %node, error, "a node let nobody in");
-                // Moving the room would move everybody in it.
-                if full && others {
-                    Err(JoinError::NodeFull)
-                } else {
-                    Ok(Entered::Refused)
-                }
+                tentative.undo(&room).await?;
+                Ok(Entered::Refused)
             }
         }
     }
@@ -430,7 +473,10 @@ impl Candidate {
         let handle = Handle {
             id: session.id().clone(),
             session: self.session.clone(),
+            room_id: claim.room_id.clone(),
+            claimed_at: claim.sequence,
             inputs: sender,
+            farewell: Arc::default(),
         };
         let span = tracing::info_span!(
             "session",
@@ -447,6 +493,7 @@ impl Candidate {
             node_id: node_id.clone(),
             grants: self.grants.clone(),
             inputs,
+            farewell: Arc::clone(&handle.farewell),
             view: Arc::clone(&self.view),
             node,
             claim,
@@ -469,10 +516,7 @@ impl Candidate {
                 context.metrics.panics.inc();
                 context.metrics.session_ended(SessionEnd::Panicked);
                 context.sessions.remove(&room, &identity, &id);
-                if let Err(error) = context.rooms.leave(rescued).await {
-                    let error = Chain(&error).to_string();
-                    tracing::warn!(error, "the record of somebody who left stays");
-                }
+                context.rooms.vacate(rescued).await;
             }
             .instrument(span),
         );

@@ -128,16 +128,31 @@ impl Nodes {
         }
     }
 
-    /// Nobody is placed there until it reports again.
-    pub(crate) fn exclude(&self, node: &NodeId) {
-        self.set(node, Reach::Down);
-    }
-
     pub(crate) fn is_up(&self, node: &NodeId) -> bool {
         let entries = self.entries();
         entries
             .get(node)
             .is_some_and(|entry| matches!(entry.reach, Reach::Up { .. }))
+    }
+
+    /// Waits until a node is lost or drains, at most `limit`. Its reports say so, not what becomes of
+    /// one session: a room is not to be moved because of that.
+    pub(crate) async fn gives_up(&self, node: &NodeId, limit: Duration) -> bool {
+        let mut changes = self.changes.subscribe();
+        let gave_up = async {
+            loop {
+                changes.borrow_and_update();
+                let drains = |load: &Load| load.state == NodeState::Draining;
+                let registered = self.mesh().snapshot.node(node).map(|node| node.state);
+                if registered.is_none_or(|state| state == NodeState::Draining)
+                    || self.loads().get(node).is_none_or(drains)
+                    || changes.changed().await.is_err()
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(limit, gave_up).await.is_ok()
     }
 
     /// Nodes that can be reached.

@@ -8,12 +8,13 @@ pub(crate) mod record;
 mod view;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
 use pipemesh_proto::ids::{NodeId, RoomId};
+use pipemesh_service::Chain;
 use pipemesh_topology::store::{
     EndOutcome, NewRoom, PutMember, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable,
     UpdateRoom, WhenEmpty,
@@ -21,6 +22,7 @@ use pipemesh_topology::store::{
 use pipemesh_topology::{Identity, RoomName, store};
 use prost::Message;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -36,6 +38,10 @@ pub struct RoomTimeouts {
     /// Reported to clients as LiveKit does. A room is only opened by somebody who joins it.
     pub empty: Duration,
 }
+
+/// Attempts to remove the record of somebody who left, and the pause between them.
+const VACATE_ATTEMPTS: u32 = 10;
+const VACATE_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a join waits for the room's events to show what it has just written.
 const VIEW_LIMIT: Duration = Duration::from_secs(2);
@@ -101,7 +107,9 @@ pub(crate) struct Rooms {
     /// Views that somebody holds. Locked for a map access, never while waiting; dead entries are
     /// removed when a new one is made.
     views: Mutex<HashMap<RoomName, Weak<RoomView>>>,
-    /// Rooms that are about to end.
+    /// Rooms that are about to end, and the task of each that ends it; replaced when a room empties
+    /// again. Locked for a map access.
+    ending: Arc<Mutex<HashMap<RoomId, AbortHandle>>>,
     endings: TaskTracker,
     stop: CancellationToken,
 }
@@ -141,6 +149,7 @@ impl Rooms {
             store,
             timeouts,
             views: Mutex::default(),
+            ending: Arc::default(),
             endings: TaskTracker::new(),
             stop,
         }
@@ -148,7 +157,7 @@ impl Rooms {
 
     /// Follows a room for as long as the view is held.
     pub(crate) fn view(&self, name: &RoomName) -> Arc<RoomView> {
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = lock(&self.views);
         if let Some(view) = views.get(name).and_then(Weak::upgrade) {
             return view;
         }
@@ -314,6 +323,32 @@ impl Rooms {
         Ok(())
     }
 
+    /// [`Rooms::leave`], again and again while the store cannot be reached.
+    pub(crate) async fn vacate(&self, claim: Claim) {
+        for attempt in 1..=VACATE_ATTEMPTS {
+            let Err(error) = self.leave(claim.clone()).await else {
+                return;
+            };
+            if attempt == VACATE_ATTEMPTS {
+                let error = Chain(&error).to_string();
+                tracing::warn!(error, "the record of somebody who left stays");
+                return;
+            }
+            tokio::time::sleep(VACATE_RETRY).await;
+        }
+    }
+
+    /// Whether anybody but this one is in the room.
+    pub(crate) async fn has_others(
+        &self,
+        room: &OpenRoom,
+        identity: &Identity,
+    ) -> Result<bool, Unavailable> {
+        let there = self.store.read_room(&room.name).await?;
+        let members = there.map(|there| there.members).unwrap_or_default();
+        Ok(members.iter().any(|member| member.identity != *identity))
+    }
+
     /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
     pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
         if !room.created {
@@ -358,21 +393,28 @@ impl Rooms {
         let info = RoomInfo::decode(room.room.body).unwrap_or_default();
         let delay = Duration::from_secs(info.departure_timeout.into());
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
-        self.endings.spawn(async move {
+        let (ending, ends) = (Arc::clone(&self.ending), id.clone());
+        // Held until the task is known, so that the task does not look for itself in vain.
+        let mut known = lock(&self.ending);
+        let task = self.endings.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = stop.cancelled() => return,
             }
+            lock(&ending).remove(&id);
             match store.end_room(&name, &id, sequence).await {
                 Ok(EndOutcome::Done) => tracing::info!(room = %name, "room ended"),
                 // Somebody came back; whoever leaves last ends it.
                 Ok(EndOutcome::Conflict | EndOutcome::NoRoom) => {}
                 Err(error) => {
-                    let error = pipemesh_service::Chain(&error).to_string();
+                    let error = Chain(&error).to_string();
                     tracing::warn!(room = %name, error, "an empty room stays open");
                 }
             }
         });
+        if let Some(earlier) = known.insert(ends, task.abort_handle()) {
+            earlier.abort();
+        }
         Ok(())
     }
 
@@ -401,6 +443,10 @@ impl Rooms {
             ..Default::default()
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State;
+use livekit_protocol::signal_response::Message;
 use livekit_protocol::{DisconnectReason, ParticipantInfo};
 use pipemesh_proto::ids::{NodeId, ParticipantId, Region, RoomId, TrackId};
 use pipemesh_proto::node::session_request::Request;
@@ -37,7 +38,7 @@ use crate::rooms::{Changes, RoomState};
 use link::{Asked, Link};
 use outbox::Outbox;
 use publications::Publications;
-pub(crate) use spec::{Attach, End, Fate, Output, SocketClose, Spec};
+pub(crate) use spec::{Attach, End, Farewell, Fate, Output, SocketClose, Spec};
 use subscriptions::{Receiver, Subscriptions};
 use updates::Updates;
 
@@ -215,6 +216,15 @@ impl Session {
     /// Whether the node has answered and the session can take a socket.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// What a socket is told that comes after the end.
+    pub(crate) fn farewell(&self, farewell: Farewell) -> Message {
+        message::farewell(&self.client, farewell)
     }
 
     /// The room as it is now; `None`: it has ended.
@@ -398,13 +408,18 @@ impl Session {
             Some(reason) => self.link.close(reason),
             None => self.link.break_off(),
         }
+        self.await_successor(now);
+        self.set_presence(Presence::Rejoining);
+    }
+
+    /// The next session of this participant takes the record over, or it is removed.
+    fn await_successor(&mut self, now: Instant) {
         self.phase = Phase::Rejoining;
         self.deadlines = Deadlines {
             rejoin: Some(now + REJOIN_GRACE),
             ..Default::default()
         };
         self.socket = Socket::Awaited(None);
-        self.set_presence(Presence::Rejoining);
     }
 
     /// The client is sent away for good; its record is gone or somebody else's.

@@ -1,12 +1,14 @@
 //! Whom this process serves, so that a client that comes back finds its session.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pipemesh_proto::ids::{ParticipantId, SessionId};
+use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId};
 use pipemesh_topology::{Identity, RoomName};
 use tokio::sync::mpsc;
 
+use crate::session::Farewell;
 use crate::session::driver::Input;
 
 /// A session as others reach it.
@@ -14,7 +16,19 @@ use crate::session::driver::Input;
 pub(crate) struct Handle {
     pub(crate) id: ParticipantId,
     pub(crate) session: SessionId,
+    pub(crate) room_id: RoomId,
+    /// Where in the room's events the session claimed its identity.
+    pub(crate) claimed_at: u64,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// What a socket is told that comes after the session has ended; set before `inputs` closes.
+    pub(crate) farewell: Arc<OnceLock<Farewell>>,
+}
+
+impl Handle {
+    fn is_newer_than(&self, other: &Self) -> bool {
+        // Rooms of one name follow one another, and with the room all of its sessions end.
+        self.room_id != other.room_id || self.claimed_at > other.claimed_at
+    }
 }
 
 #[derive(Debug, Default)]
@@ -24,9 +38,19 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// A session that was there under that name goes on until it notices; nobody finds it any more.
+    /// Of two sessions of one identity the one that claimed it last is found; the other one goes on
+    /// until it notices.
     pub(crate) fn insert(&self, room: &RoomName, identity: &Identity, handle: Handle) {
-        self.lock().insert((room.clone(), identity.clone()), handle);
+        match self.lock().entry((room.clone(), identity.clone())) {
+            Entry::Occupied(mut there) => {
+                if handle.is_newer_than(there.get()) {
+                    there.insert(handle);
+                }
+            }
+            Entry::Vacant(free) => {
+                free.insert(handle);
+            }
+        }
     }
 
     pub(crate) fn remove(&self, room: &RoomName, identity: &Identity, session: &SessionId) {
@@ -53,5 +77,34 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(RoomName, Identity), Handle>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_to_claim_an_identity_is_found() {
+        let (room, alice) = ("standup".parse().unwrap(), "alice".parse().unwrap());
+        let handle = |room_id: &str, claimed_at| Handle {
+            id: ParticipantId::random(),
+            session: SessionId::random(),
+            room_id: room_id.parse().unwrap(),
+            claimed_at,
+            inputs: mpsc::channel(1).0,
+            farewell: Arc::default(),
+        };
+        let sessions = Sessions::default();
+        let check = |inserted: &Handle, expected: &Handle| {
+            sessions.insert(&room, &alice, inserted.clone());
+            let found = sessions.find(&room, &alice, "").unwrap();
+            assert_eq!(found.session, expected.session);
+        };
+        let (first, second) = (handle("RM_1", 5), handle("RM_1", 7));
+        check(&second, &second);
+        check(&first, &second);
+        let later = handle("RM_2", 2);
+        check(&later, &later);
     }
 }

@@ -80,6 +80,11 @@ impl Config {
                 format!("has {open}, which other machines can reach; a demo lets everybody in");
             values.problem("media.bind", what);
         }
+        if let (Some(first), Some(nodes), Some(shards)) = (media_port, nodes, shards)
+            && let Err(what) = ports_fit(first, nodes, shards)
+        {
+            values.problem("media.port", what);
+        }
         Some(Self {
             http: http?,
             operator: operator?,
@@ -107,6 +112,18 @@ fn any_port(text: &str) -> Result<u16, String> {
         .map_err(|_| "is not a port number (0-65535)".to_owned())
 }
 
+/// Each shard of each node takes the next port.
+fn ports_fit(first: u16, nodes: u16, shards: u16) -> Result<(), String> {
+    let last = u32::from(first) + u32::from(nodes) * u32::from(shards) - 1;
+    if first == 0 || last <= u32::from(u16::MAX) {
+        Ok(())
+    } else {
+        Err(format!(
+            "is too high: {nodes} nodes of {shards} shards would end at port {last}"
+        ))
+    }
+}
+
 fn at_least_a_second(text: &str) -> Result<Duration, String> {
     match parse::duration(text)? {
         duration if duration >= Duration::from_secs(1) => Ok(duration),
@@ -117,6 +134,19 @@ fn at_least_a_second(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_shard_needs_a_port() {
+        assert!(ports_fit(65_535, 1, 1).is_ok());
+        assert!(ports_fit(0, 16, 64).is_ok());
+        assert!(ports_fit(65_472, 1, 64).is_ok());
+        let problem = ports_fit(65_535, 2, 1).unwrap_err();
+        assert_eq!(
+            problem,
+            "is too high: 2 nodes of 1 shards would end at port 65536"
+        );
+        assert!(ports_fit(65_000, 16, 64).is_err());
+    }
 
     #[test]
     fn the_reference_is_up_to_date() {

@@ -16,7 +16,8 @@ mod field {
     pub(super) const SENDER_IDENTITY: u64 = 4;
     pub(super) const DESTINATION_IDENTITY: u64 = 5;
     pub(super) const SENDER_ID: u64 = 17;
-    /// Within a user message.
+    /// Within a user message; the oldest clients name ids.
+    pub(super) const USER_DESTINATION_ID: u64 = 3;
     pub(super) const USER_DESTINATION_IDENTITY: u64 = 6;
 }
 
@@ -51,14 +52,17 @@ impl<'a> DataPacket<'a> {
     }
 
     /// Whom it is for; nobody named means everybody.
-    pub fn destinations(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn destinations(&self) -> impl Iterator<Item = Destination<'a>> + use<'a> {
         let own = values(self.bytes, field::DESTINATION_IDENTITY);
         // Only where the envelope names nobody do the older fields count.
         let inner = match own.clone().next() {
             Some(_) => &[],
             None => values(self.bytes, field::USER).last().unwrap_or_default(),
         };
-        own.chain(values(inner, field::USER_DESTINATION_IDENTITY))
+        let identities = own.chain(values(inner, field::USER_DESTINATION_IDENTITY));
+        let ids = values(inner, field::USER_DESTINATION_ID);
+        let identities = identities.map(Destination::Identity);
+        identities.chain(ids.map(Destination::Id))
     }
 
     /// Writes the packet with its true sender and channel in place of what the client claimed.
@@ -77,6 +81,22 @@ impl<'a> DataPacket<'a> {
         }
         write_text(field::SENDER_IDENTITY, sender.identity, out);
         write_text(field::SENDER_ID, sender.id, out);
+    }
+}
+
+/// Somebody whom a packet is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination<'a> {
+    Identity(&'a [u8]),
+    Id(&'a [u8]),
+}
+
+impl Destination<'_> {
+    pub fn is(&self, identity: &str, id: &str) -> bool {
+        match self {
+            Self::Identity(named) => *named == identity.as_bytes(),
+            Self::Id(named) => *named == id.as_bytes(),
+        }
     }
 }
 
@@ -177,7 +197,10 @@ mod tests {
         let packet = DataPacket::parse(&bytes).unwrap();
         packet
             .destinations()
-            .map(|name| String::from_utf8(name.to_vec()).unwrap())
+            .map(|to| match to {
+                Destination::Identity(name) => String::from_utf8(name.to_vec()).unwrap(),
+                Destination::Id(id) => format!("id {}", String::from_utf8(id.to_vec()).unwrap()),
+            })
             .collect()
     }
 
@@ -221,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn destinations_of_both_generations_are_read() {
+    fn destinations_of_all_generations_are_read() {
         let mut model = Model {
             value: user(b"x"),
             ..Default::default()
@@ -230,11 +253,19 @@ mod tests {
         let Some(data_packet::Value::User(inner)) = &mut model.value else {
             unreachable!()
         };
+        #[expect(deprecated, reason = "the oldest clients send it")]
+        inner.destination_sids.push("PA_old".into());
+        assert_eq!(destinations(&model), ["id PA_old"]);
+        let Some(data_packet::Value::User(inner)) = &mut model.value else {
+            unreachable!()
+        };
         #[expect(deprecated, reason = "older clients send it")]
         inner.destination_identities.push("old".into());
-        assert_eq!(destinations(&model), ["old"]);
+        assert_eq!(destinations(&model), ["old", "id PA_old"]);
         model.destination_identities = vec!["bob".into(), "carol".into()];
         assert_eq!(destinations(&model), ["bob", "carol"]);
+        let to = Destination::Id(b"PA_bob");
+        assert!(to.is("bob", "PA_bob") && !to.is("PA_bob", "PA_x"));
     }
 
     #[test]

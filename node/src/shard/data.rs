@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use pipemesh_node_core::data::DataPacket;
+use pipemesh_node_core::data::{DataPacket, Destination};
 use pipemesh_node_core::drops::DropReason;
 
 use super::Shard;
@@ -138,14 +138,15 @@ impl Shard {
             bytes: stamped.into(),
             reliable,
         };
-        let destinations: Vec<&[u8]> = packet.destinations().collect();
+        let destinations: Vec<Destination<'_>> = packet.destinations().collect();
         let Some(room) = self.rooms.get(&sender.room) else {
             return;
         };
         for member in room.members.clone() {
             let receiver = &self.sessions[member];
+            let (identity, id) = (&receiver.identity, receiver.participant.as_str());
             let is_meant =
-                destinations.is_empty() || destinations.contains(&receiver.identity.as_bytes());
+                destinations.is_empty() || destinations.iter().any(|to| to.is(identity, id));
             if member != from && is_meant && receiver.rights.receive {
                 self.send_parcel(member, &parcel, now);
             }

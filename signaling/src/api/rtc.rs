@@ -14,8 +14,6 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use livekit_protocol::DisconnectReason;
-use livekit_protocol::leave_request::Action;
 use pipemesh_service::Chain;
 use tokio::sync::mpsc;
 
@@ -28,9 +26,9 @@ use crate::livekit::message;
 use crate::livekit::query::Query;
 use crate::metrics::JoinResult;
 use crate::server::Place;
-use crate::session::Attach;
 use crate::session::driver::{Attaching, Input};
 use crate::session::socket::{self, MAX_MESSAGE};
+use crate::session::{Attach, Farewell};
 use crate::sessions::Handle;
 
 /// When a client may ask again after being told that there is no room for it.
@@ -193,8 +191,10 @@ fn judge(error: &JoinError) -> (StatusCode, JoinResult) {
         JoinError::NoRoom => (StatusCode::NOT_FOUND, JoinResult::Refused),
         JoinError::MayNotUpdateMetadata => (StatusCode::FORBIDDEN, JoinResult::Refused),
         JoinError::Limits(_) => (StatusCode::BAD_REQUEST, JoinResult::Refused),
+        // No SDK tries again after this: it would take the identity back.
+        JoinError::Superseded => (StatusCode::CONFLICT, JoinResult::Refused),
         JoinError::RoomFull => (StatusCode::TOO_MANY_REQUESTS, JoinResult::RoomFull),
-        JoinError::NoNode(_) | JoinError::NodeFull | JoinError::Unreachable => {
+        JoinError::NoNode(_) | JoinError::HomeRefuses | JoinError::Unreachable => {
             (StatusCode::SERVICE_UNAVAILABLE, JoinResult::NoNode)
         }
         JoinError::Contended | JoinError::Store(_) | JoinError::Stopping => (
@@ -224,7 +224,7 @@ fn resume_session(
         }
         None => upgrade.on_upgrade(async move |socket| {
             let _held = held;
-            turn_away(context, client, socket).await;
+            turn_away(context, client, Farewell::Rejoin, socket).await;
         }),
     }
 }
@@ -254,18 +254,24 @@ async fn serve(
         .is_err()
     {
         // The session ended in this moment.
-        return turn_away(context, client, websocket).await;
+        let farewell = handle.farewell.get().copied();
+        let farewell = farewell.unwrap_or(Farewell::Rejoin);
+        return turn_away(context, client, farewell, websocket).await;
     }
     pump.run(websocket, handle.inputs, Arc::clone(&context.metrics))
         .await;
 }
 
-/// Tells a client that nobody knows its session: it has to join anew.
-async fn turn_away(context: Arc<Context>, client: Client, websocket: WebSocket) {
+/// Tells a client that nobody knows its session.
+async fn turn_away(
+    context: Arc<Context>,
+    client: Client,
+    farewell: Farewell,
+    websocket: WebSocket,
+) {
     context.metrics.join(JoinResult::Unknown);
     let (mine, pump) = socket::socket(0);
-    let leave = message::leave(&client, DisconnectReason::StateMismatch, Action::Reconnect);
-    mine.say(Box::new(leave));
+    mine.say(Box::new(message::farewell(&client, farewell)));
     drop(mine);
     // Nobody hears what the client says.
     let (nobody, _nobody) = mpsc::channel(1);

@@ -91,6 +91,9 @@ fn what_is_wrong_with_a_token_is_said() {
     check(with("iss", json!("third")), AuthError::UnknownKey);
     check(with("exp", json!(now() - 120)), AuthError::Expired);
     check(with("nbf", json!(now() + 120)), AuthError::NotYetValid);
+    // Later than any moment.
+    check(with("exp", json!(u64::MAX)), AuthError::Malformed);
+    check(with("exp", json!(1_u64 << 63)), AuthError::Malformed);
     check(
         with("video", json!({ "room": "standup" })),
         AuthError::NoJoin,
@@ -191,6 +194,37 @@ fn a_fresh_token_says_what_the_old_one_did_and_what_changed() {
     );
     let expires = claims["exp"].as_u64().unwrap();
     assert!(expires >= now() + 599 && expires <= now() + 601);
+}
+
+#[test]
+fn a_fresh_token_asks_for_what_the_old_one_did() {
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        owned.collect()
+    };
+    let asked = [
+        ("pipemesh.region", "mars"),
+        ("pipemesh.regions_allowed", "eu"),
+    ];
+    let mut claims = joins();
+    claims["attributes"] = json!(map(&[asked[0], asked[1], ("hand", "down")]));
+    let old = grants(claims);
+    // As others are told.
+    let attributes = map(&[
+        ("pipemesh.region", "local"),
+        ("pipemesh.node", "node-a"),
+        ("hand", "up"),
+    ]);
+    let current = Current {
+        name: "",
+        metadata: "",
+        attributes: &attributes,
+    };
+    let token = keys().renew(&old, &current, SystemTime::now()).unwrap();
+    let expected = map(&[asked[0], asked[1], ("hand", "up")]);
+    assert_eq!(verify(&token).unwrap().attributes, expected);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use livekit_protocol::{
 use pipemesh_proto::node;
 
 use super::client::Client;
+use crate::session::Farewell;
 
 /// What we say we are compatible with: SDKs turn features on by it. Must be at least 1.8 (remote
 /// procedure calls), must not be 0.15.1 (dynacast is turned off), and stays below 1.13.7 as long as
@@ -65,13 +66,22 @@ pub(crate) fn leave(client: &Client, reason: DisconnectReason, action: Action) -
     Message::Leave(leave)
 }
 
+/// The last that is said to a client whose session has ended.
+pub(crate) fn farewell(client: &Client, farewell: Farewell) -> Message {
+    let (reason, action) = match farewell {
+        Farewell::Rejoin => (DisconnectReason::StateMismatch, Action::Reconnect),
+        Farewell::Replaced => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
+    };
+    leave(client, reason, action)
+}
+
 /// What became of a request, for clients that can be told.
 pub(crate) fn response(
     client: &Client,
     request_id: u32,
     reason: Reason,
     text: &str,
-    request: Request,
+    request: Option<Request>,
 ) -> Option<Message> {
     let supported = match reason {
         Reason::Ok => client.supports_ok_response(),
@@ -82,7 +92,7 @@ pub(crate) fn response(
             request_id,
             reason: reason.into(),
             message: text.to_owned(),
-            request: Some(request),
+            request,
         })
     })
 }
@@ -241,7 +251,7 @@ mod tests {
     fn success_is_reported_to_those_who_know_it() {
         let told = |protocol, reason| {
             let request = Request::Mute(Default::default());
-            response(&client(protocol), 1, reason, "", request).is_some()
+            response(&client(protocol), 1, reason, "", Some(request)).is_some()
         };
         assert!(!told(14, Reason::Ok) && told(15, Reason::Ok));
         assert!(told(9, Reason::NotFound));

@@ -110,11 +110,7 @@ impl Nodes {
         node: &NodeId,
         first: Vec<SessionRequest>,
     ) -> Result<(NodeStream, SessionEvent), StreamError> {
-        let opened = self.open_stream(node, first, ANSWER_LIMIT).await;
-        if opened.as_ref().is_err_and(StreamError::is_of_node) {
-            self.exclude(node);
-        }
-        opened
+        self.open_stream(node, first, ANSWER_LIMIT).await
     }
 
     /// Restores the stream of a session that may live on.
@@ -138,9 +134,6 @@ impl Nodes {
             match opened {
                 Ok(opened) => break opened,
                 Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
-                    if error.is_of_node() {
-                        self.exclude(node);
-                    }
                     return Err(error);
                 }
                 Err(_) => tokio::time::sleep(ATTACH_PAUSE).await,

@@ -17,8 +17,9 @@ use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{self as contract, CloseReason, ConnectionLayout, ConnectionRole};
 
 use super::link::Asked;
-use super::publications::Added;
+use super::publications::{Added, MAX_FEATURES, MAX_SIDE};
 use super::{Fate, Phase, Session};
+use crate::auth::RESERVED_ATTRIBUTES;
 use crate::livekit::wish::Settings;
 use crate::livekit::{message, track};
 
@@ -26,9 +27,6 @@ use crate::livekit::{message, track};
 pub(crate) const MAX_NAME: usize = 256;
 pub(crate) const MAX_METADATA: usize = 512 << 10;
 pub(crate) const MAX_ATTRIBUTES: usize = 64 << 10;
-
-/// Attributes that we set and clients cannot.
-pub(crate) const RESERVED_ATTRIBUTES: &str = "pipemesh.";
 
 /// Entries of a publisher's permission.
 const MAX_PERMISSIONS: usize = 10_000;
@@ -70,6 +68,15 @@ impl Session {
             FromClient::UpdateAudioTrack(update) => self.handle_audio_track(update),
             FromClient::UpdateVideoTrack(update) => {
                 let size = (update.width, update.height);
+                if size.0.max(size.1) > MAX_SIDE {
+                    let request = Subject::UpdateVideoTrack(update);
+                    return self.respond(
+                        0,
+                        Reason::LimitExceeded,
+                        "the video is too large",
+                        request,
+                    );
+                }
                 let resize = |track: &mut TrackInfo| (track.width, track.height) = size;
                 let known = self.publications.update(&update.track_sid, resize);
                 self.tell_update(known, Subject::UpdateVideoTrack(update));
@@ -204,14 +211,18 @@ impl Session {
     }
 
     fn handle_permission(&mut self, permission: SubscriptionPermission) {
-        let entries = &permission.track_permissions;
-        let tracks = entries.iter().map(|entry| entry.track_sids.len());
-        if entries.len() + tracks.sum::<usize>() > MAX_PERMISSIONS {
-            tracing::warn!("a subscription permission with too many entries was ignored");
-            return;
-        }
         // Everybody may receive everything: that is also what no permission says.
-        let permission = (!permission.all_participants).then_some(permission);
+        let mut permission = (!permission.all_participants).then_some(permission);
+        if let Some(permission) = &mut permission {
+            let entries = &permission.track_permissions;
+            let tracks = entries.iter().map(|entry| entry.track_sids.len());
+            if entries.len() + tracks.sum::<usize>() > MAX_PERMISSIONS {
+                // What is not understood must not leave more open than what is.
+                permission.track_permissions.clear();
+                let text = "too many subscription permissions: nobody may subscribe";
+                self.respond(0, Reason::LimitExceeded, text, None);
+            }
+        }
         if self.record.permission != permission {
             self.record.permission = permission;
             self.record_changed = true;
@@ -278,6 +289,10 @@ impl Session {
 
     fn handle_audio_track(&mut self, update: UpdateLocalAudioTrack) {
         let features = update.features.clone();
+        if features.len() > MAX_FEATURES {
+            let request = Subject::UpdateAudioTrack(update);
+            return self.respond(0, Reason::LimitExceeded, "too many features", request);
+        }
         let set = |track: &mut TrackInfo| track::set_audio_features(track, features);
         let known = self.publications.update(&update.track_sid, set);
         self.tell_update(known, Subject::UpdateAudioTrack(update));
@@ -331,7 +346,15 @@ impl Session {
         self.outbox.say(message::speakers([speaker]));
     }
 
-    fn respond(&mut self, id: u32, reason: Reason, text: &str, request: Subject) {
+    /// `request`: what this is about, if the protocol has it among what can be answered.
+    pub(super) fn respond(
+        &mut self,
+        id: u32,
+        reason: Reason,
+        text: &str,
+        request: impl Into<Option<Subject>>,
+    ) {
+        let request = request.into();
         if let Some(response) = message::response(&self.client, id, reason, text, request) {
             self.outbox.say(response);
         }

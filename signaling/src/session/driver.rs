@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use livekit_protocol::ParticipantInfo;
@@ -17,7 +17,7 @@ use pipemesh_service::Chain;
 use tokio::sync::{mpsc, watch};
 
 use super::socket::SocketHandle;
-use super::{Attach, End, Fate, Output, Session};
+use super::{Attach, End, Farewell, Fate, Output, Session};
 use crate::auth::{Current, Grants};
 use crate::context::Context;
 use crate::metrics::SessionEnd;
@@ -30,9 +30,6 @@ pub(crate) const INPUTS: usize = 64;
 
 /// Pause before a record that could not be written is written again.
 const WRITE_RETRY: Duration = Duration::from_millis(500);
-
-/// Attempts to remove the record of somebody who left.
-const LEAVE_ATTEMPTS: u32 = 10;
 
 /// Time for the node to end a session that was closed.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -75,6 +72,7 @@ pub(crate) struct Driver {
     node_id: NodeId,
     grants: Grants,
     inputs: mpsc::Receiver<Input>,
+    farewell: Arc<OnceLock<Farewell>>,
     room: watch::Receiver<Option<Arc<RoomState>>>,
     /// Keeps the room followed.
     _view: Arc<RoomView>,
@@ -109,6 +107,7 @@ pub(crate) struct Parts {
     pub(crate) node_id: NodeId,
     pub(crate) grants: Grants,
     pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) farewell: Arc<OnceLock<Farewell>>,
     pub(crate) view: Arc<RoomView>,
     pub(crate) node: NodeStream,
     pub(crate) claim: Claim,
@@ -142,6 +141,7 @@ impl Driver {
             node_id: parts.node_id,
             grants: parts.grants,
             inputs: parts.inputs,
+            farewell: parts.farewell,
             room: parts.view.state(),
             _view: parts.view,
             node: Link::Up(Box::new(parts.node)),
@@ -417,8 +417,16 @@ impl Driver {
             .expect("a driver runs until its session has ended");
         let (room, identity) = (&self.grants.room, &self.grants.identity);
         self.context.sessions.remove(room, identity, &self.id);
-        // Sockets that find nobody here any more are told so.
+        // Sockets that find nobody here any more are told why, the last that came included.
+        let _ = self.farewell.set(end.farewell());
         self.inputs.close();
+        while let Ok(input) = self.inputs.try_recv() {
+            if let Input::Attach(attaching) = input {
+                attaching
+                    .socket
+                    .say(Box::new(self.session.farewell(end.farewell())));
+            }
+        }
         self.socket = None;
         let node = std::mem::replace(&mut self.node, Link::Gone);
         if let (Link::Up(stream), Some(reason)) = (node, end.close) {
@@ -435,7 +443,7 @@ impl Driver {
             .expect("it is held unless it is used to write");
         let ended = match end.record {
             Fate::Remove => {
-                leave(&self.context, claim).await;
+                self.context.rooms.vacate(claim).await;
                 SessionEnd::Left
             }
             Fate::Keep => {
@@ -444,23 +452,14 @@ impl Driver {
                 }
                 SessionEnd::Moved
             }
-            Fate::Lost => SessionEnd::Replaced,
+            Fate::Lost => {
+                // If it is not, nobody else would.
+                self.context.rooms.vacate(claim).await;
+                SessionEnd::Replaced
+            }
         };
         self.context.metrics.session_ended(ended);
         tracing::info!(?ended, "session ended");
-    }
-}
-
-async fn leave(context: &Context, claim: Claim) {
-    for attempt in 1..=LEAVE_ATTEMPTS {
-        let Err(error) = context.rooms.leave(claim.clone()).await else {
-            return;
-        };
-        if attempt == LEAVE_ATTEMPTS {
-            let error = Chain(&error).to_string();
-            tracing::warn!(error, "the record of somebody who left stays");
-        }
-        tokio::time::sleep(WRITE_RETRY).await;
     }
 }
 

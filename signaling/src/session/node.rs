@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State;
+use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
     DisconnectReason, MediaSectionsRequirement, TrackSubscribed, TrackUnpublishedResponse,
@@ -197,14 +198,17 @@ impl Session {
                 self.subscriptions
                     .handle_refused(&id, code, &mut self.outbox);
             }
-            // The client notices by itself that no answer comes, and joins anew.
+            // What was negotiated before goes on. A client that cannot do without what it offered
+            // notices that no answer comes, and joins anew.
             Some(Asked::Offer) => {
                 tracing::warn!(?code, text, "the node refused the client's offer");
                 self.negotiation.client_offer = None;
+                self.respond(0, Reason::InvalidRequest, &format!("offer: {text}"), None);
             }
             Some(Asked::Answer) => {
                 tracing::warn!(?code, text, "the node refused the client's answer");
                 self.negotiation.answer = None;
+                self.respond(0, Reason::InvalidRequest, &format!("answer: {text}"), None);
             }
             // There is nothing to restart yet: the offer that is outstanding will do.
             Some(Asked::RestartIce) => self.say_negotiation(),
@@ -341,12 +345,13 @@ impl Session {
     fn handle_closed(&mut self, reason: CloseReason, now: Instant) {
         tracing::info!(?reason, "the node closed the session");
         match (reason, self.phase) {
-            (CloseReason::TakenOver, _) => {
-                // Another process serves the participant; this one has nothing left to say.
-                self.say_leave(DisconnectReason::Migration, Action::Resume);
-                self.end(None, Fate::Lost);
-            }
             (_, Phase::Opening) => self.end(None, Fate::Remove),
+            (CloseReason::TakenOver, _) => {
+                // By a join of the same participant, here or in another process.
+                self.say_leave(DisconnectReason::Migration, Action::Resume);
+                self.link.break_off();
+                self.await_successor(now);
+            }
             _ => self.rejoin(DisconnectReason::StateMismatch, None, now),
         }
     }

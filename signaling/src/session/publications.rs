@@ -16,8 +16,18 @@ const MAX_TRACKS: usize = 64;
 /// Announcements that may wait for an earlier track of the same client id to end.
 const MAX_QUEUED: usize = 16;
 
-/// Bytes of a track's name and of the client's id of it.
+/// Bytes of each text in what a client says of a track.
 const MAX_TEXT: usize = 1024;
+
+/// Layers of a track, and codecs in which it may be announced. SDKs send three and two.
+const MAX_LAYERS: usize = 8;
+const MAX_CODECS: usize = 8;
+
+/// Features of a track. The protocol has eight.
+pub(super) const MAX_FEATURES: usize = 32;
+
+/// Pixels of a video's width or height: the largest that codecs can say. A product of two fits a u32.
+pub(super) const MAX_SIDE: u32 = 65_535;
 
 #[derive(Debug)]
 struct Publication {
@@ -69,8 +79,8 @@ impl Publications {
         client: &Client,
         new_id: &mut dyn FnMut() -> TrackId,
     ) -> Added {
-        if request.cid.len() > MAX_TEXT || request.name.len() > MAX_TEXT {
-            return Added::Refused(Reason::LimitExceeded, "the name of the track is too long");
+        if let Err(text) = check_limits(request) {
+            return Added::Refused(Reason::LimitExceeded, text);
         }
         if !request.sid.is_empty() {
             return self.add_codec(request, client);
@@ -270,4 +280,40 @@ impl Publications {
         change(publication);
         publication.started && before != (publication.started, publication.info.clone())
     }
+}
+
+/// Others are told what a client says of its tracks, and the node is asked for it: it has to fit.
+fn check_limits(request: &AddTrackRequest) -> Result<(), &'static str> {
+    let codecs = &request.simulcast_codecs;
+    let of_codecs = codecs.iter().flat_map(|codec| &codec.layers);
+    let layers = || request.layers.iter().chain(of_codecs.clone());
+    let texts = [&request.cid, &request.name, &request.stream].into_iter();
+    let texts = texts.chain(codecs.iter().flat_map(|codec| [&codec.cid, &codec.codec]));
+    let mut texts = texts.chain(layers().map(|layer| &layer.rid));
+    let sides = layers().flat_map(|layer| [layer.width, layer.height]);
+    let mut sides = sides.chain([request.width, request.height]);
+    let features = request
+        .audio_features
+        .len()
+        .max(request.packet_trailer_features.len());
+    if codecs.len() > MAX_CODECS {
+        return Err("too many codecs");
+    }
+    let mut lists = codecs
+        .iter()
+        .map(|codec| codec.layers.len())
+        .chain([request.layers.len()]);
+    if lists.any(|layers| layers > MAX_LAYERS) {
+        return Err("too many layers");
+    }
+    if features > MAX_FEATURES {
+        return Err("too many features");
+    }
+    if texts.any(|text| text.len() > MAX_TEXT) {
+        return Err("a name in the announcement of the track is too long");
+    }
+    if sides.any(|side| side > MAX_SIDE) {
+        return Err("the video is too large");
+    }
+    Ok(())
 }

@@ -77,12 +77,30 @@ pub(crate) struct End {
     pub(crate) record: Fate,
 }
 
+/// What a socket is told that comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// Join anew.
+    Rejoin,
+    /// Somebody else has the identity: joining anew would take it from them.
+    Replaced,
+}
+
+impl End {
+    pub(crate) fn farewell(&self) -> Farewell {
+        match self.close {
+            Some(CloseReason::Replaced) => Farewell::Replaced,
+            _ => Farewell::Rejoin,
+        }
+    }
+}
+
 /// What becomes of a participant's record when the session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// They left.
     Remove,
-    /// It is removed or somebody else's already.
+    /// It is removed or somebody else's already, as far as is known.
     Lost,
     /// They are about to come back to another process.
     Keep,

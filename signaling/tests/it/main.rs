@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod contending;
 mod encoding;
 mod fake_node;
 mod fixture;

@@ -158,7 +158,7 @@ async fn a_room_whose_node_is_full_stays_together() {
     let home = node_of(&joined);
     nodes[usize::from(home == "node-b")].refuse(Some(Code::NodeFull));
     let connect = fixture.connect(&token("standup", "bob"), single(JoinRequest::default()));
-    let expected = (503, "the room's node is full".to_owned());
+    let expected = (503, "the room's node takes nobody".to_owned());
     assert_eq!(fixture.refusal(&connect).await, expected);
     alice.ping(PATIENCE).await.unwrap();
     let room = fixture

@@ -62,6 +62,7 @@ async fn every_problem_is_reported_at_once() {
         ("HTTP_TLS_KEY", "/nowhere/tls.key"),
         ("TURN_URLS", "stun:a"),
         ("TURN_LIFETIME", "48h"),
+        ("TURN_SECRET", "b7f01c93a6e25d48"),
         ("CONTROL_TLS_KEY", "/nowhere/tls.key"),
         ("ROOM_AUTO_CREATE", "perhaps"),
     ];

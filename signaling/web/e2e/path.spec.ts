@@ -10,8 +10,8 @@ import { until } from './harness/wait';
 
 const stage = scene(['--media-advertise', '127.0.0.2/127.0.0.1']);
 
-/** A participant whose connection broke may come back for a while; then it is gone for the others. */
-const GRACE_MAX = 40_000;
+/** The default of `session.resume_grace`, and time to notice a connection that broke. */
+const GRACE_MAX = 15_000 + 10_000;
 
 let proxy: UdpProxy;
 test.beforeAll(async () => {

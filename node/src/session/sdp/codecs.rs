@@ -35,9 +35,11 @@ impl OfferedCodec<'_> {
 
 /// Collects `a=rtpmap`, `a=fmtp` and `a=rtcp-fb`, in whichever order they come: Firefox sorts its
 /// lines, so that parameters precede what they belong to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CodecLines<'a> {
     entries: Vec<Entry<'a>>,
+    /// By payload type: one more than the place among `entries`; 0 if there is none.
+    places: [u8; 128],
     /// `a=rtcp-fb:*`
     for_all: Feedback,
 }
@@ -48,6 +50,16 @@ struct Entry<'a> {
     encoding: &'a str,
     fmtp: &'a str,
     feedback: Feedback,
+}
+
+impl Default for CodecLines<'_> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            places: [0; 128],
+            for_all: Feedback::default(),
+        }
+    }
 }
 
 impl<'a> CodecLines<'a> {
@@ -86,22 +98,19 @@ impl<'a> CodecLines<'a> {
     /// The entry of the payload type that `value` begins with, and what follows it.
     fn entry(&mut self, value: &'a str) -> Option<(&mut Entry<'a>, &'a str)> {
         let (number, rest) = split_once(value, b' ')?;
-        let number = number.parse().ok().filter(|&number: &u8| number < 128)?;
-        // Lines of one payload type stand together or at least in the same order.
-        let found = self
-            .entries
-            .iter()
-            .rposition(|entry| entry.number == number);
-        let index = found.unwrap_or_else(|| {
+        let number: u8 = number.parse().ok()?;
+        let place = self.places.get_mut(usize::from(number))?;
+        if *place == 0 {
             self.entries.push(Entry {
                 number,
                 encoding: "",
                 fmtp: "",
                 feedback: Feedback::default(),
             });
-            self.entries.len() - 1
-        });
-        Some((&mut self.entries[index], rest.trim_ascii()))
+            *place = self.entries.len() as u8;
+        }
+        let entry = &mut self.entries[usize::from(*place) - 1];
+        Some((entry, rest.trim_ascii()))
     }
 
     /// The served ones among the payload types of the m-line, in its order, which is the peer's
@@ -147,7 +156,8 @@ impl<'a> CodecLines<'a> {
     }
 
     fn find(&self, number: u8) -> Option<&Entry<'a>> {
-        self.entries.iter().find(|entry| entry.number == number)
+        let place = *self.places.get(usize::from(number))?;
+        self.entries.get(usize::from(place).checked_sub(1)?)
     }
 }
 

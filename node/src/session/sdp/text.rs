@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use memchr::memchr;
+
 use super::error::SdpError;
 
 /// The largest description accepted. A browser words a video section in 5 kB, and keeps sections of
@@ -36,12 +38,20 @@ pub(super) fn lines(
             expected: "at most 2 MiB",
         });
     }
-    Ok(text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(index, line)| parse(index + 1, line)))
+    let (mut rest, mut number) = (text, 0);
+    Ok(std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = memchr(b'\n', rest.as_bytes());
+            let line = &rest[..end.unwrap_or(rest.len())];
+            rest = end.map_or("", |end| &rest[end + 1..]);
+            number += 1;
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if !line.is_empty() {
+                return Some(parse(number, line));
+            }
+        }
+        None
+    }))
 }
 
 /// As `str::split_once`, at a byte of ASCII. Words here are short: a plain loop finds their end before

@@ -4,7 +4,7 @@ use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as FromClient;
 use livekit_protocol::{
     AudioTrackFeature, MuteTrackRequest, SimulcastCodec, TrackSource, UpdateLocalAudioTrack,
-    UpdateLocalVideoTrack, UpdateParticipantMetadata,
+    UpdateLocalVideoTrack, UpdateParticipantMetadata, VideoLayer,
 };
 use pipemesh_proto::node as contract;
 use pipemesh_proto::node::session_event::Event;
@@ -185,6 +185,70 @@ fn a_track_that_the_node_refuses_is_taken_back() {
     );
     bench.says(FromClient::AddTrack(add_track("cam")));
     assert_eq!(bench.heard_names(), ["track_published"]);
+}
+
+#[test]
+fn what_a_client_says_of_a_track_has_to_fit() {
+    let mut bench = Bench::connected(Setup::default());
+    let mut refused = |change: fn(&mut AddTrackRequest)| {
+        let mut request = add_track("cam");
+        change(&mut request);
+        bench.says(FromClient::AddTrack(request));
+        assert_eq!(reasons(&mut bench), [Reason::LimitExceeded]);
+        assert!(bench.asked().is_empty());
+    };
+    refused(|request| request.cid = "x".repeat(1025));
+    refused(|request| request.name = "x".repeat(1025));
+    refused(|request| request.stream = "x".repeat(1025));
+    refused(|request| request.layers = vec![VideoLayer::default(); 9]);
+    refused(|request| {
+        request.layers = vec![VideoLayer {
+            rid: "x".repeat(1025),
+            ..Default::default()
+        }];
+    });
+    refused(|request| {
+        request.layers = vec![VideoLayer {
+            width: 70_000,
+            ..Default::default()
+        }];
+    });
+    refused(|request| request.height = 1 << 31);
+    refused(|request| request.simulcast_codecs = vec![SimulcastCodec::default(); 9]);
+    refused(|request| {
+        request.simulcast_codecs = vec![SimulcastCodec {
+            cid: "x".repeat(1025),
+            ..Default::default()
+        }];
+    });
+    refused(|request| request.audio_features = vec![1; 33]);
+    bench.says(FromClient::AddTrack(add_track("cam")));
+    bench.started("TR_1");
+    bench.says(FromClient::UpdateVideoTrack(UpdateLocalVideoTrack {
+        track_sid: "TR_1".to_owned(),
+        width: 70_000,
+        height: 1,
+    }));
+    assert_eq!(reasons(&mut bench), [Reason::LimitExceeded]);
+}
+
+#[test]
+fn a_refused_description_is_answered_with_what_is_wrong_with_it() {
+    let mut bench = Bench::connected(Setup::default());
+    bench.says(FromClient::Offer(offer(2)));
+    bench.answer(Event::Refused(contract::Refused {
+        code: contract::Code::SdpUnacceptable.into(),
+        message: "m-section 3 (mid \"3\"): expected a codec".to_owned(),
+    }));
+    let Some(Message::RequestResponse(response)) = bench.heard.first() else {
+        panic!("{:?}", bench.heard);
+    };
+    assert_eq!(response.reason(), Reason::InvalidRequest);
+    assert_eq!(
+        response.message,
+        "offer: m-section 3 (mid \"3\"): expected a codec"
+    );
+    assert_eq!(bench.ended, None);
 }
 
 #[test]

@@ -428,17 +428,29 @@ fn an_offer_and_its_answer_survive_a_broken_stream() {
 }
 
 #[test]
-fn another_process_that_takes_over_is_left_alone() {
-    let mut bench = Bench::connected(Setup::default());
-    bench.event(Event::Closed(contract::Closed {
-        reason: CloseReason::TakenOver.into(),
-        message: String::new(),
-    }));
-    let end = End {
-        close: None,
-        record: Fate::Lost,
+fn whoever_takes_the_nodes_session_over_gets_the_record_or_nobody_does() {
+    let taken_over = || {
+        let mut bench = Bench::connected(Setup::default());
+        bench.event(Event::Closed(contract::Closed {
+            reason: CloseReason::TakenOver.into(),
+            message: String::new(),
+        }));
+        assert!(bench.asked().is_empty(), "the node's session is theirs");
+        assert_eq!(bench.ended, None);
+        bench
     };
-    assert_eq!(bench.ended, Some(end));
+    let end = |record| End {
+        close: None,
+        record,
+    };
+    let mut bench = taken_over();
+    let mut successor = record(ME, 1, &[]);
+    successor.session = "s-other".to_owned();
+    bench.puts(ME, &successor);
+    assert_eq!(bench.ended, Some(end(Fate::Lost)));
+    let mut bench = taken_over();
+    bench.passes(seconds(5));
+    assert_eq!(bench.ended, Some(end(Fate::Remove)));
 }
 
 #[test]

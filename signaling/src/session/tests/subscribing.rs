@@ -167,6 +167,23 @@ fn a_recorder_needs_no_permission() {
 }
 
 #[test]
+fn a_permission_that_is_too_large_permits_nothing() {
+    let mut bench = Bench::connected(Setup::default());
+    let entry = TrackPermission {
+        participant_identity: "bob".to_owned(),
+        all_tracks: true,
+        ..Default::default()
+    };
+    bench.says(FromClient::SubscriptionPermission(SubscriptionPermission {
+        all_participants: false,
+        track_permissions: vec![entry; 10_001],
+    }));
+    let (bob, id) = ("bob".parse().unwrap(), "PA_bob".parse().unwrap());
+    assert!(!bench.me().permits("TR_1", &bob, &id));
+    assert_eq!(bench.heard_names(), ["request_response"]);
+}
+
+#[test]
 fn the_clients_own_permission_is_for_others_to_see() {
     let mut bench = Bench::connected(Setup::default());
     let carol: Identity = "carol".parse().unwrap();

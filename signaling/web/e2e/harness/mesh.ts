@@ -13,6 +13,9 @@ import { within } from './wait';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 
+/** A line that no mesh writes in which all is well. */
+const FAULT = /\bERROR\b|"level":"ERROR"|panicked at/;
+
 /** Lines of its log that are kept for a failure's report. */
 const LOG_LINES = 2000;
 
@@ -23,6 +26,8 @@ export class Mesh {
     readonly url: string,
     /** The newest lines last. */
     readonly log: string[],
+    /** Lines that tell of a fault, however long ago. */
+    private readonly faults: string[],
   ) {}
 
   static async start(flags: string[] = []): Promise<Mesh> {
@@ -32,14 +37,16 @@ export class Mesh {
       env: environment(),
     });
     const log: string[] = [];
+    const faults: string[] = [];
     createInterface({ input: child.stderr }).on('line', (line) => {
       log.push(line);
+      if (FAULT.test(line) && faults.length < LOG_LINES) faults.push(line);
       if (log.length > LOG_LINES) log.shift();
     });
     try {
       const failed = once(child, 'error').then(([error]) => Promise.reject(error as Error));
       const url = await within(30_000, 'the mesh to be ready', Promise.race([readyUrl(child), failed]));
-      return new Mesh(child, url, log);
+      return new Mesh(child, url, log, faults);
     } catch (error) {
       child.kill('SIGKILL');
       throw new Error(`${binary}: ${String(error)}\n${log.join('\n')}`);
@@ -86,14 +93,18 @@ export class Mesh {
     if (this.child.exitCode !== null || this.child.signalCode !== null) {
       throw new Error(`the mesh ended by itself:\n${this.log.slice(-40).join('\n')}`);
     }
-    const exited = once(this.child, 'exit');
-    // The second signal says: now.
+    // Not 'exit': by 'close' its log has been read to the end.
+    const closed = once(this.child, 'close');
     this.child.kill('SIGTERM');
-    this.child.kill('SIGINT');
-    await within(15_000, 'the mesh to end', exited).catch((error: unknown) => {
+    const ended = await within(15_000, 'the mesh to end', closed).catch((error: unknown) => {
       this.child.kill('SIGKILL');
       throw error;
     });
+    const [code, signal] = ended as [number | null, string | null];
+    if (code !== 0) {
+      throw new Error(`the mesh ended with ${code ?? signal ?? 'nothing'}:\n${this.log.slice(-40).join('\n')}`);
+    }
+    if (this.faults.length > 0) throw new Error(`the mesh's log tells of a fault:\n${this.faults.join('\n')}`);
   }
 }
 
