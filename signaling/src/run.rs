@@ -1,6 +1,6 @@
 //! Start order and stop order of the process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pipemesh_proto::ids::{NodeId, Region};
@@ -39,6 +39,19 @@ impl Config {
         let signaling = pipemesh_signaling::Config::read(values);
         let operator = values.required("operator.listen", parse::socket_addr);
         let nodes = values.required("mesh.nodes", parse::list(node));
+        let is_open = |signaling: &pipemesh_signaling::Config| {
+            signaling.control.key.is_none() && signaling.control.tls.is_none()
+        };
+        let far = nodes.iter().flatten().find(|node| !is_local(node));
+        if let Some(node) = far
+            && signaling.as_ref().is_some_and(is_open)
+        {
+            let what = format!(
+                "has {} on another machine, which needs control.secret or control.tls_certificate",
+                node.id
+            );
+            values.problem("mesh.nodes", what);
+        }
         let signaling = signaling?;
         values.log_field("region", signaling.region.to_string());
         Some(Self {
@@ -47,6 +60,14 @@ impl Config {
             nodes: nodes?,
         })
     }
+}
+
+/// Whether a node is on this machine; a name may be anywhere, but for one.
+fn is_local(node: &NodeRecord) -> bool {
+    let (host, _) = node.grpc_address.rsplit_once(':').unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn node(text: &str) -> Result<NodeRecord, String> {

@@ -54,6 +54,12 @@ async fn every_problem_is_reported_at_once() {
     note("a demo for everybody", checked(&open).await);
     let livekits = [NODES, REGION, ("AUTH_API_KEYS", "devkey:secret")];
     note("LiveKit's example key", checked(&livekits).await);
+    let far = [
+        ("MESH_NODES", "node-a/eu/10.0.0.5:7901"),
+        REGION,
+        ("AUTH_API_KEYS", "a:9b1e6f2c7d4a8053b9e1c6f2d7a48350"),
+    ];
+    note("a node elsewhere, without a secret", checked(&far).await);
     let wrong = [
         ("MESH_NODES", "node-a"),
         ("MESH_REGION", "eu west"),
