@@ -46,22 +46,22 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
         }
         MediaKind::Audio => Feedback {
             // libwebrtc retransmits audio when it is asked to, but never offers it.
-            nack: !redundant && (receive || offered.nack),
+            nack: receive && !redundant,
             transport_wide: offered.transport_wide && transport_wide,
             ..Feedback::default()
         },
     }
 }
 
-/// What the node takes on what it sends.
-pub(super) fn offered(kind: MediaKind, redundant: bool) -> Feedback {
+/// What the node takes on what it sends. Audio has no retransmission stream, and sending a packet again
+/// under its own number would seal that number twice.
+pub(super) fn offered(kind: MediaKind) -> Feedback {
     match kind {
         MediaKind::Video => Feedback {
             transport_wide: SEND_SIDE_ESTIMATION,
             ..VIDEO
         },
         MediaKind::Audio => Feedback {
-            nack: !redundant,
             transport_wide: SEND_SIDE_ESTIMATION,
             ..Feedback::default()
         },

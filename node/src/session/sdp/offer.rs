@@ -322,8 +322,7 @@ impl Offerer {
             subscription.place = Place::Unsupported;
             return Some(subscription.outgoing.track.clone());
         };
-        let redundant = chosen.len() > 1;
-        let offered = feedback::offered(subscription.kind(), redundant);
+        let offered = feedback::offered(subscription.kind());
         let sending = Sending {
             mid: section.mid.clone(),
             codecs: payload_types(&chosen),

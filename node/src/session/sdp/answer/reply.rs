@@ -136,7 +136,7 @@ impl<'o, 'a> Reply<'o, 'a> {
         if self.sent.is_empty() {
             return None;
         }
-        let ours = feedback::offered(self.kind(), self.redundant());
+        let ours = feedback::offered(self.kind());
         let sending = Sending {
             mid: self.offered.mid.to_owned(),
             codecs: payload_types(&self.sent),

@@ -86,14 +86,12 @@ impl Offerer {
 
     fn codec_lines(&self, kind: MediaKind, formats: &[Format]) -> Vec<CodecText> {
         let is_red = |format: &Format| matches!(format, Format::Red { .. });
-        let redundant = formats.iter().any(is_red);
         let line = |format: &Format| {
             let payload_type = self.payload_types.get(*format)?;
-            let feedback = feedback::offered(kind, redundant);
             let feedback = if is_red(format) {
                 Feedback::default()
             } else {
-                feedback
+                feedback::offered(kind)
             };
             Some(CodecText {
                 payload_type,
