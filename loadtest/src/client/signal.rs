@@ -19,13 +19,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::url::{Dialect, target};
 
 /// Messages that may wait for somebody to ask for them. More: the test has forgotten to look.
 const BACKLOG: usize = 4096;
+
+/// The default is 128 KiB, more than all else of a simulated participant.
+const READ_BUFFER: usize = 8 << 10;
 
 /// Whatever bytes go over: TCP, or TLS on top of it.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -155,7 +159,8 @@ impl SignalClient {
                 .map_err(|error| handshake(tungstenite::Error::HttpFormat(error.into())))?;
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }
-        let upgrade = client_async(request, transport);
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
+        let upgrade = client_async_with_config(request, transport, Some(config));
         match timeout_at(Instant::now() + within, upgrade).await {
             Err(_) => Err(ConnectError::Timeout),
             Ok(Ok((socket, _))) => Ok(Self {

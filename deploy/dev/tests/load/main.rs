@@ -1,0 +1,17 @@
+//! The whole mesh as its users see it: simulated participants with real ICE, DTLS and SRTP against
+//! the program that people start.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and what it measured is read by people"
+)]
+
+mod data;
+mod handshakes;
+mod impaired;
+mod mesh;
+mod modes;
+mod resume;
+mod room;
+mod switching;

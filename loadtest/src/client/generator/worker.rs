@@ -1,0 +1,206 @@
+//! The loop of one generator thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use pipemesh_node_media::poll::{Poller, Ready, Token};
+use pipemesh_node_media::thread::cpu_time;
+use pipemesh_node_media::udp::ReceiveBatch;
+
+use super::bank::Banks;
+use super::seat::Seat;
+use super::{Command, Load, Newcomer, SeatId};
+use crate::client::user::User;
+
+/// Sockets of a participant, at most; part of its token.
+const SOCKETS: u32 = 2;
+
+/// Batches read from one socket in a row.
+const BATCHES: usize = 4;
+
+/// When the kernel's buffers are full, until the next attempt.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
+
+pub(super) struct Worker {
+    poller: Poller,
+    commands: Receiver<Command>,
+    banks: Banks,
+    seats: BTreeMap<SeatId, Seat>,
+    timers: BTreeSet<(Instant, SeatId)>,
+    batch: ReceiveBatch,
+    lag: Duration,
+}
+
+impl Worker {
+    pub(super) fn new(poller: Poller, commands: Receiver<Command>) -> Self {
+        Self {
+            poller,
+            commands,
+            banks: Banks::default(),
+            seats: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            batch: ReceiveBatch::new(),
+            lag: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut ready: Vec<Ready> = Vec::new();
+        loop {
+            // 1. What is asked of us.
+            while let Ok(command) = self.commands.try_recv() {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                self.handle_command(command, Instant::now());
+            }
+            // 2. What is due.
+            self.serve_timers(Instant::now());
+            // 3. Out with all of it, before waiting.
+            let blocked = self.banks.flush().then_some(BLOCKED_PAUSE);
+            let due = self.timers.first().map(|(at, _)| *at);
+            let due = due.map(|at| at.saturating_duration_since(Instant::now()));
+            // 4. Wait. A poller that fails has nothing left to wait for.
+            ready.clear();
+            match self.poller.wait(due.into_iter().chain(blocked).min()) {
+                Ok(events) => ready.extend_from_slice(events),
+                Err(_) => return,
+            }
+            // 5. What came.
+            for event in &ready {
+                self.receive(event.token);
+            }
+        }
+    }
+
+    fn serve_timers(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now {
+                return;
+            }
+            self.lag = self.lag.max(now - at);
+            self.timers.pop_first();
+            if let Some(seat) = self.seats.get_mut(&id) {
+                seat.timer = None;
+                seat.handle_timeout(now);
+                settle(seat, id, &mut self.banks, &mut self.timers, now);
+            }
+        }
+    }
+
+    fn receive(&mut self, token: Token) {
+        let (id, socket) = (SeatId(token.0 / SOCKETS), (token.0 % SOCKETS) as usize);
+        let Some(seat) = self.seats.get_mut(&id) else {
+            return;
+        };
+        for _ in 0..BATCHES {
+            let received = self
+                .banks
+                .socket(seat.slots[socket])
+                .receive(&mut self.batch);
+            let now = Instant::now();
+            for (_, datagram) in self.batch.datagrams() {
+                seat.handle_datagram(socket, datagram, now);
+            }
+            settle(seat, id, &mut self.banks, &mut self.timers, now);
+            // Of a closed port at the other end the kernel tells here; it means nothing.
+            if received.unwrap_or(0) < ReceiveBatch::CAPACITY {
+                return;
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Add(id, newcomer) => self.add(id, *newcomer, now),
+            Command::Signal(id, message) => {
+                self.with(id, now, |seat| seat.user.handle_signal(*message, now));
+            }
+            Command::SignalLost(id, why) => {
+                self.with(id, now, |seat| seat.user.handle_signal_lost(why));
+            }
+            Command::Wish(id, wish) => {
+                self.with(id, now, |seat| seat.user.handle_wish(*wish, now));
+            }
+            Command::Network(id, network) => self.with(id, now, |seat| seat.set_network(network)),
+            Command::Cut(id, pause) => self.with(id, now, |seat| seat.cut(now + pause)),
+            Command::Watch(id, watch) => self.with(id, now, |seat| seat.watch(watch, now)),
+            Command::Remove(id, reply) => {
+                let Some(mut seat) = self.seats.remove(&id) else {
+                    return;
+                };
+                let stats = seat.stats();
+                // What was said last goes out before its socket does.
+                self.banks.flush();
+                self.timers.retain(|(_, other)| *other != id);
+                for slot in seat.slots {
+                    let _ = self.poller.deregister(self.banks.socket(slot));
+                    self.banks.close(slot);
+                }
+                if let Some(reply) = reply {
+                    let _ = reply.send(stats);
+                }
+            }
+            Command::Load(reply) => {
+                let load = Load {
+                    participants: self.seats.len(),
+                    cpu: cpu_time(),
+                    lag: std::mem::take(&mut self.lag),
+                    socket_drops: self.banks.socket_drops(),
+                    send_drops: self.banks.send_drops(),
+                };
+                let _ = reply.send(load);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn add(&mut self, id: SeatId, mut newcomer: Newcomer, now: Instant) {
+        let (admitted, _) = tokio::sync::oneshot::channel();
+        let admitted = std::mem::replace(&mut newcomer.admitted, admitted);
+        let opened = self.open(id, &newcomer);
+        let told = opened.map(|slots| {
+            let seat = Seat::new(newcomer, slots, now);
+            self.seats.insert(id, seat);
+        });
+        let _ = admitted.send(told);
+    }
+
+    fn open(&mut self, id: SeatId, newcomer: &Newcomer) -> io::Result<Vec<super::bank::Slot>> {
+        let mut slots = Vec::new();
+        for socket in 0..User::sockets(newcomer.setup.layout) {
+            let slot = self.banks.open(newcomer.local)?;
+            let token = Token(id.0 * SOCKETS + socket as u32);
+            self.poller.register(self.banks.socket(slot), token)?;
+            slots.push(slot);
+        }
+        Ok(slots)
+    }
+
+    fn with(&mut self, id: SeatId, now: Instant, work: impl FnOnce(&mut Seat)) {
+        if let Some(seat) = self.seats.get_mut(&id) {
+            work(seat);
+            settle(seat, id, &mut self.banks, &mut self.timers, now);
+        }
+    }
+}
+
+/// Passes on what a participant has to send, and sets its timer.
+fn settle(
+    seat: &mut Seat,
+    id: SeatId,
+    banks: &mut Banks,
+    timers: &mut BTreeSet<(Instant, SeatId)>,
+    now: Instant,
+) {
+    seat.settle(banks, now);
+    let next = seat.poll_timeout();
+    if next != seat.timer {
+        if let Some(former) = std::mem::replace(&mut seat.timer, next) {
+            timers.remove(&(former, id));
+        }
+        timers.extend(next.map(|at| (at, id)));
+    }
+}

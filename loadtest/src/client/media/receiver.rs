@@ -1,0 +1,293 @@
+//! One incoming track: its stream and the retransmissions of it, what came, what it was worth.
+
+use std::time::{Duration, Instant};
+
+use super::clock;
+use super::frames::{FrameCounts, Frames};
+use super::packet;
+use super::sequence::{Counts, Place, Sequence, Via};
+use super::stamp::{Stamp, TrackStamp, Unstamped};
+use crate::client::stats::{Integrity, LayerChange};
+use crate::client::wire::rtcp::Block;
+use crate::client::wire::rtp::Header;
+
+const VIDEO_CLOCK: f64 = 90_000.0;
+const AUDIO_CLOCK: f64 = 48_000.0;
+
+/// Changes of the received layer that are remembered.
+const MAX_CHANGES: usize = 256;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) is_video: bool,
+    pub(crate) ssrc: u32,
+    pub(crate) repair_ssrc: Option<u32>,
+    pub(crate) payload_type: u8,
+    pub(crate) repair_payload_type: Option<u8>,
+    pub(crate) nack: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) setup: Setup,
+    /// What its stamps must say. None: nothing is known of the track.
+    pub(crate) expected: Option<TrackStamp>,
+    sequence: Sequence,
+    frames: Frames,
+    pub(crate) integrity: Integrity,
+    pub(crate) bytes: u64,
+    pub(crate) first_packet: Option<Instant>,
+    pub(crate) first_frame: Option<Instant>,
+    pub(crate) layers: Vec<LayerChange>,
+    pub(crate) key_frame_requests: u64,
+    /// The newest packet's stamp and RTP timestamp.
+    newest: Option<(Stamp, u32)>,
+    /// The newest packet may not follow the one before: media was paused.
+    resumed: bool,
+    jitter: f64,
+    transit: Option<f64>,
+    /// The last sender report: the middle of its time, and when it came.
+    report: Option<(u32, Instant)>,
+    /// At the last report of ours.
+    reported: (u64, u64),
+    given_up: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(setup: Setup, expected: Option<TrackStamp>) -> Self {
+        Self {
+            setup,
+            expected,
+            sequence: Sequence::new(setup.nack && setup.repair_ssrc.is_some()),
+            frames: Frames::default(),
+            integrity: Integrity::default(),
+            bytes: 0,
+            first_packet: None,
+            first_frame: None,
+            layers: Vec::new(),
+            key_frame_requests: 0,
+            newest: None,
+            resumed: true,
+            jitter: 0.0,
+            transit: None,
+            report: None,
+            reported: (0, 0),
+            given_up: false,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.sequence.counts()
+    }
+
+    pub(crate) fn missing(&self) -> usize {
+        self.sequence.missing()
+    }
+
+    pub(crate) fn frames(&self) -> FrameCounts {
+        self.frames.counts()
+    }
+
+    pub(crate) fn layer(&self) -> Option<u8> {
+        self.layers.last().map(|change| change.layer)
+    }
+
+    pub(crate) fn jitter(&self) -> Duration {
+        Duration::from_secs_f64(self.jitter / self.clock_rate())
+    }
+
+    fn clock_rate(&self) -> f64 {
+        if self.setup.is_video {
+            VIDEO_CLOCK
+        } else {
+            AUDIO_CLOCK
+        }
+    }
+
+    /// Notes that a packet of the media stream came; its place decides whether it is looked at.
+    pub(crate) fn handle_media(&mut self, header: &Header, len: usize, now: Instant) -> Place {
+        self.bytes += len as u64;
+        self.first_packet.get_or_insert(now);
+        let arrival = clock::nanos(now) as f64 / 1e9 * self.clock_rate();
+        // Timestamps wrap, and so does their difference to the clock.
+        let transit = f64::from(
+            (arrival as u64 as u32)
+                .wrapping_sub(header.timestamp)
+                .cast_signed(),
+        );
+        if let Some(before) = self.transit.replace(transit) {
+            // RFC 3550 section 6.4.1; a jump is a stream that began anew.
+            let change = (transit - before).abs();
+            if change < self.clock_rate() {
+                self.jitter += (change - self.jitter) / 16.0;
+            }
+        }
+        self.sequence.handle(header.sequence, Via::Media, now)
+    }
+
+    /// The place of a packet that was sent again, by its original number. None: it is padding.
+    pub(crate) fn handle_retransmission<'a>(
+        &mut self,
+        payload: &'a [u8],
+        now: Instant,
+    ) -> Option<(Place, &'a [u8])> {
+        self.bytes += payload.len() as u64;
+        let (original, payload) = payload.split_first_chunk::<2>()?;
+        let original = u16::from_be_bytes(*original);
+        Some((
+            self.sequence.handle(original, Via::Retransmission, now),
+            payload,
+        ))
+    }
+
+    /// Looks into an opened payload. `verified`: into every one, so that frames can be put together.
+    /// Answers the one-way latency, if it is a stamped one.
+    pub(crate) fn handle_payload(
+        &mut self,
+        payload: &[u8],
+        timestamp: u32,
+        place: Place,
+        verified: bool,
+        began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        if payload.is_empty() || place == Place::Duplicate {
+            return None;
+        }
+        let stamp = match self.setup.is_video {
+            true => packet::read_vp8(payload),
+            false => packet::read_opus(payload),
+        };
+        let stamp = match stamp {
+            Ok(stamp) => stamp,
+            Err(Unstamped::Foreign) => {
+                self.integrity.unstamped += 1;
+                return None;
+            }
+            Err(Unstamped::Damaged) => {
+                self.integrity.damaged += 1;
+                return None;
+            }
+        };
+        match self.expected {
+            Some(expected) if expected != stamp.track => self.integrity.foreign += 1,
+            Some(_) => {}
+            None => self.integrity.unannounced += 1,
+        }
+        if let Place::Newest { step } = place
+            && verified
+        {
+            self.check_succession(&stamp, timestamp, step);
+            self.newest = Some((stamp, timestamp));
+        }
+        if !self.setup.is_video {
+            self.first_frame.get_or_insert(now);
+        } else if verified {
+            self.frames.handle_packet(&stamp, now);
+            if let Some(layer) = self.frames.layer() {
+                self.first_frame.get_or_insert(now);
+                self.note_layer(layer, began, now);
+            }
+        } else {
+            self.note_layer(stamp.layer, began, now);
+        }
+        let age = clock::nanos(now).saturating_sub(stamp.sent);
+        Some(Duration::from_nanos(age))
+    }
+
+    fn note_layer(&mut self, layer: u8, began: Instant, now: Instant) {
+        let known = self.layers.last().map(|change| change.layer);
+        if known != Some(layer) && self.layers.len() < MAX_CHANGES {
+            let at = now.saturating_duration_since(began);
+            self.layers.push(LayerChange { at, layer });
+        }
+    }
+
+    /// A server forwards a stream whole, renumbered: what is lost shows as a gap, and layers change
+    /// at key frames only.
+    fn check_succession(&mut self, stamp: &Stamp, timestamp: u32, step: u64) {
+        let resumed = std::mem::take(&mut self.resumed);
+        let Some((before, time_before)) = self.newest else {
+            return;
+        };
+        if step != 1 {
+            return;
+        }
+        let begins_key_frame = stamp.is_key_frame && stamp.packet == 0;
+        if before.layer != stamp.layer {
+            self.integrity.torn_switches += u64::from(!begins_key_frame);
+            return;
+        }
+        let same_frame = before.frame == stamp.frame;
+        if same_frame != (time_before == timestamp) {
+            self.integrity.mixed_frames += 1;
+        }
+        let whole = before.packet + 1 == before.packets;
+        let follows = match same_frame {
+            true => before.packet + 1 == stamp.packet,
+            false => whole && stamp.packet == 0 && before.frame.wrapping_add(1) == stamp.frame,
+        };
+        self.integrity.hidden_losses += u64::from(!follows && !resumed && !begins_key_frame);
+    }
+
+    pub(crate) fn handle_sender_report(&mut self, ntp: u64, now: Instant) {
+        self.report = Some((clock::middle(ntp), now));
+    }
+
+    /// Media pauses or goes on because somebody wished so.
+    pub(crate) fn handle_pause(&mut self) {
+        self.resumed = true;
+        self.transit = None;
+        self.frames.pause();
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.sequence.poll_timeout()
+    }
+
+    /// What to ask for again.
+    pub(crate) fn handle_timeout(&mut self, round_trip: Duration, now: Instant) -> Vec<u16> {
+        let (wanted, given_up) = self.sequence.handle_timeout(round_trip, now);
+        self.given_up |= given_up;
+        wanted
+    }
+
+    /// Whether to ask for a key frame. `verified`: payloads are looked at, so it is known which
+    /// frames can be decoded; else only what is lost is.
+    pub(crate) fn wants_key_frame(&mut self, verified: bool, now: Instant) -> bool {
+        let given_up = std::mem::take(&mut self.given_up);
+        let wants = self.setup.is_video
+            && match verified {
+                true => self.frames.wants_key_frame(given_up, now),
+                false => given_up,
+            };
+        self.key_frame_requests += u64::from(wants);
+        wants
+    }
+
+    /// What a receiver report says of it.
+    pub(crate) fn report(&mut self, now: Instant) -> Option<Block> {
+        self.first_packet?;
+        let (expected, received) = (self.sequence.expected(), self.sequence.counts().received);
+        let (expected_before, received_before) =
+            std::mem::replace(&mut self.reported, (expected, received));
+        let expected_since = expected.saturating_sub(expected_before);
+        let lost_since = expected_since.saturating_sub(received.saturating_sub(received_before));
+        let fraction = (lost_since * 256).checked_div(expected_since).unwrap_or(0);
+        let since = |(_, at): (u32, Instant)| now.saturating_duration_since(at).as_secs_f64();
+        Some(Block {
+            ssrc: self.setup.ssrc,
+            fraction_lost: fraction.min(255) as u8,
+            lost: expected.saturating_sub(received).min(0x7F_FFFF) as i32,
+            highest: self.sequence.highest(),
+            jitter: self.jitter as u32,
+            last_report: self.report.map_or(0, |(middle, _)| middle),
+            delay: self
+                .report
+                .map_or(0, |report| (since(report) * 65_536.0) as u32),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What the participant publishes: announced to signaling, then offered, then sent.
+
+use std::time::Instant;
+
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::{
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, SimulcastCodec, SyncState, TrackInfo,
+    TrackPublishedResponse, TrackSource, TrackType, UpdateSubscription, VideoLayer, VideoQuality,
+};
+use rand::{Rng, SeedableRng};
+
+use super::{LayerWish, User};
+use crate::client::connection::Outgoing;
+use crate::client::media::Media;
+use crate::client::media::publication::Publication;
+use crate::client::media::sender::Terms;
+use crate::client::media::stamp::TrackStamp;
+
+#[derive(Debug)]
+pub(super) struct Published {
+    /// Also the client's id of the track.
+    pub(super) name: String,
+    media: Media,
+    /// Once the server has accepted it.
+    info: Option<TrackInfo>,
+    /// It was negotiated.
+    pub(super) active: bool,
+}
+
+impl Published {
+    pub(super) fn sid(&self) -> Option<&str> {
+        self.info.as_ref().map(|info| info.sid.as_str())
+    }
+
+    /// Empty without simulcast.
+    pub(super) fn rids(&self) -> Vec<String> {
+        match &self.media {
+            Media::Video(video) if video.layers.len() > 1 => {
+                video.layers.iter().map(|layer| layer.rid.clone()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl User {
+    pub(super) fn published(&self, name: &str) -> Option<&Published> {
+        self.published.iter().find(|it| it.name == name)
+    }
+
+    pub(super) fn outgoing(&self, name: &str) -> Option<&Publication> {
+        let mut outgoing = self.connections[0].outgoing.iter();
+        outgoing
+            .find(|it| it.client_id == name)
+            .map(|it| &it.publication)
+    }
+
+    /// A name that is taken is no new track.
+    pub(super) fn publish(&mut self, name: &str, media: Media) {
+        if self.published(name).is_some() {
+            return;
+        }
+        self.signals
+            .push_back(Request::AddTrack(announcement(name, &media)));
+        self.published.push(Published {
+            name: name.to_owned(),
+            media,
+            info: None,
+            active: false,
+        });
+    }
+
+    pub(super) fn handle_published(&mut self, published: TrackPublishedResponse, now: Instant) {
+        let Some(known) = self
+            .published
+            .iter_mut()
+            .find(|it| it.name == published.cid)
+        else {
+            return;
+        };
+        let is_new = known.info.is_none();
+        known.info = published.track;
+        if !is_new {
+            return;
+        }
+        let stamp = TrackStamp::of(&self.room, &self.identity, &known.name);
+        let rng = rand::rngs::StdRng::seed_from_u64(self.rng.random());
+        let publication = Publication::new(&known.media, stamp, rng, now);
+        let is_video = matches!(known.media, Media::Video(_));
+        self.negotiation.add_sending(is_video, &published.cid);
+        self.connections[0].outgoing.push(Outgoing {
+            client_id: published.cid,
+            publication,
+        });
+        self.offer();
+    }
+
+    pub(super) fn set_terms(&mut self, name: &str, terms: Option<Terms>, now: Instant) {
+        if let Some(published) = self.published.iter_mut().find(|it| it.name == name) {
+            published.active = terms.is_some();
+        }
+        let mut outgoing = self.connections[0].outgoing.iter_mut();
+        if let Some(outgoing) = outgoing.find(|it| it.client_id == name) {
+            outgoing.publication.set_terms(terms, now);
+        }
+    }
+
+    pub(super) fn mute(&mut self, name: &str, muted: bool, now: Instant) {
+        let sid = self
+            .published(name)
+            .and_then(Published::sid)
+            .map(str::to_owned);
+        let mut outgoing = self.connections[0].outgoing.iter_mut();
+        if let (Some(sid), Some(outgoing)) = (sid, outgoing.find(|it| it.client_id == name)) {
+            outgoing.publication.set_muted(muted, now);
+            self.signals
+                .push_back(Request::Mute(MuteTrackRequest { sid, muted }));
+        }
+    }
+
+    /// What the server may have forgotten when the participant comes back.
+    pub(super) fn sync_state(&self) -> SyncState {
+        let publish_tracks = self.published.iter().filter_map(|it| {
+            Some(TrackPublishedResponse {
+                cid: it.name.clone(),
+                track: Some(it.info.clone()?),
+            })
+        });
+        let with = |wanted: bool| {
+            let chosen = self
+                .remote
+                .values()
+                .filter(move |it| it.wanted == Some(wanted));
+            chosen.map(|it| it.sid.clone()).collect::<Vec<_>>()
+        };
+        let disabled = self
+            .remote
+            .values()
+            .filter(|it| it.wish == Some(LayerWish::Off));
+        // One list has to do: what is not wanted of everything, or what is wanted of nothing.
+        let (unwanted, wanted) = (with(false), with(true));
+        let subscribe = unwanted.is_empty();
+        SyncState {
+            offer: self.negotiation.last_offer.clone(),
+            answer: self.negotiation.last_answer.clone(),
+            subscription: Some(UpdateSubscription {
+                track_sids: if subscribe { wanted } else { unwanted },
+                subscribe,
+                ..Default::default()
+            }),
+            publish_tracks: publish_tracks.collect(),
+            track_sids_disabled: disabled.map(|it| it.sid.clone()).collect(),
+            ..Default::default()
+        }
+    }
+}
+
+fn announcement(name: &str, media: &Media) -> AddTrackRequest {
+    let request = AddTrackRequest {
+        cid: name.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    };
+    match media {
+        Media::Audio(audio) => AddTrackRequest {
+            r#type: TrackType::Audio.into(),
+            source: TrackSource::Microphone.into(),
+            audio_features: match audio.dtx {
+                true => Vec::new(),
+                false => vec![AudioTrackFeature::TfNoDtx.into()],
+            },
+            disable_red: true,
+            ..request
+        },
+        Media::Video(video) => {
+            let simulcast = video.layers.len() > 1;
+            let layers = (0..).zip(&video.layers).map(|(place, layer)| VideoLayer {
+                quality: match place {
+                    _ if !simulcast => VideoQuality::High.into(),
+                    0 => VideoQuality::Low.into(),
+                    1 => VideoQuality::Medium.into(),
+                    _ => VideoQuality::High.into(),
+                },
+                width: layer.width,
+                height: layer.height,
+                bitrate: layer.kbps * 1_000,
+                spatial_layer: place,
+                rid: layer.rid.clone(),
+                ..Default::default()
+            });
+            let layers: Vec<VideoLayer> = layers.collect();
+            let largest = video.layers.last();
+            AddTrackRequest {
+                r#type: TrackType::Video.into(),
+                source: TrackSource::Camera.into(),
+                width: largest.map_or(0, |layer| layer.width),
+                height: largest.map_or(0, |layer| layer.height),
+                simulcast_codecs: vec![SimulcastCodec {
+                    codec: "vp8".to_owned(),
+                    cid: name.to_owned(),
+                    layers: layers.clone(),
+                    ..Default::default()
+                }],
+                layers,
+                ..request
+            }
+        }
+    }
+}
