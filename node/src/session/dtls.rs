@@ -5,8 +5,9 @@
 //! records it would believe without authentication only those that a handshake needs pass.
 //! Lost flights are repeated here (`dtls/flight.rs`).
 //!
-//! `DtlsServer` has exactly the calls that a connection needs, so that another implementation can
-//! take its place. It is made on a handshake thread and then moves to its shard.
+//! The rest of the node knows `DtlsTransport`, the calls that a connection needs, so that another
+//! implementation can take the place of `DtlsServer`. One is made on a handshake thread and then moves
+//! to its shard.
 
 mod certificate;
 mod flight;
@@ -82,6 +83,22 @@ pub enum Failure {
 #[error("the DTLS association is not connected")]
 pub struct NotConnected;
 
+/// One end of a DTLS association, without I/O.
+pub trait DtlsTransport: std::fmt::Debug + Send {
+    /// Takes a datagram whose first byte is 20 to 63. Drain [`Self::poll_transmit`] and
+    /// [`Self::poll_event`] afterwards.
+    fn handle_datagram(&mut self, datagram: &[u8], now: Instant);
+    fn poll_transmit(&mut self) -> Option<Bytes>;
+    fn poll_event(&mut self) -> Option<Event>;
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn handle_timeout(&mut self, now: Instant);
+    /// Seals one datagram of application data.
+    fn write(&mut self, data: &[u8], now: Instant) -> Result<(), NotConnected>;
+    /// Says goodbye. Only what [`Self::poll_transmit`] returns is left to do.
+    fn close(&mut self, now: Instant);
+}
+
+/// The server's end, by rtc-dtls.
 pub struct DtlsServer {
     state: State,
     certificate: Arc<Certificate>,
@@ -138,10 +155,10 @@ impl DtlsServer {
             events: VecDeque::new(),
         }
     }
+}
 
-    /// Takes a datagram whose first byte is 20 to 63. Drain [`Self::poll_transmit`] and
-    /// [`Self::poll_event`] afterwards.
-    pub fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
+impl DtlsTransport for DtlsServer {
+    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
         match &self.state {
             State::Handshaking(_) => self.handle_handshake(datagram, now),
             State::Connected(_) => self.handle_sealed(datagram, now),
@@ -150,22 +167,22 @@ impl DtlsServer {
         }
     }
 
-    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+    fn poll_transmit(&mut self) -> Option<Bytes> {
         self.transmits.pop_front()
     }
 
-    pub fn poll_event(&mut self) -> Option<Event> {
+    fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Handshaking(handshake) => handshake.flight.as_ref()?.poll_timeout(),
             State::Connected(_) | State::Over => None,
         }
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    fn handle_timeout(&mut self, now: Instant) {
         if let State::Handshaking(handshake) = &mut self.state
             && let Some(flight) = &mut handshake.flight
         {
@@ -174,8 +191,7 @@ impl DtlsServer {
         }
     }
 
-    /// Seals one datagram of application data.
-    pub fn write(&mut self, data: &[u8], now: Instant) -> Result<(), NotConnected> {
+    fn write(&mut self, data: &[u8], now: Instant) -> Result<(), NotConnected> {
         let State::Connected(endpoint) = &mut self.state else {
             return Err(NotConnected);
         };
@@ -184,14 +200,15 @@ impl DtlsServer {
         Ok(())
     }
 
-    /// Says goodbye. Only what [`Self::poll_transmit`] returns is left to do.
-    pub fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant) {
         if let State::Connected(mut endpoint) = std::mem::replace(&mut self.state, State::Over) {
             endpoint.stop(now, PEER);
             self.transmits.extend(sent(&mut endpoint));
         }
     }
+}
 
+impl DtlsServer {
     fn handle_handshake(&mut self, datagram: &[u8], now: Instant) {
         let State::Handshaking(handshake) = &mut self.state else {
             return;

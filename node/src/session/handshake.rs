@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use thiserror::Error;
 
-use crate::session::dtls::{Certificate, Connected, DtlsServer, Failure};
+use crate::session::dtls::{Certificate, Connected, DtlsServer, DtlsTransport, Failure};
 use worker::Worker;
 
 /// Inputs that wait for one worker. At 0.1 ms per datagram a full queue is 100 ms of work: what
@@ -41,7 +41,7 @@ pub enum Output {
     },
     Finished {
         connection: ConnectionKey,
-        association: Box<DtlsServer>,
+        association: Box<dyn DtlsTransport>,
         connected: Box<Connected>,
     },
     Failed {

@@ -12,7 +12,7 @@ use pipemesh_node_media::srtp::{MasterKey, Opener, Profile, Sealer, WrongLength}
 use super::command::Role;
 use super::event::ConnectionState;
 use super::inbound::{Inbound, MAX_STREAMS};
-use crate::session::dtls::{Connected, DtlsServer, SrtpProfile, is_announced};
+use crate::session::dtls::{Connected, DtlsTransport, SrtpProfile, is_announced};
 use crate::session::handshake::ConnectionKey;
 use crate::session::ice::{Credentials, IceAgent};
 use crate::session::plan::{DataPlan, RemoteTransport, SendSection};
@@ -60,7 +60,7 @@ pub(crate) enum Dtls {
     Idle,
     /// The pool has it.
     Handshaking,
-    Ready(Box<DtlsServer>),
+    Ready(Box<dyn DtlsTransport>),
     Over,
 }
 

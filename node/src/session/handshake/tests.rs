@@ -31,12 +31,15 @@ fn flush(client: &mut Client, connection: ConnectionKey, handshakes: &Handshakes
     }
 }
 
+/// Both ends of a handshake that is complete, and what ours says of it.
+type Ends = (Client, Box<dyn DtlsTransport>, Box<Connected>);
+
 /// Runs one shard with its clients until each has finished or failed.
 fn run_shard(
     handshakes: &Handshakes,
     outputs: &Receiver<Output>,
     connections: impl Iterator<Item = u64>,
-) -> HashMap<ConnectionKey, (Client, Box<DtlsServer>, Box<Connected>)> {
+) -> HashMap<ConnectionKey, Ends> {
     let mut clients = HashMap::new();
     let mut finished = HashMap::new();
     for connection in connections.map(ConnectionKey) {

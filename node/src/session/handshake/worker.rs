@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::{
-    Arc, AtomicUsize, Bytes, Certificate, ConnectionKey, Counters, DtlsServer, HandshakeError,
-    Input, Ordering, Outlet, Output, Receiver, TrySendError,
+    Arc, AtomicUsize, Bytes, Certificate, ConnectionKey, Counters, DtlsServer, DtlsTransport,
+    HandshakeError, Input, Ordering, Outlet, Output, Receiver, TrySendError,
 };
 use crate::session::dtls::Event;
 
@@ -31,7 +31,7 @@ pub(super) struct Worker {
 }
 
 struct InFlight {
-    association: Box<DtlsServer>,
+    association: Box<dyn DtlsTransport>,
     shard: usize,
     deadline: Instant,
 }
