@@ -5,6 +5,8 @@
 //! copied and nothing is allocated. After any other call drain [`Router::poll_output`] until `None`,
 //! and call [`Router::handle_timeout`] no later than [`Router::poll_timeout`].
 
+mod feedback;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -15,10 +17,8 @@ use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
 use crate::forward::{Candidate, EncodingSet, Forwarder, Wish};
 use crate::nack::Arrival;
-use crate::rtcp::{ReportBlock, SenderInfo};
 use crate::rtp::Header;
 use crate::speaker::{self, SpeakerChange, Speakers};
-use crate::stats::SenderClock;
 use crate::track::{Size, Track, TrackSpec};
 
 /// How often a track with several encodings is checked for stopped ones.
@@ -456,125 +456,6 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Ok(())
     }
 
-    /// A publisher's sender report for one encoding.
-    pub fn handle_sender_report(
-        &mut self,
-        source: Source,
-        info: SenderInfo,
-        codec: Codec,
-        now: Instant,
-    ) {
-        let Some(track) = self.track_mut(source.track) else {
-            return;
-        };
-        let index = usize::from(source.encoding);
-        let (Some(encoding), Some(clock)) =
-            (track.encodings.get_mut(index), track.clocks.get_mut(index))
-        else {
-            return;
-        };
-        encoding.stats.handle_sender_report(info, now);
-        *clock = Some(SenderClock {
-            ntp: info.ntp,
-            rtp: info.rtp,
-            rate: codec.clock_rate(),
-        });
-    }
-
-    /// What to report to the publisher of an encoding; `None` before its first packet.
-    pub fn receiver_report(
-        &mut self,
-        source: Source,
-        ssrc: u32,
-        now: Instant,
-    ) -> Option<ReportBlock> {
-        let track = self.track_mut(source.track)?;
-        track
-            .encodings
-            .get_mut(usize::from(source.encoding))?
-            .stats
-            .report(ssrc, now)
-    }
-
-    /// What to report to a subscriber: the publisher's clock, continued to now, in the subscriber's
-    /// timestamps. `None` until the publisher has reported and something was sent.
-    pub fn sender_report(&self, key: SubscriptionKey, now: Instant) -> Option<SenderInfo> {
-        let subscription = self.subscription(key)?;
-        let encoding = subscription.forwarder.current()?;
-        let track = self.track(subscription.track)?;
-        let rate = track
-            .clocks
-            .get(usize::from(encoding))
-            .copied()
-            .flatten()?
-            .rate;
-        let (info, received) = track
-            .encodings
-            .get(usize::from(encoding))?
-            .stats
-            .last_sender_report()?;
-        let age = now.saturating_duration_since(received);
-        let (packets, octets) = subscription.forwarder.sent();
-        Some(SenderInfo {
-            ntp: info.ntp.wrapping_add(ntp_duration(age)),
-            rtp: subscription
-                .forwarder
-                .timestamp(info.rtp.wrapping_add(arrival_ticks(age, rate)))?,
-            packets,
-            octets,
-        })
-    }
-
-    /// A subscriber cannot decode and asks for a key frame.
-    pub fn handle_key_frame_request(&mut self, key: SubscriptionKey, now: Instant) {
-        let Some(subscription) = self.subscription(key) else {
-            return;
-        };
-        let forwarder = &subscription.forwarder;
-        let Some(encoding) = forwarder.current().or(forwarder.awaits_key_frame_of()) else {
-            return;
-        };
-        self.want_key_frame(
-            Source {
-                track: subscription.track,
-                encoding,
-            },
-            now,
-        );
-    }
-
-    /// A subscriber misses a packet; answers it if it is still there and was not just sent again.
-    pub fn handle_loss(
-        &mut self,
-        key: SubscriptionKey,
-        sequence: u16,
-        round_trip: Duration,
-        now: Instant,
-    ) -> Option<Repair<'_>> {
-        let subscription = self
-            .subscriptions
-            .get_mut(key.index())
-            .filter(|s| s.generation == key.generation)?;
-        let track = self.tracks.get(subscription.track.index as usize)?;
-        let resend = subscription
-            .forwarder
-            .handle_loss(sequence, round_trip, now)?;
-        let encoding = track
-            .track
-            .encodings
-            .get(usize::from(resend.origin.encoding))?;
-        let packet = encoding.cache.packet(resend.origin.sequence)?;
-        let timestamp = Header::parse(packet)?
-            .timestamp
-            .wrapping_add(resend.origin.timestamp_shift);
-        let rewrite = Rewrite {
-            sequence: resend.sequence,
-            timestamp,
-            vp8: resend.origin.vp8,
-        };
-        Some(Repair { packet, rewrite })
-    }
-
     // Rooms.
 
     /// Who speaks at present, loudest first.
@@ -843,11 +724,6 @@ fn arrival_ticks(duration: Duration, clock_rate: u32) -> u32 {
     (duration.as_micros() as u64)
         .wrapping_mul(u64::from(clock_rate))
         .wrapping_div(1_000_000) as u32
-}
-
-/// A duration in 32.32 fixed point seconds.
-fn ntp_duration(duration: Duration) -> u64 {
-    (duration.as_secs() << 32) + ((u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::rtcp::SenderInfo;
 use crate::rtp::{HeaderWriter, OutgoingHeader};
 
 type TestRouter = Router<u32, u32>;
