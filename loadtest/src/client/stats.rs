@@ -191,7 +191,7 @@ pub struct Stats {
     pub identity: String,
     /// Every connection has its keys.
     pub connected: bool,
-    /// Data can be sent.
+    /// Data can be sent, and received.
     pub data_open: bool,
     pub left: Option<Left>,
     /// Connections that failed, and the last reason.

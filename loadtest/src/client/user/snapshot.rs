@@ -59,15 +59,16 @@ impl User {
         let mut times = self.times;
         times.first_packet = tracks.iter().filter_map(|it| it.first_packet).min();
         times.first_frame = tracks.iter().filter_map(|it| it.first_frame).min();
-        let uplink = &self.connections[0];
         let downlink = &self.connections[self.connections.len() - 1];
         let measured = &downlink.measured;
         let mut stats = Stats {
             identity: self.identity.clone(),
             connected: self.secured.iter().all(|secured| *secured),
-            data_open: [Reliability::Reliable, Reliability::Lossy]
-                .map(|how| uplink.transport.is_data_open(how))
-                == [true; 2],
+            data_open: self.connections.iter().all(|connection| {
+                let transport = &connection.transport;
+                [Reliability::Reliable, Reliability::Lossy].map(|how| transport.is_data_open(how))
+                    == [true; 2]
+            }),
             left: self.left.map(left),
             failures: self.failures,
             failure: self.failure.clone(),
