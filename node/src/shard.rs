@@ -47,7 +47,7 @@ pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
 use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
-use session::{Published, RoomKey, Session};
+use session::{Published, Publisher, RoomKey, Session};
 use wire::Wire;
 
 /// Receive calls per socket and turn: 256 messages, then timers and sending have their turn. More would
@@ -95,8 +95,8 @@ struct Shard {
     rooms: BTreeMap<RoomKey, Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     tracks: HashMap<TrackId, Published>,
-    /// The session that publishes a track.
-    publishers: HashMap<TrackKey, usize>,
+    /// By track index.
+    publishers: Vec<Option<Publisher>>,
     /// Subscription → (session, track), by subscription index.
     subscribers: Vec<Option<(usize, TrackId)>>,
     timers: TimerWheel<Timer>,
@@ -165,7 +165,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             shard.guarded(|shard| shard.handle_handshake(output, now));
         }
 
-        // 3. What has arrived, all of it before anything is sent: bursts are the throughput.
+        // 3. What has arrived, all of it before anything is forwarded: bursts are the throughput.
         for (socket, readable) in readable
             .iter_mut()
             .enumerate()
@@ -187,6 +187,8 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
                 }
             }
         }
+
+        shard.guarded(|shard| shard.forward(now));
 
         // 4. What is due.
         now = Instant::now();
@@ -250,7 +252,7 @@ impl Shard {
             rooms: BTreeMap::new(),
             room_keys: HashMap::new(),
             tracks: HashMap::new(),
-            publishers: HashMap::new(),
+            publishers: Vec::new(),
             subscribers: Vec::new(),
             timers: TimerWheel::new(now),
             fired: Vec::new(),
@@ -414,6 +416,23 @@ impl Shard {
             self.subscribers.resize(key.index() + 1, None);
         }
         self.subscribers[key.index()] = subscriber;
+    }
+
+    fn publisher(&self, key: TrackKey) -> Option<&Publisher> {
+        let publisher = self.publishers.get(key.index())?.as_ref();
+        publisher.filter(|publisher| publisher.key == key)
+    }
+
+    fn publisher_mut(&mut self, key: TrackKey) -> Option<&mut Publisher> {
+        let publisher = self.publishers.get_mut(key.index())?.as_mut();
+        publisher.filter(|publisher| publisher.key == key)
+    }
+
+    fn set_publisher(&mut self, key: TrackKey, publisher: Option<Publisher>) {
+        if key.index() >= self.publishers.len() {
+            self.publishers.resize(key.index() + 1, None);
+        }
+        self.publishers[key.index()] = publisher;
     }
 
     /// Runs one step. If it panics, a bug was met while serving one session: that session ends, the

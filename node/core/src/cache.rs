@@ -11,6 +11,10 @@ const HISTORY: Duration = Duration::from_secs(1);
 const MAX_BYTES: usize = 1 << 20;
 const MAX_PACKETS: usize = 1 << 12;
 
+/// Stands behind every packet: padding (RFC 3550 section 5.1) that makes it a byte longer. So packets of
+/// a frame that differ by a byte can be sent as long as each other without copying one of them.
+const PADDING: u8 = 1;
+
 /// A ring of bytes with an index by sequence number. Starts small and doubles while it holds less than
 /// [`HISTORY`], so that a microphone costs kilobytes and a screen share what it needs.
 #[derive(Debug)]
@@ -55,7 +59,8 @@ impl PacketCache {
         let Ok(len) = u16::try_from(packet.len()) else {
             return;
         };
-        if packet.len() > self.bytes.len() {
+        let taken = packet.len() + 1;
+        if taken > self.bytes.len() {
             return;
         }
         let replaced = self.index[self.slot(sequence)];
@@ -65,13 +70,15 @@ impl PacketCache {
         {
             self.grow_index();
         }
-        if self.next_start(packet.len()) != self.written {
+        if self.next_start(taken) != self.written {
             self.end_lap(now);
         }
-        let start = self.next_start(packet.len());
+        let start = self.next_start(taken);
         let at = self.offset(start);
-        self.bytes[at..at + packet.len()].copy_from_slice(packet);
-        self.written = start + u64::from(len);
+        let (space, padding) = self.bytes[at..at + taken].split_at_mut(packet.len());
+        space.copy_from_slice(packet);
+        padding.fill(PADDING);
+        self.written = start + taken as u64;
         self.lap_started.get_or_insert(now);
         let slot = self.slot(sequence);
         self.index[slot] = Entry {
@@ -83,12 +90,24 @@ impl PacketCache {
     }
 
     pub fn packet(&self, sequence: u64) -> Option<&[u8]> {
+        let padded = self.padded(sequence)?;
+        padded.get(..padded.len() - 1)
+    }
+
+    /// A packet and the byte of padding behind it.
+    pub fn padded(&self, sequence: u64) -> Option<&[u8]> {
         let entry = &self.index[self.slot(sequence)];
         if entry.sequence != sequence || !self.holds(entry) {
             return None;
         }
         let at = self.offset(entry.start);
-        self.bytes.get(at..at + usize::from(entry.len))
+        self.bytes.get(at..=at + usize::from(entry.len))
+    }
+
+    /// Whether packets of so many bytes in all, stored one after the other, are all still there
+    /// afterwards, wherever the ring's end lies among them.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        bytes * 2 < self.bytes.len()
     }
 
     /// Bytes of memory the ring and its index take.
@@ -155,11 +174,11 @@ impl PacketCache {
         kept.sort_unstable_by_key(|entry| entry.start);
         for entry in kept {
             let from = self.offset(entry.start);
-            let packet = &self.bytes[from..from + usize::from(entry.len)];
-            let start = grown.next_start(packet.len());
+            let padded = &self.bytes[from..=from + usize::from(entry.len)];
+            let start = grown.next_start(padded.len());
             let at = grown.offset(start);
-            grown.bytes[at..at + packet.len()].copy_from_slice(packet);
-            grown.written = start + u64::from(entry.len);
+            grown.bytes[at..at + padded.len()].copy_from_slice(padded);
+            grown.written = start + padded.len() as u64;
             let slot = grown.slot(entry.sequence);
             grown.index[slot] = Entry { start, ..entry };
         }

@@ -1,10 +1,12 @@
 //! Where each packet of one shard's rooms goes next: tracks, subscriptions, and the timers of both.
 //!
-//! Performs no I/O, reads no clock, draws no randomness. Media is answered, not queued:
-//! [`Router::handle_media`] calls back once per subscription that gets the packet, so no payload is
-//! copied and nothing is allocated. After any other call drain [`Router::poll_output`] until `None`,
-//! and call [`Router::handle_timeout`] no later than [`Router::poll_timeout`].
+//! Performs no I/O, reads no clock, draws no randomness. [`Router::handle_media`] takes packets in, and
+//! [`Router::forward`] shows all that have gathered to their subscribers, out of the cache, so that no
+//! payload is copied per subscriber and nothing is allocated. After any other call drain
+//! [`Router::poll_output`] until `None`, and call [`Router::handle_timeout`] no later than
+//! [`Router::poll_timeout`].
 
+mod burst;
 mod feedback;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,14 +14,16 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::codec::{Codec, vp8};
+use crate::codec::Codec;
 use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
-use crate::forward::{Candidate, EncodingSet, Forwarder, Wish};
+use crate::forward::{EncodingSet, Forwarder, Wish};
 use crate::nack::Arrival;
 use crate::rtp::Header;
 use crate::speaker::{self, SpeakerChange, Speakers};
 use crate::track::{Size, Track, TrackSpec};
+pub(crate) use burst::Pending;
+pub use burst::{Burst, Forward, Gathered, MAX_BURST, Packet};
 
 /// How often a track with several encodings is checked for stopped ones.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -36,6 +40,13 @@ pub struct TrackKey {
 pub struct SubscriptionKey {
     index: u32,
     generation: u32,
+}
+
+impl TrackKey {
+    /// A small number that no other live track of the router has.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
 }
 
 impl SubscriptionKey {
@@ -72,15 +83,6 @@ pub struct Media<'a> {
     pub audio_level: Option<u8>,
     /// It came as a retransmission.
     pub repaired: bool,
-}
-
-/// A packet on its way to one subscriber.
-#[derive(Debug, Clone, Copy)]
-pub struct Forward<'a> {
-    pub subscription: SubscriptionKey,
-    pub rewrite: Rewrite,
-    /// To apply `rewrite.vp8` with, if that is not zero.
-    pub vp8: Option<&'a vp8::Descriptor>,
 }
 
 /// A packet to be sent again, described as it was the first time.
@@ -138,6 +140,10 @@ pub struct Router<R, P> {
     timers: crate::wheel::TimerWheel<Timer<R>>,
     fired: Vec<Timer<R>>,
     outputs: VecDeque<Output<R, P>>,
+    /// Encodings of which packets wait to be forwarded, in the order of their first ones.
+    gathered: Vec<Source>,
+    /// Empty but while a subscriber is shown a burst.
+    forwards: Vec<Forward>,
     /// Arrival times are counted from here.
     origin: Instant,
 }
@@ -152,6 +158,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             timers: crate::wheel::TimerWheel::new(now),
             fired: Vec::new(),
             outputs: VecDeque::new(),
+            gathered: Vec::new(),
+            forwards: Vec::with_capacity(MAX_BURST),
             origin: now,
         }
     }
@@ -231,7 +239,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         self.update_interest(key, now);
     }
 
-    /// An encoding goes on under a new SSRC: its numbers and timestamps begin anew.
+    /// An encoding goes on under a new SSRC: its numbers and timestamps begin anew. What has gathered
+    /// under the old one should have been forwarded.
     pub fn restart(&mut self, source: Source, now: Instant) {
         let Some(track) = self.track_mut(source.track) else {
             return;
@@ -341,14 +350,13 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 
     // Packets.
 
-    /// Takes a packet in and says to whom it goes on.
+    /// Takes a packet in; it goes on with the next [`Self::forward`].
     pub fn handle_media(
         &mut self,
         source: Source,
         media: Media<'_>,
         now: Instant,
-        mut forward: impl FnMut(Forward<'_>),
-    ) -> Result<(), DropReason> {
+    ) -> Result<Gathered, DropReason> {
         let published = self.tracks.get_mut(source.track.index as usize);
         let published = published
             .filter(|p| p.generation == source.track.generation)
@@ -420,40 +428,28 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             );
         }
 
-        let candidate = Candidate {
-            encoding: source.encoding,
+        let encoding = &mut track.encodings[usize::from(source.encoding)];
+        if encoding.pending.is_empty() {
+            self.gathered.push(source);
+        }
+        encoding.pending.push(Pending {
             sequence,
-            timestamp: media.header.timestamp,
-            starts_key_frame: info.starts_key_frame,
-            is_empty: payload.is_empty(),
-            vp8: info.vp8.as_ref(),
-        };
-        let mut switched = false;
-        for &key in &track.encodings[usize::from(source.encoding)].interested {
-            let forwarder = &mut self.subscriptions[key.index()].forwarder;
-            let awaited = forwarder.awaits_key_frame_of();
-            if let Some(rewrite) =
-                forwarder.handle_packet(&candidate, payload.len(), &track.clocks, now)
-            {
-                forward(Forward {
-                    subscription: key,
-                    rewrite,
-                    vp8: candidate.vp8,
-                });
-            }
-            switched |= awaited.is_some() && forwarder.awaits_key_frame_of().is_none();
-        }
-        if switched {
-            update_interest(
-                track,
-                source.track,
-                &self.subscriptions,
-                now,
-                &mut self.timers,
-                &mut self.outputs,
-            );
-        }
-        Ok(())
+            header: media.header,
+            codec: media.codec,
+            payload_len: payload.len() as u16,
+            info,
+        });
+        encoding.pending_bytes += media.packet.len();
+        let is_full = burst::is_full(
+            encoding.pending.len(),
+            encoding.pending_bytes,
+            &encoding.cache,
+        );
+        Ok(if is_full {
+            Gathered::Full
+        } else {
+            Gathered::Open
+        })
     }
 
     // Rooms.

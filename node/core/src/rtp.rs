@@ -146,6 +146,8 @@ impl<'a> Iterator for ExtensionIter<'a> {
 /// The fixed header of a packet to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutgoingHeader {
+    /// The last byte of the packet counts padding.
+    pub padding: bool,
     pub marker: bool,
     pub payload_type: u8,
     pub sequence: u16,
@@ -172,7 +174,8 @@ impl<'a> HeaderWriter<'a> {
         let [t0, t1, t2, t3] = header.timestamp.to_be_bytes();
         let [c0, c1, c2, c3] = header.ssrc.to_be_bytes();
         let second = u8::from(header.marker) << 7 | header.payload_type & 0x7F;
-        *fixed = [0x80, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+        let first = 0x80 | u8::from(header.padding) << 5;
+        *fixed = [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
         Some(Self {
             out,
             end: FIXED_HEADER_LEN,
@@ -355,6 +358,7 @@ mod tests {
         fn check(two_byte: bool, values: &[(u8, &[u8])], expected: &[(u8, &[u8])]) {
             let mut out = [0xFF; 200];
             let header = OutgoingHeader {
+                padding: false,
                 marker: false,
                 payload_type: 111,
                 sequence: 7,
@@ -399,6 +403,7 @@ mod tests {
     #[test]
     fn a_header_that_does_not_fit_is_refused() {
         let header = OutgoingHeader {
+            padding: false,
             marker: false,
             payload_type: 0,
             sequence: 0,

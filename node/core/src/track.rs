@@ -7,7 +7,7 @@ use crate::cache::PacketCache;
 use crate::forward::{EncodingSet, MAX_ENCODINGS};
 use crate::key_frames::KeyFrameRequests;
 use crate::nack::LossTracker;
-use crate::router::SubscriptionKey;
+use crate::router::{Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
 use crate::stats::{ReceiveStats, SenderClock};
 
@@ -67,6 +67,9 @@ pub(crate) struct Encoding {
     pub(crate) last_packet: Option<Instant>,
     /// Subscriptions that have to be shown this encoding's packets.
     pub(crate) interested: Vec<SubscriptionKey>,
+    /// Packets that have not been forwarded yet, and how many bytes they have.
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) pending_bytes: usize,
 }
 
 impl Encoding {
@@ -76,6 +79,8 @@ impl Encoding {
         self.sequences.restart();
         self.stats = ReceiveStats::default();
         self.losses = LossTracker::default();
+        self.pending.clear();
+        self.pending_bytes = 0;
     }
 }
 
@@ -97,6 +102,8 @@ impl<R, P> Track<R, P> {
                     key_frames: KeyFrameRequests::default(),
                     last_packet: None,
                     interested: Vec::new(),
+                    pending: Vec::new(),
+                    pending_bytes: 0,
                 })
                 .collect(),
             clocks: [None; MAX_ENCODINGS],

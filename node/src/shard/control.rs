@@ -12,7 +12,7 @@ use super::command::{Command, Inspected, OpenSession, PublishSpec, Role, Session
 use super::connection::{Connection, Dtls};
 use super::event::Event;
 use super::inbound::Bound;
-use super::session::{Published, Session, Wanted};
+use super::session::{Published, Publisher, Session, Wanted};
 use super::wire::{Link, Outgoing};
 use super::{Room, Shard, Timer};
 use crate::session::handshake::ConnectionKey;
@@ -238,22 +238,27 @@ impl Shard {
         };
         session.published.push(track.clone());
         let key = self.router.publish(spec, now);
-        let extensions = Extensions::default();
         let published = Published {
             key,
             session: index,
-            extensions,
             is_received: false,
         };
         self.tracks.insert(track, published);
-        self.publishers.insert(key, index);
+        self.set_publisher(
+            key,
+            Some(Publisher {
+                key,
+                session: index,
+                extensions: Extensions::default(),
+            }),
+        );
     }
 
     fn unpublish(&mut self, track: &TrackId) {
         let Some(published) = self.tracks.remove(track) else {
             return;
         };
-        self.publishers.remove(&published.key);
+        self.set_publisher(published.key, None);
         if let Some(session) = self.sessions.get_mut(published.session) {
             session.published.retain(|other| other != track);
         }
@@ -334,8 +339,9 @@ impl Shard {
             .inbound
             .apply(&plan.receive, |track| Some(tracks.get(track)?.key));
         for section in &plan.receive {
-            if let Some(track) = self.tracks.get_mut(&section.track) {
-                track.extensions = section.extensions;
+            let key = self.tracks.get(&section.track).map(|track| track.key);
+            if let Some(publisher) = key.and_then(|key| self.publisher_mut(key)) {
+                publisher.extensions = section.extensions;
             }
         }
         self.handle_bound(connection, &bound, now);

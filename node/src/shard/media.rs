@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pipemesh_node_core::codec::{Codec, vp8};
 use pipemesh_node_core::drops::DropReason;
-use pipemesh_node_core::router::{Media, SubscriptionKey};
+use pipemesh_node_core::router::{Gathered, Media, SubscriptionKey};
 use pipemesh_node_core::rtcp::{Message, Messages, NackIter, ReportBlock};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::stats::round_trip;
@@ -55,6 +56,11 @@ impl Shard {
                 self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
             }
         }
+        if !connection.inbound.is_bound(header.ssrc) {
+            // What came under a former SSRC goes on before its numbers end.
+            self.forward(now);
+        }
+        let connection = &mut self.connections[index];
         if !connection.inbound.is_bound(header.ssrc)
             && let Some(bound) = connection.inbound.bind(header.ssrc, stream)
         {
@@ -91,17 +97,34 @@ impl Shard {
                 .map(|byte| byte & 0x7F),
             repaired: placed.repairs.is_some(),
         };
-        let outbound = Outbound::new(placed.codec, &header, packet, extensions);
-        let outbound = outbound.ok_or(DropReason::Malformed)?;
-        let Self { router, wire, .. } = self;
-        router.handle_media(placed.source, media, now, |forward| {
-            wire.forward(
-                forward.subscription,
-                forward.rewrite,
-                forward.vp8,
-                &outbound,
-            );
-        })
+        if self.router.handle_media(placed.source, media, now)? == Gathered::Full {
+            self.forward(now);
+        }
+        Ok(())
+    }
+
+    /// Sends on what has gathered.
+    pub(super) fn forward(&mut self, now: Instant) {
+        if !self.router.has_gathered() {
+            return;
+        }
+        let Self {
+            router,
+            wire,
+            publishers,
+            serving,
+            ..
+        } = self;
+        let forwarded = router.forward(now, |burst| {
+            let publisher = publishers.get(burst.source().track.index());
+            if let Some(Some(publisher)) = publisher {
+                *serving = Some(publisher.session);
+                wire.forward(burst, &publisher.extensions);
+            }
+        });
+        if let Err(reason) = forwarded {
+            self.drops.count(reason);
+        }
     }
 
     pub(super) fn handle_rtcp(&mut self, index: usize, packet: &mut [u8], now: Instant) {
@@ -161,10 +184,13 @@ impl Shard {
         let Some(key) = self.subscription_of(index, ssrc) else {
             return;
         };
-        let Some((_, track)) = self.subscriber(key) else {
+        let Some(published) = self
+            .subscriber(key)
+            .and_then(|(_, track)| self.tracks.get(track))
+        else {
             return;
         };
-        let Some(extensions) = self.tracks.get(track).map(|track| track.extensions) else {
+        let Some(extensions) = self.publisher(published.key).map(|from| from.extensions) else {
             return;
         };
         let session = &self.sessions[self.connections[index].session];
@@ -195,7 +221,21 @@ impl Shard {
             let Some(header) = Header::parse(repair.packet) else {
                 continue;
             };
-            if let Some(outbound) = Outbound::new(codec, &header, repair.packet, &extensions) {
+            let vp8 = match codec {
+                Codec::Vp8 => header
+                    .payload(repair.packet)
+                    .and_then(vp8::Descriptor::parse),
+                Codec::Opus | Codec::Red | Codec::Vp9 | Codec::H264 | Codec::Av1 => None,
+            };
+            let outbound = Outbound::new(
+                codec,
+                &header,
+                repair.packet,
+                None,
+                vp8.as_ref(),
+                &extensions,
+            );
+            if let Some(outbound) = outbound {
                 wire.repair(key, repair.rewrite, &outbound);
             }
         }

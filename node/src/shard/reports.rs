@@ -137,7 +137,7 @@ impl Shard {
 
     /// The connection an encoding comes from, and its SSRC; `None` before its first packet.
     fn publisher_of(&self, source: Source) -> Option<(usize, u32)> {
-        let session = *self.publishers.get(&source.track)?;
+        let session = self.publisher(source.track)?.session;
         let index = self.sessions[session].connection(Role::Publisher)?;
         let (ssrc, _) = self.connections[index].inbound.ssrc_of(source)?;
         Some((index, ssrc))

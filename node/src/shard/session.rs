@@ -62,10 +62,18 @@ pub(crate) struct Published {
     pub(crate) key: TrackKey,
     /// Index of the session that publishes it.
     pub(crate) session: usize,
-    /// Of the section it comes in, to read what goes on with its packets.
-    pub(crate) extensions: Extensions,
     /// Whether anybody has received it yet.
     pub(crate) is_received: bool,
+}
+
+/// Where a published track's packets come from, as far as forwarding them needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publisher {
+    pub(crate) key: TrackKey,
+    /// Index of the session.
+    pub(crate) session: usize,
+    /// Of the section it comes in, to read what goes on with its packets.
+    pub(crate) extensions: Extensions,
 }
 
 impl Session {

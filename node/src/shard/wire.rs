@@ -4,17 +4,22 @@
 //! A packet's way ends here, so nothing in [`Wire::forward`] allocates, locks or logs. Knows no rooms,
 //! tracks or wishes.
 
-use pipemesh_node_core::codec::{Codec, red, vp8};
+mod outbound;
+
+use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::drops::{DropReason, Drops};
 use pipemesh_node_core::forward::continuity::Rewrite;
-use pipemesh_node_core::router::SubscriptionKey;
+use pipemesh_node_core::router::{Burst, Forward, MAX_BURST, SubscriptionKey};
 use pipemesh_node_core::rtcp::CompoundWriter;
-use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
+use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::srtp::{Profile, Sealer};
 use pipemesh_node_media::udp::{
     Destination, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN, Run, Slot,
     UdpSocket,
 };
+
+pub(crate) use outbound::Outbound;
+use outbound::{Shape, level};
 
 use crate::session::plan::{Extensions, PayloadType, SendSection};
 
@@ -29,9 +34,6 @@ const MAX_SEGMENTS: usize = 16;
 
 /// Longest RTCP packet we make, before sealing: fits every path.
 const MAX_RTCP_LEN: usize = 1_150;
-
-/// Most header extensions a forwarded packet carries on.
-const MAX_CARRIED: usize = 2;
 
 /// The sending side of one connection, as little as the packet path needs. Same index as the connection.
 #[derive(Default)]
@@ -91,139 +93,6 @@ impl Outgoing {
     }
 }
 
-/// A packet to be forwarded, taken apart once for all its subscribers.
-#[derive(Clone, Copy)]
-pub(crate) struct Outbound<'a> {
-    codec: Codec,
-    marker: bool,
-    payload: &'a [u8],
-    /// Of redundant audio.
-    red: Option<red::Layout>,
-    /// Header extensions that go on: which, and the value.
-    carried: [Option<(Carried, &'a [u8])>; MAX_CARRIED],
-    /// A value that only the two-byte form of header extensions can carry.
-    is_long: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Carried {
-    CaptureTime,
-    DependencyDescriptor,
-}
-
-impl Carried {
-    fn id(self, extensions: &Extensions) -> Option<u8> {
-        match self {
-            Self::CaptureTime => extensions.absolute_capture_time,
-            Self::DependencyDescriptor => extensions.dependency_descriptor,
-        }
-    }
-}
-
-impl<'a> Outbound<'a> {
-    /// `extensions` are those of the publisher's section. `None`: the packet is malformed.
-    pub(crate) fn new(
-        codec: Codec,
-        header: &Header,
-        packet: &'a [u8],
-        extensions: &Extensions,
-    ) -> Option<Self> {
-        let value = |kind: Carried| {
-            let value = header.extension(packet, kind.id(extensions)?)?;
-            Some((kind, value))
-        };
-        let carried = [
-            value(Carried::CaptureTime),
-            value(Carried::DependencyDescriptor),
-        ];
-        let is_long = carried
-            .iter()
-            .flatten()
-            .any(|(_, value)| !(1..=16).contains(&value.len()));
-        let payload = header.payload(packet)?;
-        let red = (codec == Codec::Red)
-            .then(|| red::Layout::parse(payload))
-            .flatten();
-        Some(Self {
-            codec,
-            marker: header.marker,
-            payload,
-            red,
-            carried,
-            is_long,
-        })
-    }
-}
-
-/// What one receiver gets of a packet: as which payload type, and what differs at its beginning.
-struct Shape<'a> {
-    payload_type: PayloadType,
-    payload: &'a [u8],
-    change: Change<'a>,
-}
-
-/// How the first bytes of a payload differ from the publisher's.
-#[derive(Clone, Copy)]
-enum Change<'a> {
-    Nothing,
-    Vp8(&'a vp8::Descriptor, vp8::Shift),
-    /// The receiver's payload type for the blocks inside.
-    Red(red::Layout, u8),
-}
-
-impl<'a> Shape<'a> {
-    /// `None`: the receiver cannot be sent this codec. Redundant audio is reduced to its newest block
-    /// for those that do not take it.
-    fn new(
-        outgoing: &Outgoing,
-        packet: &Outbound<'a>,
-        vp8: Option<&'a vp8::Descriptor>,
-        shift: vp8::Shift,
-    ) -> Option<Self> {
-        let opus = outgoing.payload_type(Codec::Opus);
-        match (outgoing.payload_type(packet.codec), packet.red, opus) {
-            (Some(payload_type), Some(layout), Some(opus)) => Some(Self {
-                payload_type: *payload_type,
-                payload: packet.payload,
-                change: Change::Red(layout, opus.number),
-            }),
-            (Some(payload_type), _, _) => Some(Self {
-                payload_type: *payload_type,
-                payload: packet.payload,
-                change: vp8
-                    .filter(|_| !shift.is_zero())
-                    .map_or(Change::Nothing, |descriptor| Change::Vp8(descriptor, shift)),
-            }),
-            (None, Some(layout), Some(opus)) => Some(Self {
-                payload_type: *opus,
-                payload: packet.payload.get(usize::from(layout.primary)..)?,
-                change: Change::Nothing,
-            }),
-            (None, _, _) => None,
-        }
-    }
-
-    /// Writes what differs into `out`, and answers the rest of the payload.
-    fn begin(&self, out: &mut [u8]) -> &'a [u8] {
-        let changed = match self.change {
-            Change::Nothing => 0,
-            Change::Vp8(descriptor, _) => descriptor.len,
-            Change::Red(layout, _) => layout.headers,
-        };
-        let Some((head, rest)) = self.payload.split_at_checked(usize::from(changed)) else {
-            return self.payload;
-        };
-        let space = &mut out[..head.len()];
-        space.copy_from_slice(head);
-        match self.change {
-            Change::Nothing => {}
-            Change::Vp8(descriptor, shift) => descriptor.apply(shift, space),
-            Change::Red(layout, payload_type) => layout.set_payload_type(payload_type, space),
-        }
-        rest
-    }
-}
-
 /// The sockets, runs and keys of one shard.
 pub(crate) struct Wire {
     sockets: Vec<UdpSocket>,
@@ -279,56 +148,93 @@ impl Wire {
         self.outgoing.get_mut(key.index())?.take()
     }
 
-    /// Seals a packet for one subscriber.
-    pub(crate) fn forward(
+    /// Seals a burst's packets for everybody who gets them. `extensions` are those of the publisher's
+    /// section.
+    pub(crate) fn forward(&mut self, burst: &mut Burst<'_>, extensions: &Extensions) {
+        let mut packets = [const { None }; MAX_BURST];
+        let mut count = 0;
+        for (place, packet) in packets.iter_mut().zip(burst.packets()) {
+            *place = Outbound::new(
+                packet.codec,
+                &packet.header,
+                packet.bytes,
+                Some(packet.padded),
+                packet.vp8,
+                extensions,
+            );
+            count += 1;
+        }
+        let packets = &mut packets[..count];
+        level(packets);
+        while let Some((key, forwards)) = burst.next_subscriber() {
+            if let Err(reason) = self.forward_to(key, forwards, packets) {
+                forwards.iter().for_each(|_| self.drops.count(reason));
+            }
+        }
+    }
+
+    /// Seals a burst's packets for one subscriber.
+    fn forward_to(
         &mut self,
         key: SubscriptionKey,
-        rewrite: Rewrite,
-        vp8: Option<&vp8::Descriptor>,
-        packet: &Outbound<'_>,
-    ) {
+        forwards: &[Forward],
+        packets: &[Option<Outbound<'_>>],
+    ) -> Result<(), DropReason> {
         let Self {
             outgoing,
             links,
             egress,
             sockets,
+            drops,
             pending,
+            forwarded,
             ..
         } = self;
         let Some(Some(outgoing)) = outgoing.get(key.index()) else {
-            return;
-        };
-        let Some(shape) = Shape::new(outgoing, packet, vp8, rewrite.vp8) else {
-            return self.drops.count(DropReason::UnknownPayloadType);
+            return Ok(());
         };
         let Some(link) = links.get_mut(outgoing.link) else {
-            return;
+            return Ok(());
         };
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
-            return self.drops.count(DropReason::NoKeys);
+            return Err(DropReason::NoKeys);
         };
-        let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
-            return self.drops.count(DropReason::QueueFull);
-        };
-        let header = OutgoingHeader {
-            marker: packet.marker,
-            payload_type: shape.payload_type.number,
-            sequence: rewrite.sequence as u16,
-            timestamp: rewrite.timestamp,
-            ssrc: outgoing.ssrc,
-        };
-        let Some(header_len) = write_header(&mut out, header, packet, &outgoing.extensions) else {
-            return self.drops.count(DropReason::Limit);
-        };
-        if header_len + shape.payload.len() + Profile::MAX_OVERHEAD > MAX_DATAGRAM_LEN {
-            return self.drops.count(DropReason::Limit);
+        for Forward { packet, rewrite } in forwards {
+            let Some(Some(packet)) = packets.get(*packet) else {
+                drops.count(DropReason::Malformed);
+                continue;
+            };
+            let Some(shape) = Shape::new(outgoing, packet, rewrite.vp8) else {
+                drops.count(DropReason::UnknownPayloadType);
+                continue;
+            };
+            let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
+                drops.count(DropReason::QueueFull);
+                continue;
+            };
+            let header = OutgoingHeader {
+                padding: packet.padding,
+                marker: packet.marker,
+                payload_type: shape.payload_type.number,
+                sequence: rewrite.sequence as u16,
+                timestamp: rewrite.timestamp,
+                ssrc: outgoing.ssrc,
+            };
+            let header_len = write_header(&mut out, header, packet, &outgoing.extensions);
+            let Some(header_len) = header_len.filter(|len| {
+                len + shape.payload.len() + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN
+            }) else {
+                drops.count(DropReason::Limit);
+                continue;
+            };
+            let rest = shape.begin(&mut out[header_len..]);
+            let patched_len = shape.payload.len() - rest.len();
+            let len =
+                sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
+            out.commit(len);
+            *forwarded += 1;
         }
-        let rest = shape.begin(&mut out[header_len..]);
-        let patched_len = shape.payload.len() - rest.len();
-        let len =
-            sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
-        out.commit(len);
-        self.forwarded += 1;
+        Ok(())
     }
 
     /// Seals a packet that was sent before for the subscriber's retransmission stream.
@@ -344,11 +250,7 @@ impl Wire {
         let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
             return;
         };
-        let vp8 = match packet.codec {
-            Codec::Vp8 => vp8::Descriptor::parse(packet.payload),
-            Codec::Opus | Codec::Red | Codec::Vp9 | Codec::H264 | Codec::Av1 => None,
-        };
-        let Some(shape) = Shape::new(outgoing, packet, vp8.as_ref(), rewrite.vp8) else {
+        let Some(shape) = Shape::new(outgoing, packet, rewrite.vp8) else {
             return;
         };
         let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
@@ -364,6 +266,7 @@ impl Wire {
             return self.drops.count(DropReason::QueueFull);
         };
         let header = OutgoingHeader {
+            padding: packet.padding,
             marker: packet.marker,
             payload_type: number,
             sequence: repair.next_sequence as u16,
@@ -486,10 +389,9 @@ fn write_header(
     extensions: &Extensions,
 ) -> Option<usize> {
     let mut writer = HeaderWriter::new(out, header)?;
-    for (kind, value) in packet.carried.iter().flatten() {
-        if let Some(id) = kind.id(extensions) {
-            writer.extension(id, value, packet.is_long || id > 14);
-        }
-    }
+    packet.write_extensions(&mut writer, extensions);
     writer.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::codec::vp8;
 use crate::rtcp::SenderInfo;
 use crate::rtp::{HeaderWriter, OutgoingHeader};
 
@@ -24,6 +25,7 @@ fn microphone(participant: u32) -> TrackSpec<u32, u32> {
 fn audio(sequence: u16, timestamp: u32) -> Vec<u8> {
     let mut packet = vec![0; 12];
     let header = OutgoingHeader {
+        padding: false,
         marker: false,
         payload_type: 111,
         sequence,
@@ -52,11 +54,119 @@ fn deliver(
         audio_level: Some(level),
         repaired: false,
     };
+    let _ = router.handle_media(Source { track, encoding: 0 }, media, now)?;
+    let forwarded = forward(router, now)?;
+    Ok(forwarded
+        .into_iter()
+        .map(|(key, forward)| (key, forward.rewrite))
+        .collect())
+}
+
+fn forward(
+    router: &mut TestRouter,
+    now: Instant,
+) -> Result<Vec<(SubscriptionKey, Forward)>, DropReason> {
     let mut forwarded = Vec::new();
-    router.handle_media(Source { track, encoding: 0 }, media, now, |forward| {
-        forwarded.push((forward.subscription, forward.rewrite));
+    router.forward(now, |burst| {
+        while let Some((key, forwards)) = burst.next_subscriber() {
+            forwarded.extend(forwards.iter().map(|forward| (key, *forward)));
+        }
     })?;
     Ok(forwarded)
+}
+
+fn gather(router: &mut TestRouter, track: TrackKey, packet: &[u8], now: Instant) -> Gathered {
+    let media = Media {
+        codec: Codec::Opus,
+        header: Header::parse(packet).unwrap(),
+        packet,
+        audio_level: None,
+        repaired: false,
+    };
+    router
+        .handle_media(Source { track, encoding: 0 }, media, now)
+        .unwrap()
+}
+
+#[test]
+fn a_subscriber_is_shown_all_that_has_gathered_before_the_next() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    let mut subscribe = |first| {
+        router
+            .subscribe(track, LayerWish::default(), Codec::Opus, first, now)
+            .unwrap()
+    };
+    let (alice, bob) = (subscribe(10), subscribe(20));
+    for packet in 0..3 {
+        assert_eq!(
+            gather(&mut router, track, &audio(packet, 0), now),
+            Gathered::Open
+        );
+    }
+    let seen: Vec<_> = forward(&mut router, now)
+        .unwrap()
+        .into_iter()
+        .map(|(key, forward)| (key, forward.packet, forward.rewrite.sequence))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (alice, 0, 10),
+            (alice, 1, 11),
+            (alice, 2, 12),
+            (bob, 0, 20),
+            (bob, 1, 21),
+            (bob, 2, 22)
+        ]
+    );
+    assert!(!router.has_gathered());
+    assert_eq!(forward(&mut router, now), Ok(vec![]));
+}
+
+/// Whatever gathers is still in the cache when it is forwarded, also while the cache is small.
+#[test]
+fn what_gathers_is_bounded_and_kept() {
+    let now = start();
+    for size in [14usize, 300, 1400] {
+        let mut router = TestRouter::new(now);
+        let track = router.publish(microphone(1), now);
+        router
+            .subscribe(track, LayerWish::default(), Codec::Opus, 0, now)
+            .unwrap();
+        let (mut gathered, mut forwarded) = (0, 0);
+        for number in 0..500u16 {
+            let mut packet = audio(number, 0);
+            packet.resize(size, 7);
+            gathered += 1;
+            // Longer than the history, so that the ring goes round without growing.
+            let now = now + Duration::from_millis(400) * u32::from(number);
+            if gather(&mut router, track, &packet, now) == Gathered::Full {
+                assert!(gathered <= MAX_BURST);
+                let shown = forward(&mut router, now).unwrap();
+                assert_eq!(shown.len(), gathered);
+                forwarded += shown.len();
+                gathered = 0;
+            }
+        }
+        assert!(forwarded > 480, "{size}: {forwarded}");
+    }
+}
+
+#[test]
+fn what_gathered_under_a_former_ssrc_does_not_go_on_under_the_next() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 5, now)
+        .unwrap();
+    let _ = gather(&mut router, track, &audio(60_000, 0), now);
+    router.restart(Source { track, encoding: 0 }, now);
+    let _ = gather(&mut router, track, &audio(3, 0), now);
+    let shown = forward(&mut router, now).unwrap();
+    assert_eq!((shown.len(), shown[0].1.rewrite.sequence), (1, 5));
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::codec::{Codec, vp8};
+use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::{
-    Forward, LayerWish, Media, Output, Router, Source, SubscriptionKey, TrackKey,
+    Gathered, LayerWish, Media, Output, Packet, Router, Source, SubscriptionKey, TrackKey,
 };
 use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
 use pipemesh_node_core::track::{Size, TrackSpec};
@@ -134,6 +135,7 @@ impl Camera {
                 encoder.sequence = encoder.sequence.wrapping_add(1);
                 let mut bytes = vec![0; 12 + 6 + 40];
                 let header = OutgoingHeader {
+                    padding: false,
                     marker: packet + 1 == count,
                     payload_type: 96,
                     sequence: encoder.sequence,
@@ -227,8 +229,13 @@ impl Sim {
                     self.lost.entry(source).or_default().push(packet);
                 } else {
                     self.deliver(source, &packet, false);
+                    // A receive batch ends anywhere.
+                    if self.rng.chance(20) {
+                        self.forward();
+                    }
                 }
             }
+            self.forward();
             self.poll(camera);
         }
     }
@@ -242,13 +249,27 @@ impl Sim {
             audio_level: None,
             repaired,
         };
+        let taken = self.router.handle_media(source, media, self.now);
+        if taken == Ok(Gathered::Full) {
+            self.forward();
+        }
+    }
+
+    /// What has gathered reaches the subscribers.
+    pub fn forward(&mut self) {
         let received = &mut self.received;
-        let _ = self
-            .router
-            .handle_media(source, media, self.now, |forward| {
-                let seen = seen(&forward, &header, packet, source.encoding);
-                received.entry(forward.subscription).or_default().push(seen);
-            });
+        let forwarded = self.router.forward(self.now, |burst| {
+            let packets: Vec<_> = burst.packets().collect();
+            let encoding = burst.source().encoding;
+            while let Some((key, forwards)) = burst.next_subscriber() {
+                let stream = received.entry(key).or_default();
+                let seen = forwards
+                    .iter()
+                    .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
+                stream.extend(seen);
+            }
+        });
+        assert_eq!(forwarded, Ok(()), "what gathers is forwarded");
     }
 
     fn advance(&mut self, until: Instant, camera: &mut Camera) {
@@ -279,6 +300,7 @@ impl Sim {
                     for packet in asked {
                         self.deliver(source, &packet, true);
                     }
+                    self.forward();
                 }
                 Output::SpeakersChanged(..) => {}
             }
@@ -286,16 +308,16 @@ impl Sim {
     }
 }
 
-fn seen(forward: &Forward<'_>, header: &Header, packet: &[u8], encoding: u8) -> Received {
-    let mut payload = header.payload(packet).unwrap().to_vec();
-    if let Some(descriptor) = forward.vp8.filter(|_| !forward.rewrite.vp8.is_zero()) {
-        descriptor.apply(forward.rewrite.vp8, &mut payload);
+fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
+    let mut payload = packet.header.payload(packet.bytes).unwrap().to_vec();
+    if let Some(descriptor) = packet.vp8.filter(|_| !rewrite.vp8.is_zero()) {
+        descriptor.apply(rewrite.vp8, &mut payload);
     }
     let descriptor = vp8::Descriptor::parse(&payload).unwrap();
     Received {
-        sequence: forward.rewrite.sequence,
-        timestamp: forward.rewrite.timestamp,
-        marker: header.marker,
+        sequence: rewrite.sequence,
+        timestamp: rewrite.timestamp,
+        marker: packet.header.marker,
         starts_frame: descriptor.starts_frame,
         starts_key_frame: descriptor.starts_key_frame,
         picture: descriptor.picture_id(),

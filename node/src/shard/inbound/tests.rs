@@ -53,6 +53,7 @@ fn section(mid: &str, rids: &[&str], ssrcs: &[(u32, u32)]) -> ReceiveSection {
 fn packet(ssrc: u32, payload_type: u8, names: &[(u8, &str)], payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 100];
     let header = OutgoingHeader {
+        padding: false,
         marker: true,
         payload_type,
         sequence: 9,

@@ -227,6 +227,7 @@ impl Task {
 fn seal(sealer: &Sealer, packet: &Outgoing) -> Vec<u8> {
     let mut out = vec![0; 1600];
     let header = OutgoingHeader {
+        padding: false,
         marker: packet.marker,
         payload_type: packet.payload_type,
         sequence: packet.index as u16,

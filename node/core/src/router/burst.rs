@@ -1,0 +1,233 @@
+//! The second half of a packet's way: what has gathered of an encoding is shown to one subscriber after
+//! the other.
+//!
+//! A receive batch brings several packets of one encoding: a frame, or what waited while the shard was
+//! busy. A subscriber is shown all of them before the next has its turn, so that what is known of a
+//! subscriber comes into the cache once per burst, and its packets lie one behind the other when they
+//! are sent. Does not know what a subscriber's packets look like on the wire.
+
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::{Router, Source, Subscription, SubscriptionKey, update_interest};
+use crate::cache::PacketCache;
+use crate::codec::{Codec, PayloadInfo, vp8};
+use crate::drops::DropReason;
+use crate::forward::continuity::Rewrite;
+use crate::forward::{Candidate, MAX_ENCODINGS};
+use crate::rtp::Header;
+use crate::stats::SenderClock;
+
+/// Packets of one encoding that gather at most. As many as go to a subscriber in one message: what is
+/// more would not be sent any cheaper.
+pub const MAX_BURST: usize = 16;
+
+/// What gathers needs room in its cache, beside packets that are asked for again: no packet may push
+/// out another one that still has to be forwarded.
+const LARGEST_PACKET: usize = 1500;
+
+/// Whether more can gather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Gathered {
+    /// The packet is forwarded with those that follow, if any do.
+    Open,
+    /// Call [`Router::forward`] before the next packet of this source.
+    Full,
+}
+
+/// A packet in the cache that has not been forwarded yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pending {
+    pub(super) sequence: u64,
+    pub(super) header: Header,
+    pub(super) codec: Codec,
+    pub(super) payload_len: u16,
+    pub(super) info: PayloadInfo,
+}
+
+impl Pending {
+    #[inline]
+    fn candidate(&self, encoding: u8) -> Candidate<'_> {
+        Candidate {
+            encoding,
+            sequence: self.sequence,
+            timestamp: self.header.timestamp,
+            starts_key_frame: self.info.starts_key_frame,
+            is_empty: self.payload_len == 0,
+            vp8: self.info.vp8.as_ref(),
+        }
+    }
+}
+
+/// Whether packets that take `bytes` in the cache are sure to be in it when the next has arrived, too.
+pub(super) fn is_full(count: usize, bytes: usize, cache: &PacketCache) -> bool {
+    count >= MAX_BURST || !cache.has_room_for(bytes + LARGEST_PACKET)
+}
+
+/// A packet of a burst, as its publisher sent it.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    pub codec: Codec,
+    pub header: Header,
+    pub bytes: &'a [u8],
+    /// The same with a byte of RTP padding behind it, which counts itself; the header does not say so.
+    pub padded: &'a [u8],
+    /// To apply [`Rewrite::vp8`] with, if that is not zero.
+    pub vp8: Option<&'a vp8::Descriptor>,
+}
+
+/// A packet of a burst on its way to one subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Its place among [`Burst::packets`].
+    pub packet: usize,
+    pub rewrite: Rewrite,
+}
+
+/// What has gathered of one encoding, and whom it has to be shown.
+#[derive(Debug)]
+pub struct Burst<'a> {
+    source: Source,
+    pending: &'a [Pending],
+    cache: &'a PacketCache,
+    clocks: &'a [Option<SenderClock>; MAX_ENCODINGS],
+    /// Those whose turn has not come.
+    interested: &'a [SubscriptionKey],
+    subscriptions: &'a mut Slab<Subscription>,
+    forwards: &'a mut Vec<Forward>,
+    /// Somebody has got the key frame that was waited for.
+    switched: bool,
+    now: Instant,
+}
+
+impl<'a> Burst<'a> {
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// At most [`MAX_BURST`], in the order of their arrival.
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'a>> + use<'a> {
+        let cache = self.cache;
+        self.pending.iter().map(move |pending| {
+            let padded = cache.padded(pending.sequence).unwrap_or_default();
+            Packet {
+                codec: pending.codec,
+                header: pending.header,
+                bytes: &padded[..padded.len().saturating_sub(1)],
+                padded,
+                vp8: pending.info.vp8.as_ref(),
+            }
+        })
+    }
+
+    /// The next subscriber, and what it is sent.
+    #[inline]
+    pub fn next_subscriber(&mut self) -> Option<(SubscriptionKey, &[Forward])> {
+        let key = loop {
+            let (&key, rest) = self.interested.split_first()?;
+            self.interested = rest;
+            self.show(key);
+            if !self.forwards.is_empty() {
+                break key;
+            }
+        };
+        Some((key, self.forwards))
+    }
+
+    #[inline]
+    fn show(&mut self, key: SubscriptionKey) {
+        self.forwards.clear();
+        let forwarder = &mut self.subscriptions[key.index()].forwarder;
+        let awaited = forwarder.awaits_key_frame_of();
+        for (packet, pending) in self.pending.iter().enumerate() {
+            let rewrite = forwarder.handle_packet(
+                &pending.candidate(self.source.encoding),
+                usize::from(pending.payload_len),
+                self.clocks,
+                self.now,
+            );
+            self.forwards
+                .extend(rewrite.map(|rewrite| Forward { packet, rewrite }));
+        }
+        self.switched |= awaited.is_some() && forwarder.awaits_key_frame_of().is_none();
+    }
+}
+
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    /// Whether anything has gathered.
+    pub fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Forwards what has gathered: `forward` gets one burst per encoding and takes its subscribers from
+    /// it. Answers why packets were left behind, if some were.
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        mut forward: impl FnMut(&mut Burst<'_>),
+    ) -> Result<(), DropReason> {
+        let mut outcome = Ok(());
+        for number in 0..self.gathered.len() {
+            let source = self.gathered[number];
+            outcome = self.forward_source(source, now, &mut forward).and(outcome);
+        }
+        self.gathered.clear();
+        outcome
+    }
+
+    fn forward_source(
+        &mut self,
+        source: Source,
+        now: Instant,
+        forward: &mut impl FnMut(&mut Burst<'_>),
+    ) -> Result<(), DropReason> {
+        let Some(published) = self
+            .tracks
+            .get_mut(source.track.index as usize)
+            .filter(|p| p.generation == source.track.generation)
+        else {
+            return Err(DropReason::UnknownSource);
+        };
+        let track = &mut published.track;
+        let Some(encoding) = track.encodings.get_mut(usize::from(source.encoding)) else {
+            return Err(DropReason::UnknownSource);
+        };
+        // Taken out for the time being: should the caller panic, nothing half done is left.
+        let mut pending = std::mem::take(&mut encoding.pending);
+        encoding.pending_bytes = 0;
+        let gathered = pending.len();
+        pending.retain(|pending| encoding.cache.padded(pending.sequence).is_some());
+        let outcome = match pending.len() {
+            kept if kept < gathered => Err(DropReason::Limit),
+            _ => Ok(()),
+        };
+        let mut burst = Burst {
+            source,
+            pending: &pending,
+            cache: &encoding.cache,
+            clocks: &track.clocks,
+            interested: &encoding.interested,
+            subscriptions: &mut self.subscriptions,
+            forwards: &mut self.forwards,
+            switched: false,
+            now,
+        };
+        forward(&mut burst);
+        let switched = burst.switched;
+        pending.clear();
+        encoding.pending = pending;
+        if switched {
+            update_interest(
+                track,
+                source.track,
+                &self.subscriptions,
+                now,
+                &mut self.timers,
+                &mut self.outputs,
+            );
+        }
+        outcome
+    }
+}

@@ -1,0 +1,229 @@
+//! A packet on its way to subscribers: what of it goes on, taken apart once, and what one of them gets.
+//!
+//! Knows no addresses, keys or runs.
+
+use pipemesh_node_core::codec::{Codec, red, vp8};
+use pipemesh_node_core::rtp::{Header, HeaderWriter};
+
+use super::Outgoing;
+use crate::session::plan::{Extensions, PayloadType};
+
+/// Most header extensions a forwarded packet carries on.
+const MAX_CARRIED: usize = 2;
+
+/// A packet to be forwarded, taken apart once for all its subscribers.
+#[derive(Clone, Copy)]
+pub(crate) struct Outbound<'a> {
+    pub(super) codec: Codec,
+    pub(super) marker: bool,
+    pub(super) payload: &'a [u8],
+    /// Whether the last byte of the payload is RTP padding.
+    pub(super) padding: bool,
+    /// The payload and a byte of padding, where there is one.
+    padded: Option<&'a [u8]>,
+    vp8: Option<&'a vp8::Descriptor>,
+    /// Of redundant audio.
+    red: Option<red::Layout>,
+    /// Header extensions that go on: which, and the value.
+    carried: [Option<(Carried, &'a [u8])>; MAX_CARRIED],
+    /// A value that only the two-byte form of header extensions can carry.
+    is_long: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Carried {
+    CaptureTime,
+    DependencyDescriptor,
+}
+
+impl Carried {
+    fn id(self, extensions: &Extensions) -> Option<u8> {
+        match self {
+            Self::CaptureTime => extensions.absolute_capture_time,
+            Self::DependencyDescriptor => extensions.dependency_descriptor,
+        }
+    }
+}
+
+impl<'a> Outbound<'a> {
+    /// `padded` is the packet with a byte of RTP padding behind it, if its length may be changed;
+    /// `extensions` are those of the publisher's section. `None`: the packet is malformed.
+    pub(crate) fn new(
+        codec: Codec,
+        header: &Header,
+        packet: &'a [u8],
+        padded: Option<&'a [u8]>,
+        vp8: Option<&'a vp8::Descriptor>,
+        extensions: &Extensions,
+    ) -> Option<Self> {
+        let value = |kind: Carried| {
+            let value = header.extension(packet, kind.id(extensions)?)?;
+            Some((kind, value))
+        };
+        let carried = [
+            value(Carried::CaptureTime),
+            value(Carried::DependencyDescriptor),
+        ];
+        let is_long = carried
+            .iter()
+            .flatten()
+            .any(|(_, value)| !(1..=16).contains(&value.len()));
+        let payload = header.payload(packet)?;
+        let red = (codec == Codec::Red)
+            .then(|| red::Layout::parse(payload))
+            .flatten();
+        // What has padding of its own, or is taken apart, is not levelled.
+        let ends_with_packet = header.header_len() + payload.len() == packet.len();
+        let padded = padded
+            .filter(|_| codec.is_video() && ends_with_packet)
+            .and_then(|padded| padded.get(header.header_len()..));
+        Some(Self {
+            codec,
+            marker: header.marker,
+            payload,
+            padding: false,
+            padded,
+            vp8,
+            red,
+            carried,
+            is_long,
+        })
+    }
+
+    /// Writes the header extensions that go on.
+    pub(super) fn write_extensions(&self, writer: &mut HeaderWriter<'_>, extensions: &Extensions) {
+        for (kind, value) in self.carried.iter().flatten() {
+            if let Some(id) = kind.id(extensions) {
+                writer.extension(id, value, self.is_long || id > 14);
+            }
+        }
+    }
+
+    /// Whether two packets have headers of the same length, whoever is sent them.
+    fn is_like(&self, other: &Self) -> bool {
+        let lens = |packet: &Self| {
+            packet
+                .carried
+                .map(|value| value.map(|(_, value)| value.len()))
+        };
+        self.codec == other.codec && lens(self) == lens(other)
+    }
+
+    fn pad(&mut self) {
+        if let Some(padded) = self.padded {
+            (self.payload, self.padding) = (padded, true);
+        }
+    }
+}
+
+/// Makes neighbours that differ by a byte equally long, so that the kernel takes them as one message.
+///
+/// Encoders split a frame into packets of n or n + 1 bytes. One message is cut into datagrams of one
+/// length, only the last of which may be shorter: without this, a frame would be two.
+pub(super) fn level(packets: &mut [Option<Outbound<'_>>]) {
+    let alike = |a: &Option<Outbound<'_>>, b: &Option<Outbound<'_>>| matches!((a, b), (Some(a), Some(b)) if a.padded.is_some() && b.padded.is_some() && a.is_like(b));
+    for mut rest in packets.chunk_by_mut(alike) {
+        while let [Some(_), Some(_), ..] = rest {
+            let len =
+                |packet: &Option<Outbound<'_>>| packet.as_ref().map_or(0, |p| p.payload.len());
+            let (count, longest) = one_message(rest.iter().map(len));
+            let (message, after) = rest.split_at_mut(count);
+            if let [before_last @ .., _] = message {
+                let shorter = before_last.iter_mut().flatten();
+                shorter
+                    .filter(|packet| packet.payload.len() < longest)
+                    .for_each(Outbound::pad);
+            }
+            rest = after;
+        }
+    }
+}
+
+/// How many of these, from the first on, fit one message if those that are a byte shorter grow; and how
+/// long they are then.
+fn one_message(lens: impl Iterator<Item = usize>) -> (usize, usize) {
+    let (mut shortest, mut longest) = (usize::MAX, 0);
+    let mut count = 0;
+    for len in lens {
+        let (low, high) = (shortest.min(len), longest.max(len));
+        if count > 0 && high - low > 1 {
+            // A shorter one ends the message, a longer one begins the next.
+            return (count + usize::from(len < longest), longest);
+        }
+        (shortest, longest) = (low, high);
+        count += 1;
+    }
+    (count, longest)
+}
+
+/// What one receiver gets of a packet: as which payload type, and what differs at its beginning.
+pub(super) struct Shape<'a> {
+    pub(super) payload_type: PayloadType,
+    pub(super) payload: &'a [u8],
+    change: Change<'a>,
+}
+
+/// How the first bytes of a payload differ from the publisher's.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Nothing,
+    Vp8(&'a vp8::Descriptor, vp8::Shift),
+    /// The receiver's payload type for the blocks inside.
+    Red(red::Layout, u8),
+}
+
+impl<'a> Shape<'a> {
+    /// `None`: the receiver cannot be sent this codec. Redundant audio is reduced to its newest block
+    /// for those that do not take it.
+    pub(super) fn new(
+        outgoing: &Outgoing,
+        packet: &Outbound<'a>,
+        shift: vp8::Shift,
+    ) -> Option<Self> {
+        let opus = outgoing.payload_type(Codec::Opus);
+        match (outgoing.payload_type(packet.codec), packet.red, opus) {
+            (Some(payload_type), Some(layout), Some(opus)) => Some(Self {
+                payload_type: *payload_type,
+                payload: packet.payload,
+                change: Change::Red(layout, opus.number),
+            }),
+            (Some(payload_type), _, _) => Some(Self {
+                payload_type: *payload_type,
+                payload: packet.payload,
+                change: packet
+                    .vp8
+                    .filter(|_| !shift.is_zero())
+                    .map_or(Change::Nothing, |descriptor| Change::Vp8(descriptor, shift)),
+            }),
+            (None, Some(layout), Some(opus)) => Some(Self {
+                payload_type: *opus,
+                payload: packet.payload.get(usize::from(layout.primary)..)?,
+                change: Change::Nothing,
+            }),
+            (None, _, _) => None,
+        }
+    }
+
+    /// Writes what differs into `out`, and answers the rest of the payload.
+    pub(super) fn begin(&self, out: &mut [u8]) -> &'a [u8] {
+        let changed = match self.change {
+            Change::Nothing => 0,
+            Change::Vp8(descriptor, _) => descriptor.len,
+            Change::Red(layout, _) => layout.headers,
+        };
+        let Some((head, rest)) = self.payload.split_at_checked(usize::from(changed)) else {
+            return self.payload;
+        };
+        let space = &mut out[..head.len()];
+        space.copy_from_slice(head);
+        match self.change {
+            Change::Nothing => {}
+            Change::Vp8(descriptor, shift) => descriptor.apply(shift, space),
+            Change::Red(layout, payload_type) => layout.set_payload_type(payload_type, space),
+        }
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests;
