@@ -4,6 +4,8 @@
 //! time. [`router::Router`] is the way in. Knows nothing of sockets, encryption, SDP, or the SSRCs
 //! and payload types that receivers see.
 
+pub mod allocate;
+pub mod bandwidth;
 pub mod cache;
 pub mod codec;
 pub mod data;
@@ -12,10 +14,12 @@ pub mod forward;
 pub mod key_frames;
 pub mod nack;
 pub mod quality;
+pub mod rate;
 pub mod router;
 pub mod rtcp;
 pub mod rtp;
 pub mod speaker;
 pub mod stats;
 pub mod track;
+pub mod units;
 pub mod wheel;

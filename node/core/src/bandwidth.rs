@@ -1,0 +1,552 @@
+//! What a connection towards a subscriber can take: an estimate from what its client reports, probes that
+//! look for more when more is wanted, and a budget that keeps bursts within it.
+//!
+//! One object per connection. It numbers what is sent and hears what arrived; it knows neither tracks nor
+//! layers nor who gets the bits (that is [`crate::allocate`]), and holds no packets.
+//!
+//! The way of feedback: [`feedback`] reads it, [`history`] knows the packets it speaks of, [`delay`] and
+//! [`loss`] judge the path, [`acknowledged`] measures what gets through, [`aimd`] moves the estimate,
+//! [`probe`] raises it. The algorithm is Google congestion control as published
+//! (draft-ietf-rmcat-gcc-02 and what libwebrtc made of it), changed where a forwarder differs from an
+//! encoder:
+//!
+//! - It cannot send a little more to see what happens: the next step is a layer of another 300 kbit/s or
+//!   more. So the estimate grows only as far as what is delivered proves, and padding proves the rest.
+//! - It sends far less than fits most of the time. A trend in the delay then counts only with a queue
+//!   behind it, measured against the lowest delay, and the estimate is held.
+//! - A queue that stands is drained: the target lies below the estimate while there is one.
+//!
+//! `rtc-interceptor` has the published algorithm too. It takes a `Vec` of packet reports, keeps a queue of
+//! them for its rate, and has neither probes nor any notion of sending less than fits; with it a
+//! subscriber that was limited once would never be sent more again. It stays unused.
+
+mod acknowledged;
+mod aimd;
+mod delay;
+pub mod feedback;
+mod history;
+mod loss;
+mod pacer;
+mod probe;
+
+use std::time::{Duration, Instant};
+
+use crate::units::{Bitrate, DataSize};
+use acknowledged::AcknowledgedRate;
+use aimd::RateControl;
+use delay::{DelayTrend, Usage};
+use feedback::{Feedback, Status};
+use history::History;
+use loss::{LossTrend, Verdict};
+use pacer::Pacer;
+use probe::{Path, ProbeControl};
+
+/// Packets that overtake each other do so within this; what is missing longer is lost. In microseconds.
+const REORDERING: i64 = 60_000;
+/// Browsers send feedback every 50 to 250 ms, and reports every second or so.
+const FEEDBACK_ABSENT: Duration = Duration::from_millis(500);
+const REPORTS_ABSENT: Duration = Duration::from_millis(5_000);
+/// Before anything is known of the round trip.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(2);
+/// A share sent of the estimate below which the estimate is not what limits.
+const LIMITING: f64 = 0.65;
+/// No queue to speak of: this long, in microseconds, or as long as a few packets take. Less may be jitter
+/// or the tail of a frame; more lets every congestion grow that far.
+const SMALL_QUEUE: i64 = 15_000;
+const SMALL_QUEUE_SIZE: DataSize = DataSize::from_bytes(3_000);
+/// A queue that counts as congestion although little is sent.
+const CLEAR_QUEUE: i64 = 30_000;
+/// A queue that neither grows nor drains is congestion too, if it is that long for that long.
+const STANDING_QUEUE: i64 = 80_000;
+const STANDING_FOR: i64 = 200_000;
+/// So long a queue is congestion whatever the trend says, which sees a path that has become much narrower
+/// only when the first packets are through. What a probe may do to the delay is less.
+const LONG_QUEUE: i64 = 120_000;
+/// A packet has not arrived yet if so many before it are the last that have: fewer may all be lost.
+const OUTSTANDING: u64 = 3;
+/// The target is lowered in proportion to the queue, from the one to at most the share at the other.
+const DRAIN_FROM: i64 = 40_000;
+const DRAIN_FULL: i64 = 400_000;
+const MOST_DRAINED: f64 = 0.5;
+/// Loss beyond the usual at which nothing grows.
+const NO_GROWTH: f64 = 0.02;
+/// Reports show a rate to fit below this loss, to be too much above that one.
+const REPORTS_FINE: f32 = 0.02;
+const REPORTS_CONGESTED: f32 = 0.10;
+
+/// What a packet is to the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketKind {
+    /// Never waits.
+    Audio,
+    Video,
+    /// Sent again: waits less than video that is new, which is of no use without it.
+    Repair,
+    /// As asked for by [`Bandwidth::poll_probe`]; never waits.
+    Padding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub start: Bitrate,
+    pub min: Bitrate,
+    pub max: Bitrate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // Lower delays the first good picture by a probe or two; higher congests thin links for a
+            // moment at every join.
+            start: Bitrate::from_kbps(1_000),
+            min: Bitrate::from_kbps(50),
+            max: Bitrate::from_kbps(50_000),
+        }
+    }
+}
+
+/// The feedback cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed transport-wide feedback")]
+pub struct MalformedFeedback;
+
+/// See the module.
+///
+/// [`Self::admits`] and [`Self::packet_sent`] are on the way of packets: no allocation, no loop. After
+/// any other call look at [`Self::target`], drain [`Self::poll_probe`], and call [`Self::handle_timeout`]
+/// no later than [`Self::poll_timeout`].
+#[derive(Debug)]
+pub struct Bandwidth {
+    origin: Instant,
+    // What each packet touches.
+    history: History,
+    pacer: Pacer,
+    /// The probe that is being sent, 0 for none.
+    probe_id: u8,
+    sent_bytes: u64,
+    /// Send time of the first packet since the last feedback, in microseconds.
+    unanswered: Option<u64>,
+
+    // What feedback touches.
+    /// Feedback has spoken of single packets.
+    detailed: bool,
+    reference: Option<i64>,
+    delay: DelayTrend,
+    loss: LossTrend,
+    acknowledged: AcknowledgedRate,
+    control: RateControl,
+    probe: ProbeControl,
+    sent_rate: SentRate,
+    round_trip: Option<Duration>,
+    /// Send time of the newest packet that arrived.
+    newest: i64,
+    /// How long packets wait on the way, in microseconds.
+    queue: i64,
+    standing_since: Option<i64>,
+    /// The receiver's own estimate.
+    remote: Option<Bitrate>,
+    limits: Limits,
+    target: Bitrate,
+}
+
+/// The rate of sending, looked at now and then.
+#[derive(Debug, Default)]
+struct SentRate {
+    bytes: u64,
+    at: u64,
+    rate: Bitrate,
+}
+
+impl SentRate {
+    /// Frames even out over this long, in microseconds.
+    const INTERVAL: u64 = 400_000;
+
+    fn update(&mut self, bytes: u64, now: u64) {
+        let elapsed = now.saturating_sub(self.at);
+        if elapsed < Self::INTERVAL {
+            return;
+        }
+        let sent = DataSize::from_bytes(bytes - self.bytes);
+        self.rate = sent
+            .over(Duration::from_micros(elapsed))
+            .unwrap_or_default();
+        (self.bytes, self.at) = (bytes, now);
+    }
+}
+
+impl Bandwidth {
+    pub fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            origin: now,
+            history: History::new(),
+            pacer: Pacer::new(limits.start),
+            probe_id: 0,
+            sent_bytes: 0,
+            unanswered: None,
+            detailed: false,
+            reference: None,
+            delay: DelayTrend::default(),
+            loss: LossTrend::default(),
+            acknowledged: AcknowledgedRate::new(now),
+            control: RateControl::new(limits.start, limits.min, limits.max),
+            probe: ProbeControl::new(),
+            sent_rate: SentRate::default(),
+            round_trip: None,
+            newest: 0,
+            queue: 0,
+            standing_since: None,
+            remote: None,
+            limits,
+            target: limits.start,
+        }
+    }
+
+    // Packets.
+
+    /// Whether a packet may leave now. If not, ask again at [`Self::admits_at`].
+    #[inline]
+    pub fn admits(&mut self, kind: PacketKind, now: Instant) -> bool {
+        self.pacer.balance > 0 || self.admits_late(kind, now)
+    }
+
+    fn admits_late(&mut self, kind: PacketKind, now: Instant) -> bool {
+        match kind {
+            PacketKind::Audio | PacketKind::Padding => true,
+            PacketKind::Video | PacketKind::Repair => {
+                let now = self.micros(now);
+                self.pacer.refill(now);
+                self.pacer.balance > self.floor(kind)
+            }
+        }
+    }
+
+    /// When a packet that was not admitted may leave.
+    pub fn admits_at(&self, kind: PacketKind) -> Instant {
+        let refilled = self.origin + Duration::from_micros(self.pacer.refilled());
+        refilled + self.pacer.until_above(self.floor(kind))
+    }
+
+    fn floor(&self, kind: PacketKind) -> i64 {
+        match kind {
+            PacketKind::Repair => -self.pacer.burst(),
+            PacketKind::Audio | PacketKind::Video | PacketKind::Padding => 0,
+        }
+    }
+
+    /// A packet leaves; `size` is that of the datagram. Answers its transport-wide number: one count for
+    /// all that a connection sends, in the order of sending.
+    #[inline]
+    pub fn packet_sent(&mut self, size: u16, kind: PacketKind, now: Instant) -> u16 {
+        let now = self.micros(now);
+        // Padding is measured out by its probe, and takes nothing from media.
+        if kind != PacketKind::Padding {
+            self.pacer.balance -= i64::from(size);
+        }
+        if self.probe_id != 0 {
+            self.probe.packet_sent(self.history.next(), size);
+        }
+        self.sent_bytes += u64::from(size);
+        if self.unanswered.is_none() {
+            self.unanswered = Some(now);
+        }
+        self.history.send(now, size, self.probe_id)
+    }
+
+    // What the client says.
+
+    /// Transport-wide feedback: everything behind the two SSRCs.
+    pub fn handle_feedback(
+        &mut self,
+        content: &[u8],
+        now: Instant,
+    ) -> Result<(), MalformedFeedback> {
+        let feedback = Feedback::parse(content).ok_or(MalformedFeedback)?;
+        let reference = feedback.reference_time(self.reference);
+        let now = self.micros(now);
+        let mut newest = None;
+        for status in feedback.statuses() {
+            match status {
+                Status::Missing { first, count } => self.history.miss(first, count),
+                Status::Received { sequence, arrival } => {
+                    let arrival = reference.saturating_add(arrival);
+                    let Some(packet) = self.history.receive(sequence, now) else {
+                        continue;
+                    };
+                    self.acknowledged.receive(arrival, packet.size);
+                    self.delay.receive(packet.sent, arrival);
+                    self.probe.receive(packet, arrival);
+                    newest = newest.max(Some((packet, arrival)));
+                }
+            }
+        }
+        self.reference = Some(reference);
+        // What speaks of nothing we sent, or only of what was known, tells nothing.
+        if let Some((packet, arrival)) = newest {
+            self.detailed = true;
+            self.newest = self.newest.max(packet.sent);
+            let round_trip = Duration::from_micros((now as i64 - packet.sent).max(0) as u64);
+            self.learn_round_trip(round_trip);
+            self.unanswered = None;
+            // What was sent behind the newest arrival waits at least since then.
+            let outstanding = self.history.sent(packet.number + OUTSTANDING, now);
+            let waited = outstanding.map_or(0, |sent| self.delay.queue_of(sent, arrival));
+            self.judge(packet.number + 1, waited, now);
+        }
+        self.history.make_room();
+        Ok(())
+    }
+
+    /// The path as feedback shows it, and what follows for the estimate.
+    fn judge(&mut self, reached: u64, waited: i64, now: u64) {
+        let time = now as i64;
+        self.sent_rate.update(self.sent_bytes, now);
+        self.judge_loss(now);
+        let round_trip = self.round_trip().as_micros() as i64;
+        self.queue = self.delay.queue().max(waited);
+        let delivered = self.acknowledged.rate();
+        if self.is_congested() {
+            // A path that is full delivers evenly, so the last moments show what it carries.
+            let recent = self.acknowledged.recent_rate();
+            let delivered = if self.queue >= LONG_QUEUE {
+                recent
+            } else {
+                recent.max(delivered)
+            };
+            if self.control.congested(delivered, time, round_trip) {
+                self.probe.cancel(now);
+                self.probe_id = 0;
+            }
+        } else if self.delay.usage() == Usage::Normal
+            && self.queue < CLEAR_QUEUE
+            && self.loss.share() - self.loss.usual() < NO_GROWTH
+        {
+            self.control.grow(delivered, time, round_trip);
+        } else {
+            self.control.hold(time);
+        }
+        let estimate = self.control.estimate();
+        if let Some(outcome) = self.probe.evaluate(reached, estimate, now) {
+            let too_high = outcome.saturated && outcome.rate < estimate.scale(LIMITING);
+            if outcome.rate > estimate || too_high {
+                self.control.proven(outcome.rate, time);
+            }
+        }
+        self.update_target();
+    }
+
+    fn judge_loss(&mut self, now: u64) {
+        let until = self.newest - REORDERING;
+        let judgement = self.history.judge(until, now);
+        // What was sent before the last decrease does not show its effect.
+        if self.control.decreased().is_some_and(|at| until < at) {
+            return;
+        }
+        let delivered = self.acknowledged.rate();
+        let verdict = self
+            .loss
+            .judge(judgement.received, judgement.lost, now as i64);
+        if verdict == Verdict::Congested {
+            self.control.lossy(self.loss.share(), delivered, now as i64);
+            self.probe.cancel(now);
+            self.probe_id = 0;
+        }
+    }
+
+    fn is_congested(&mut self) -> bool {
+        let usage = self.delay.usage();
+        if self.queue < STANDING_QUEUE || usage == Usage::Under {
+            self.standing_since = None;
+        } else if self.standing_since.is_none() {
+            self.standing_since = Some(self.newest);
+        }
+        if self.queue >= LONG_QUEUE && usage != Usage::Under {
+            return true;
+        }
+        if self.probe.disturbs(self.newest) {
+            return false;
+        }
+        let stands = self
+            .standing_since
+            .is_some_and(|since| self.newest - since >= STANDING_FOR);
+        let estimate = self.control.estimate();
+        let few_packets = SMALL_QUEUE_SIZE.at(estimate).as_micros() as i64;
+        let small = if self.sent_rate.rate >= estimate.scale(LIMITING) {
+            SMALL_QUEUE
+        } else {
+            CLEAR_QUEUE
+        };
+        stands || usage == Usage::Over && self.queue >= small.max(few_packets)
+    }
+
+    /// The receiver's estimate (REMB), for clients that give no transport-wide feedback.
+    pub fn handle_remb(&mut self, rate: Bitrate, now: Instant) {
+        let now = self.micros(now);
+        self.unanswered = None;
+        self.remote = Some(rate);
+        if !self.detailed {
+            self.control.proven(rate, now as i64);
+            self.probe.evaluate_by_reports(true, now);
+        }
+        self.update_target();
+    }
+
+    /// The worst share of packets lost, and the round trip, as receiver reports have it.
+    pub fn handle_receiver_report(
+        &mut self,
+        loss: f32,
+        round_trip: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Some(round_trip) = round_trip {
+            self.learn_round_trip(round_trip);
+        }
+        if self.detailed {
+            return;
+        }
+        let now = self.micros(now);
+        self.unanswered = None;
+        self.sent_rate.update(self.sent_bytes, now);
+        let time = now as i64;
+        let delivered = self.sent_rate.rate.scale(1.0 - f64::from(loss));
+        if loss > REPORTS_CONGESTED {
+            self.control.lossy(f64::from(loss), delivered, time);
+            self.probe.cancel(now);
+            self.probe_id = 0;
+        } else if self.remote.is_none() {
+            let fine = loss < REPORTS_FINE;
+            if fine {
+                let round_trip = self.round_trip().as_micros() as i64;
+                self.control.grow(delivered, time, round_trip);
+            }
+            if let Some(rate) = self.probe.evaluate_by_reports(fine, now)
+                && rate > self.control.estimate()
+            {
+                self.control.proven(rate, time);
+            }
+        }
+        self.update_target();
+    }
+
+    fn learn_round_trip(&mut self, sample: Duration) {
+        let sample = sample.min(LONGEST_ROUND_TRIP);
+        self.round_trip = Some(match self.round_trip {
+            None => sample,
+            Some(smoothed) => (smoothed * 7 + sample) / 8,
+        });
+    }
+
+    fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(ROUND_TRIP)
+    }
+
+    // What others want to know.
+
+    /// What may be sent, all in all: less than [`Self::estimate`] while a queue has to drain.
+    pub fn target(&self) -> Bitrate {
+        self.target
+    }
+
+    /// What the path can carry.
+    pub fn estimate(&self) -> Bitrate {
+        let own = self.control.estimate();
+        let estimate = self.remote.map_or(own, |remote| own.min(remote));
+        estimate.max(self.limits.min)
+    }
+
+    /// What would be of use: the rate at which the next layer would be sent, and that of all layers
+    /// wanted. Zero, or no more than the target, if nobody wants more; then nothing is probed.
+    pub fn set_wish(&mut self, next: Bitrate, wanted: Bitrate) {
+        let max = self.limits.max;
+        self.probe.set_wish(next.min(max), wanted.min(max));
+    }
+
+    // Time.
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silence = self.silent_at();
+        let probe = self
+            .probe
+            .deadline(self.control.estimate())
+            .filter(|_| self.has_feedback());
+        [silence, probe]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| self.origin + Duration::from_micros(at))
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.micros(now);
+        if self.silent_at().is_some_and(|at| now >= at) {
+            self.control.silent(now as i64);
+            self.probe.cancel(now);
+            self.delay.pause();
+            self.queue = 0;
+            // Counted anew: half again for each such time.
+            self.unanswered = Some(now);
+            self.update_target();
+        }
+        if self.has_feedback() {
+            let path = Path {
+                estimate: self.control.estimate(),
+                calm: self.is_calm(now),
+                detailed: self.detailed,
+                patience: self.absence().as_micros() as u64,
+            };
+            self.probe_id = self.probe.advance(path, now);
+        }
+    }
+
+    /// Padding to send now, as probing needs it.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<DataSize> {
+        if self.probe_id == 0 {
+            return None;
+        }
+        let now = self.micros(now);
+        self.probe.padding(now)
+    }
+
+    fn has_feedback(&self) -> bool {
+        self.round_trip.is_some() || self.remote.is_some()
+    }
+
+    /// When what was sent should have been answered.
+    fn silent_at(&self) -> Option<u64> {
+        Some(self.unanswered? + self.absence().as_micros() as u64)
+    }
+
+    fn absence(&self) -> Duration {
+        let interval = if self.detailed || self.round_trip.is_none() && self.remote.is_none() {
+            FEEDBACK_ABSENT
+        } else {
+            REPORTS_ABSENT
+        };
+        interval + self.round_trip()
+    }
+
+    fn is_calm(&self, now: u64) -> bool {
+        let recent = self
+            .control
+            .decreased()
+            .is_some_and(|at| now as i64 - at < self.absence().as_micros() as i64);
+        !recent && self.delay.usage() != Usage::Over && self.queue < CLEAR_QUEUE
+    }
+
+    fn update_target(&mut self) {
+        let queue = if self.probe.disturbs(self.newest) && self.queue < LONG_QUEUE {
+            0
+        } else {
+            self.queue
+        };
+        let excess = (queue - DRAIN_FROM) as f64 / (DRAIN_FULL - DRAIN_FROM) as f64;
+        let drained = excess.clamp(0.0, 1.0) * MOST_DRAINED;
+        self.target = self.estimate().scale(1.0 - drained).max(self.limits.min);
+        self.pacer.set_estimate(self.target, queue >= DRAIN_FROM);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.origin);
+        elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
+    }
+}

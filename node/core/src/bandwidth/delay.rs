@@ -1,0 +1,308 @@
+//! Whether a queue builds on the way, from how much later than the others packets arrive.
+//!
+//! The trend of the delay over the last groups of packets against a threshold that adapts, as in
+//! draft-ietf-rmcat-gcc-02 sections 5.1 to 5.4 and its later form with a fitted line. Two things differ:
+//!
+//! - A group is as late as its least late packet. That is the queue which the group found; the group's own
+//!   length, reordered packets and most jitter do not show in it. An SFU's groups are frames of several
+//!   senders, so their lengths vary more than those of one encoder.
+//! - The queue is measured, too, against the lowest delay of the last seconds: what is sent is often far
+//!   below what fits, and then noise is all that a trend shows.
+//!
+//! All times are in microseconds, those of sending since the owner's origin, those of arrival by the
+//! receiver's clock.
+
+/// Packets sent within this belong together.
+const GROUP: i64 = 10_000;
+/// Groups that the line is fitted to: at least 200 ms.
+const WINDOW: usize = 20;
+/// Of the delay before, in the smoothed one.
+const SMOOTHING: f64 = 0.85;
+/// The trend is judged as if the queue had grown like that for this many groups at most.
+const MAX_GROUPS: u32 = 60;
+const GAIN: f64 = 4.0;
+const THRESHOLD_START: f64 = 12.5;
+const THRESHOLD_RANGE: (f64, f64) = (6.0, 600.0);
+/// Per millisecond: towards a larger deviation, and back.
+const THRESHOLD_UP: f64 = 0.0087;
+const THRESHOLD_DOWN: f64 = 0.039;
+/// A deviation this much above the threshold is an event, not noise to adapt to.
+const THRESHOLD_OUTLIER: f64 = 15.0;
+/// A trend has to hold for this long.
+const PERSISTENCE: i64 = 10_000;
+/// The queue is the least that any of the last groups found: so many, but none older than this.
+const FLOOR_GROUPS: usize = 4;
+const FLOOR_AGE: i64 = 100_000;
+/// The lowest delay is that of the last one to two of these. Longer mistakes a longer way, as after a
+/// change of networks, for a queue; shorter takes a standing queue for the way itself.
+const BASE_PERIOD: i64 = 10_000_000;
+/// Clocks or paths changed so much that all begins anew.
+const JUMP: i64 = 10_000_000;
+/// A line is not fitted over a pause like this.
+const PAUSE: i64 = 2_000_000;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Usage {
+    #[default]
+    Normal,
+    Over,
+    /// A queue drains.
+    Under,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    first_sent: i64,
+    /// Of the least late packet.
+    arrival: i64,
+    delay: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sample {
+    arrival: i64,
+    delay: i64,
+    /// Milliseconds above the first group's delay.
+    smoothed: f64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct DelayTrend {
+    group: Option<Group>,
+    samples: Vec<Sample>,
+    /// Position of the oldest, once there are [`WINDOW`].
+    oldest: usize,
+    groups: u32,
+    /// Delay that the smoothed ones are counted from.
+    zero: i64,
+    smoothed: f64,
+    detector: Detector,
+    base: Base,
+}
+
+impl DelayTrend {
+    /// A packet that arrived. In the order of sending, but for feedback that was reordered.
+    pub(super) fn receive(&mut self, sent: i64, arrival: i64) {
+        let delay = arrival - sent;
+        let Some(group) = &mut self.group else {
+            self.group = Some(Group {
+                first_sent: sent,
+                arrival,
+                delay,
+            });
+            return;
+        };
+        if (delay - group.delay).abs() > JUMP {
+            *self = Self::default();
+            return;
+        }
+        if sent < group.first_sent {
+            return;
+        }
+        if sent - group.first_sent < GROUP {
+            if delay < group.delay {
+                (group.arrival, group.delay) = (arrival, delay);
+            }
+            return;
+        }
+        let full = std::mem::replace(
+            group,
+            Group {
+                first_sent: sent,
+                arrival,
+                delay,
+            },
+        );
+        self.finish(full);
+    }
+
+    fn finish(&mut self, group: Group) {
+        if let Some(last) = self.last()
+            && group.arrival - last.arrival > PAUSE
+        {
+            self.samples.clear();
+            self.oldest = 0;
+            self.groups = 0;
+            self.detector.pause();
+        }
+        if self.groups == 0 {
+            (self.zero, self.smoothed) = (group.delay, 0.0);
+        }
+        self.base.add(group.delay, group.first_sent);
+        self.groups = self.groups.saturating_add(1).min(MAX_GROUPS);
+        let delay = (group.delay - self.zero) as f64 / 1000.0;
+        self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * delay;
+        let sample = Sample {
+            arrival: group.arrival,
+            delay: group.delay,
+            smoothed: self.smoothed,
+        };
+        if self.samples.len() < WINDOW {
+            self.samples.reserve_exact(WINDOW - self.samples.len());
+            self.samples.push(sample);
+        } else if let Some(oldest) = self.samples.get_mut(self.oldest) {
+            *oldest = sample;
+            self.oldest = (self.oldest + 1) % WINDOW;
+        }
+        if let Some(slope) = self.slope() {
+            let trend = slope * f64::from(self.groups) * GAIN;
+            self.detector.update(trend, group.arrival);
+        }
+    }
+
+    /// Of the smoothed delay over the time of arrival. `None`: the window is not full.
+    fn slope(&self) -> Option<f64> {
+        if self.samples.len() < WINDOW / 2 {
+            return None;
+        }
+        let start = self.last()?.arrival;
+        let points = || {
+            self.samples
+                .iter()
+                .map(|sample| ((sample.arrival - start) as f64 / 1000.0, sample.smoothed))
+        };
+        let count = self.samples.len() as f64;
+        let (sum_x, sum_y) = points().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+        let (mean_x, mean_y) = (sum_x / count, sum_y / count);
+        let (rise, run) = points().fold((0.0, 0.0), |(rise, run), (x, y)| {
+            let dx = x - mean_x;
+            (rise + dx * (y - mean_y), run + dx * dx)
+        });
+        (run > 0.0).then(|| rise / run)
+    }
+
+    fn last(&self) -> Option<&Sample> {
+        self.recent().next()
+    }
+
+    /// From the newest to the oldest.
+    fn recent(&self) -> impl Iterator<Item = &Sample> {
+        let (newer, older) = self.samples.split_at(self.oldest.min(self.samples.len()));
+        newer.iter().rev().chain(older.iter().rev())
+    }
+
+    /// How long packets wait on the way: the least that any of the last groups found.
+    pub(super) fn queue(&self) -> i64 {
+        let Some(newest) = self.last().map(|sample| sample.arrival) else {
+            return 0;
+        };
+        let least = self
+            .recent()
+            .take(FLOOR_GROUPS)
+            .take_while(|sample| newest - sample.arrival < FLOOR_AGE)
+            .map(|sample| sample.delay)
+            .min();
+        match (least, self.base.lowest()) {
+            (Some(least), Some(base)) => (least - base).max(0),
+            _ => 0,
+        }
+    }
+
+    /// How long a packet has waited that has not arrived while others did.
+    pub(super) fn queue_of(&self, sent: i64, arrival: i64) -> i64 {
+        let base = self.base.lowest();
+        base.map_or(0, |base| (arrival - sent - base).max(0))
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.detector.usage
+    }
+
+    /// Feedback was absent for long: what comes next is not compared with what was before.
+    pub(super) fn pause(&mut self) {
+        self.group = None;
+        self.samples.clear();
+        self.oldest = 0;
+        self.groups = 0;
+        self.detector.pause();
+    }
+}
+
+#[derive(Debug)]
+struct Detector {
+    threshold: f64,
+    updated: Option<i64>,
+    /// Since when the trend is above the threshold.
+    over_since: Option<i64>,
+    trend: f64,
+    usage: Usage,
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        Self {
+            threshold: THRESHOLD_START,
+            updated: None,
+            over_since: None,
+            trend: 0.0,
+            usage: Usage::Normal,
+        }
+    }
+}
+
+impl Detector {
+    fn update(&mut self, trend: f64, at: i64) {
+        if trend > self.threshold {
+            let since = *self.over_since.get_or_insert(at);
+            if at - since >= PERSISTENCE && trend >= self.trend {
+                self.usage = Usage::Over;
+            }
+        } else {
+            self.over_since = None;
+            self.usage = if trend < -self.threshold {
+                Usage::Under
+            } else {
+                Usage::Normal
+            };
+        }
+        self.trend = trend;
+        self.adapt(trend.abs(), at);
+    }
+
+    fn adapt(&mut self, deviation: f64, at: i64) {
+        let elapsed = at - self.updated.replace(at).unwrap_or(at);
+        if deviation > self.threshold + THRESHOLD_OUTLIER {
+            return;
+        }
+        let speed = if deviation < self.threshold {
+            THRESHOLD_DOWN
+        } else {
+            THRESHOLD_UP
+        };
+        let millis = (elapsed.clamp(0, 100_000) as f64) / 1000.0;
+        let (low, high) = THRESHOLD_RANGE;
+        self.threshold =
+            (self.threshold + speed * (deviation - self.threshold) * millis).clamp(low, high);
+    }
+
+    fn pause(&mut self) {
+        self.over_since = None;
+        self.updated = None;
+        self.usage = Usage::Normal;
+        self.trend = 0.0;
+    }
+}
+
+/// The lowest delay of the last moments: that of the way without its queues.
+#[derive(Debug, Default)]
+struct Base {
+    current: Option<i64>,
+    before: Option<i64>,
+    /// When the current period began.
+    since: i64,
+}
+
+impl Base {
+    fn add(&mut self, delay: i64, at: i64) {
+        if self.current.is_none() || at - self.since >= BASE_PERIOD {
+            self.before = self.current;
+            self.current = Some(delay);
+            self.since = at;
+        }
+        self.current = self.current.map(|lowest| lowest.min(delay));
+    }
+
+    fn lowest(&self) -> Option<i64> {
+        [self.current, self.before].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,277 @@
+//! What was sent lately under which transport-wide number, and what became of it.
+//!
+//! Eight bytes a packet, in a ring that only grows between packets. Knows neither rates nor why anybody
+//! asks.
+
+#![warn(clippy::indexing_slicing)]
+
+/// A session that watches three cameras sends 100 to 300 packets a second and hears of them after a
+/// round trip and a tenth of a second. Larger costs every session; smaller has to grow in many.
+const SMALLEST: usize = 128;
+/// 32 KB: what a client that receives 5,000 packets a second on a path of 800 ms needs.
+const LARGEST: usize = 4096;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fate {
+    /// Nothing was sent here, or what was sent has been judged.
+    #[default]
+    Judged,
+    /// No feedback spoke of it.
+    Unknown,
+    Missing,
+    Received,
+}
+
+/// One packet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    /// Microseconds since the owner's origin; wraps after 71 minutes, far longer than an entry lives.
+    at: u32,
+    size: u16,
+    /// Which probe it belongs to, 0 for none.
+    probe: u8,
+    fate: Fate,
+}
+
+/// A packet that turned out to have arrived. In the order of sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Acknowledged {
+    pub(super) number: u64,
+    /// When it was sent, in microseconds since the owner's origin.
+    pub(super) sent: i64,
+    pub(super) size: u16,
+    pub(super) probe: u8,
+}
+
+/// Packets judged since the last call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) received: u32,
+    pub(super) lost: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct History {
+    /// Its length is a power of two.
+    ring: Box<[Entry]>,
+    next: u64,
+    /// All before it have been judged.
+    judged: u64,
+    /// The number behind the highest that arrived.
+    reached: u64,
+    /// A packet was overwritten before feedback could speak of it.
+    overrun: bool,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self {
+            ring: vec![Entry::default(); SMALLEST].into(),
+            next: 0,
+            judged: 0,
+            reached: 0,
+            overrun: false,
+        }
+    }
+
+    /// Numbers a packet and notes it.
+    pub(super) fn send(&mut self, at: u64, size: u16, probe: u8) -> u16 {
+        let number = self.next;
+        self.next += 1;
+        let mask = self.ring.len() - 1;
+        let len = self.ring.len() as u64;
+        if let Some(entry) = self.ring.get_mut(number as usize & mask) {
+            // What lies before the highest arrival had its chance: its feedback was lost.
+            self.overrun |= entry.fate == Fate::Unknown && number >= self.reached + len;
+            *entry = Entry {
+                at: at as u32,
+                size,
+                probe,
+                fate: Fate::Unknown,
+            };
+        }
+        number as u16
+    }
+
+    /// The number that the next packet gets, extended.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Extends a number that feedback speaks of. `None`: it was not given lately.
+    fn extend(&self, sequence: u16) -> Option<u64> {
+        // Counted from the next one backwards; 0 stands for a whole cycle.
+        let age = u64::from((self.next as u16).wrapping_sub(sequence));
+        (1..=self.ring.len() as u64)
+            .contains(&age)
+            .then(|| self.next.checked_sub(age))
+            .flatten()
+    }
+
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        let mask = self.ring.len() - 1;
+        self.ring.get_mut(number as usize & mask)
+    }
+
+    /// When a packet was sent; `None` if it has not been, or not lately.
+    pub(super) fn sent(&mut self, number: u64, now: u64) -> Option<i64> {
+        let known = self.next.saturating_sub(self.ring.len() as u64)..self.next;
+        if !known.contains(&number) {
+            return None;
+        }
+        let age = (now as u32).wrapping_sub(self.entry(number)?.at);
+        Some(now as i64 - i64::from(age))
+    }
+
+    /// Notes an arrival. `None`: it was known, or the packet is not. `now` is in microseconds since the
+    /// owner's origin.
+    pub(super) fn receive(&mut self, sequence: u16, now: u64) -> Option<Acknowledged> {
+        let number = self.extend(sequence)?;
+        let entry = self.entry(number)?;
+        match entry.fate {
+            Fate::Unknown | Fate::Missing => {}
+            Fate::Judged | Fate::Received => return None,
+        }
+        entry.fate = Fate::Received;
+        let age = (now as u32).wrapping_sub(entry.at);
+        let acknowledged = Acknowledged {
+            number,
+            sent: now as i64 - i64::from(age),
+            size: entry.size,
+            probe: entry.probe,
+        };
+        self.reached = self.reached.max(number + 1);
+        Some(acknowledged)
+    }
+
+    /// Notes that packets had not arrived when feedback was written. They may still.
+    pub(super) fn miss(&mut self, first: u16, count: u16) {
+        // Of a run longer than the ring only its end can be known.
+        let skipped = count.saturating_sub(self.ring.len() as u16);
+        for step in skipped..count {
+            let Some(number) = self.extend(first.wrapping_add(step)) else {
+                continue;
+            };
+            if let Some(entry) = self.entry(number)
+                && entry.fate == Fate::Unknown
+            {
+                entry.fate = Fate::Missing;
+            }
+        }
+    }
+
+    /// Judges what was sent no later than `until` and before something that arrived: it is lost if
+    /// feedback spoke of it and it has not arrived. What no feedback spoke of counts neither way: it is
+    /// the feedback that was lost.
+    pub(super) fn judge(&mut self, until: i64, now: u64) -> Judgement {
+        let mut judgement = Judgement::default();
+        let oldest = self.next.saturating_sub(self.ring.len() as u64);
+        let mut number = self.judged.max(oldest);
+        while number < self.reached {
+            let Some(entry) = self.entry(number) else {
+                break;
+            };
+            let age = (now as u32).wrapping_sub(entry.at);
+            if now as i64 - i64::from(age) > until {
+                break;
+            }
+            match entry.fate {
+                Fate::Received => judgement.received += 1,
+                Fate::Missing => judgement.lost += 1,
+                // May yet be spoken of: feedback is reordered too.
+                Fate::Unknown | Fate::Judged => {
+                    number += 1;
+                    continue;
+                }
+            }
+            entry.fate = Fate::Judged;
+            number += 1;
+        }
+        self.judged = number;
+        judgement
+    }
+
+    /// Grows if packets were forgotten too early. Not on the way of packets.
+    pub(super) fn make_room(&mut self) {
+        if !std::mem::take(&mut self.overrun) || self.ring.len() >= LARGEST {
+            return;
+        }
+        let mut larger = vec![Entry::default(); self.ring.len() * 2].into_boxed_slice();
+        let mask = larger.len() - 1;
+        let oldest = self.next.saturating_sub(self.ring.len() as u64);
+        for number in oldest..self.next {
+            let entry = self.entry(number).copied();
+            if let (Some(entry), Some(space)) = (entry, larger.get_mut(number as usize & mask)) {
+                *space = entry;
+            }
+        }
+        self.ring = larger;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_eight_bytes() {
+        assert_eq!(size_of::<Entry>(), 8);
+    }
+
+    #[test]
+    fn arrivals_are_known_once_and_losses_are_judged_later() {
+        let mut history = History::new();
+        for packet in 0..10 {
+            assert_eq!(history.send(packet * 1000, 100, 0), packet as u16);
+        }
+        history.miss(0, 3);
+        assert_eq!(history.receive(1, 20_000).map(|a| a.sent), Some(1000));
+        assert_eq!(history.receive(1, 20_000), None);
+        assert_eq!(history.receive(11, 20_000), None);
+        assert_eq!(history.receive(6, 20_000).map(|a| a.number), Some(6));
+        // 3 to 5 were not spoken of; 2 comes after all.
+        assert_eq!(history.receive(2, 20_000).map(|a| a.number), Some(2));
+        let judgement = |received, lost| Judgement { received, lost };
+        assert_eq!(history.judge(1_500, 20_000), judgement(1, 1));
+        assert_eq!(history.judge(1_500, 20_000), judgement(0, 0));
+        assert_eq!(history.judge(9_000, 20_000), judgement(2, 0));
+        // Once judged, it stays so.
+        assert_eq!(history.receive(0, 20_000), None);
+    }
+
+    #[test]
+    fn it_grows_when_packets_are_forgotten_before_feedback() {
+        let mut history = History::new();
+        for packet in 0..SMALLEST as u64 {
+            history.send(packet, 1, 0);
+        }
+        history.make_room();
+        assert_eq!(history.ring.len(), SMALLEST);
+        for packet in 0..3 * SMALLEST as u64 {
+            history.send(packet, 1, 0);
+            history.make_room();
+        }
+        assert_eq!(history.ring.len(), 4 * SMALLEST);
+        assert!(history.receive((history.next() - 250) as u16, 0).is_some());
+    }
+
+    #[test]
+    fn wraps_and_runs_of_any_length_are_survived() {
+        let mut history = History::new();
+        for packet in 0..70_000u64 {
+            history.send(packet, 1, 0);
+        }
+        history.miss(0, u16::MAX);
+        history.miss((70_000u64 - 5) as u16, 2);
+        assert_eq!(
+            history
+                .receive((70_000u64 - 1) as u16, 80_000)
+                .map(|a| a.number),
+            Some(69_999)
+        );
+        let judgement = history.judge(80_000, 80_000);
+        assert_eq!(judgement.received, 1);
+        assert!(judgement.lost >= 2);
+        assert!(judgement.lost < SMALLEST as u32);
+    }
+}

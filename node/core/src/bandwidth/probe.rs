@@ -1,0 +1,357 @@
+//! When to send more than there is to send, for a moment, to see whether it fits; and what a probe
+//! showed.
+//!
+//! Nobody is probed for nothing: there has to be a layer that would be shown. A probe that fails is
+//! followed by a longer pause and asks for less; one that succeeds is followed by the next at once, so that
+//! after the end of a limit a few seconds lead back to full quality.
+
+use std::time::Duration;
+
+use super::history::Acknowledged;
+use crate::units::{Bitrate, DataSize};
+
+/// Two frames at least, so that their bursts even out; a tenth of a second of half as much again is a
+/// queue of 50 ms on a path that has nothing to spare.
+const LENGTH: Duration = Duration::from_millis(90);
+/// … but enough packets to measure.
+const MIN_SIZE: DataSize = DataSize::from_bytes(3_000);
+const LONGEST: Duration = Duration::from_millis(250);
+/// Without feedback for each packet only reports tell, and those come once a second.
+const LENGTH_BY_REPORTS: Duration = Duration::from_millis(1_500);
+/// Steps in which padding is asked for.
+const STEP: u64 = 5_000;
+/// Less than a packet is not worth asking for.
+const LEAST_PADDING: DataSize = DataSize::from_bytes(200);
+/// Of the estimate: after a success, from a low estimate, after a failure.
+const BOLD: f64 = 2.0;
+const LOW_BOLD: f64 = 3.0;
+const LOW: Bitrate = Bitrate::from_kbps(300);
+const CAREFUL: f64 = 1.5;
+/// Less than this above the estimate is no news.
+const LEAST: f64 = 1.15;
+/// Pause after a failure, doubled by each that follows, in microseconds. A longer longest costs less and
+/// finds the end of a limit later.
+const PAUSE: u64 = 1_000_000;
+const LONGEST_PAUSE: u64 = 4_000_000;
+/// A result above the estimate by this factor is a success.
+const GAIN: f64 = 1.05;
+/// The path is full if this share of what was sent arrives in the same time.
+const UNSATURATED: f64 = 0.9;
+/// What of a full path's rate is used.
+const UTILISATION: f64 = 0.95;
+/// Share of the packets that has to arrive to measure anything, and the least number.
+const MIN_SHARE: f64 = 0.5;
+const MIN_PACKETS: u32 = 5;
+/// After its end a probe may still be seen in the delays for this long, in microseconds.
+const AFTERMATH: u64 = 250_000;
+
+#[derive(Debug)]
+pub(super) struct ProbeControl {
+    running: Option<Probe>,
+    /// When the next may begin.
+    not_before: u64,
+    /// Numbers probes from 1 on.
+    last: u8,
+    /// Since the last success.
+    failures: u32,
+    /// What would be of use: the rate of the next step, and of all.
+    next: Bitrate,
+    wanted: Bitrate,
+    /// When the last probe began and when its aftermath ends.
+    disturbed: (u64, u64),
+}
+
+#[derive(Debug)]
+struct Probe {
+    id: u8,
+    rate: Bitrate,
+    phase: Phase,
+    began: u64,
+    /// End of the phase.
+    until: u64,
+    /// Up to when padding was asked for.
+    asked: u64,
+    sent: DataSize,
+    sent_packets: u32,
+    /// The number behind its last packet.
+    end: u64,
+    arrivals: Arrivals,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Sending,
+    /// For feedback.
+    Waiting,
+}
+
+#[derive(Debug, Default)]
+struct Arrivals {
+    packets: u32,
+    bytes: u64,
+    /// Sent first and last: time and size.
+    first_sent: (i64, u16),
+    last_sent: (i64, u16),
+    /// Arrived first and last.
+    first: (i64, u16),
+    last: (i64, u16),
+}
+
+/// The path as a probe finds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    pub(super) estimate: Bitrate,
+    /// No queue builds and feedback comes.
+    pub(super) calm: bool,
+    /// Feedback speaks of each packet.
+    pub(super) detailed: bool,
+    /// How long feedback takes at most, in microseconds.
+    pub(super) patience: u64,
+}
+
+/// What a probe showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) rate: Bitrate,
+    /// The path was full: there is no more.
+    pub(super) saturated: bool,
+}
+
+impl ProbeControl {
+    pub(super) fn new() -> Self {
+        Self {
+            running: None,
+            not_before: 0,
+            last: 0,
+            failures: 0,
+            next: Bitrate::ZERO,
+            wanted: Bitrate::ZERO,
+            disturbed: (0, 0),
+        }
+    }
+
+    pub(super) fn set_wish(&mut self, next: Bitrate, wanted: Bitrate) {
+        (self.next, self.wanted) = (next, wanted);
+    }
+
+    /// When to call [`Self::advance`].
+    pub(super) fn deadline(&self, estimate: Bitrate) -> Option<u64> {
+        match &self.running {
+            None => (self.next > estimate).then_some(self.not_before),
+            Some(probe) if probe.phase == Phase::Sending => {
+                Some((probe.asked + STEP).min(probe.until))
+            }
+            Some(probe) => Some(probe.until),
+        }
+    }
+
+    /// Begins a probe if one is due, ends what is over, and answers the id of the one that is being sent,
+    /// 0 for none.
+    pub(super) fn advance(&mut self, path: Path, now: u64) -> u8 {
+        match &mut self.running {
+            None if self.next <= path.estimate || now < self.not_before => 0,
+            None if !path.calm => {
+                self.not_before = now + PAUSE / 2;
+                0
+            }
+            None => self.begin(path, now),
+            Some(probe) if now < probe.until => match probe.phase {
+                Phase::Sending => probe.id,
+                Phase::Waiting => 0,
+            },
+            Some(probe) if probe.phase == Phase::Sending => {
+                probe.phase = Phase::Waiting;
+                probe.until = now + path.patience;
+                self.disturbed.1 = now + AFTERMATH;
+                0
+            }
+            Some(_) => {
+                self.fail(now);
+                0
+            }
+        }
+    }
+
+    fn begin(&mut self, path: Path, now: u64) -> u8 {
+        let (useful, factor) = match self.failures {
+            0 if path.estimate < LOW => (self.wanted.max(self.next), LOW_BOLD),
+            0 => (self.wanted.max(self.next), BOLD),
+            _ => (self.next, CAREFUL),
+        };
+        let rate = useful
+            .scale(GAIN)
+            .min(path.estimate.scale(factor))
+            .max(path.estimate.scale(LEAST));
+        let length = if path.detailed {
+            LENGTH.max(MIN_SIZE.at(rate)).min(LONGEST)
+        } else {
+            LENGTH_BY_REPORTS
+        };
+        let until = now + length.as_micros() as u64;
+        self.last = self.last.wrapping_add(1).max(1);
+        self.disturbed = (now, until + AFTERMATH);
+        self.running = Some(Probe {
+            id: self.last,
+            rate,
+            phase: Phase::Sending,
+            began: now,
+            until,
+            asked: now,
+            sent: DataSize::ZERO,
+            sent_packets: 0,
+            end: 0,
+            arrivals: Arrivals::default(),
+        });
+        self.last
+    }
+
+    fn sending(&mut self) -> Option<&mut Probe> {
+        self.running
+            .as_mut()
+            .filter(|probe| probe.phase == Phase::Sending)
+    }
+
+    /// A packet leaves during a probe, whatever it is.
+    pub(super) fn packet_sent(&mut self, number: u64, size: u16) {
+        if let Some(probe) = self.sending() {
+            probe.sent += DataSize::from_bytes(size.into());
+            probe.sent_packets += 1;
+            probe.end = number + 1;
+        }
+    }
+
+    /// Padding to send now.
+    pub(super) fn padding(&mut self, now: u64) -> Option<DataSize> {
+        let probe = self.sending()?;
+        probe.asked = now.min(probe.until);
+        let due = Duration::from_micros(probe.asked.saturating_sub(probe.began) + STEP);
+        let due = probe.rate.during(due).saturating_sub(probe.sent);
+        (due >= LEAST_PADDING).then_some(due)
+    }
+
+    pub(super) fn receive(&mut self, packet: Acknowledged, arrival: i64) {
+        if let Some(probe) = self.running.as_mut().filter(|p| p.id == packet.probe) {
+            probe.arrivals.add(packet, arrival);
+        }
+    }
+
+    fn waiting(&self) -> Option<&Probe> {
+        self.running
+            .as_ref()
+            .filter(|probe| probe.phase == Phase::Waiting)
+    }
+
+    /// Feedback has spoken of all packets before `reached`. Answers what the probe showed, if it is over.
+    pub(super) fn evaluate(
+        &mut self,
+        reached: u64,
+        estimate: Bitrate,
+        now: u64,
+    ) -> Option<Outcome> {
+        let probe = self.waiting().filter(|probe| reached >= probe.end)?;
+        let outcome = probe.outcome();
+        match outcome {
+            Some(outcome) if outcome.rate >= estimate.scale(GAIN) => {
+                let pause = if outcome.saturated { PAUSE } else { 0 };
+                self.succeed(now + pause);
+            }
+            _ => self.fail(now),
+        }
+        outcome
+    }
+
+    /// Reports say whether what was sent during the probe arrived. Answers the rate that fits.
+    pub(super) fn evaluate_by_reports(&mut self, arrived: bool, now: u64) -> Option<Bitrate> {
+        let rate = self.waiting()?.rate;
+        if arrived {
+            self.succeed(now);
+            return Some(rate);
+        }
+        self.fail(now);
+        None
+    }
+
+    fn succeed(&mut self, not_before: u64) {
+        self.running = None;
+        self.failures = 0;
+        self.not_before = not_before;
+    }
+
+    fn fail(&mut self, now: u64) {
+        let pause = PAUSE << self.failures.min(4);
+        self.running = None;
+        self.failures += 1;
+        self.not_before = now + pause.min(LONGEST_PAUSE);
+    }
+
+    /// There is congestion: what goes on ends, and the next waits.
+    pub(super) fn cancel(&mut self, now: u64) {
+        if self.running.is_some() {
+            self.fail(now);
+        }
+        self.not_before = self.not_before.max(now + PAUSE);
+    }
+
+    /// A packet sent at this time may have waited behind a probe.
+    pub(super) fn disturbs(&self, sent: i64) -> bool {
+        let (began, ended) = self.disturbed;
+        (began..ended).contains(&(sent.max(0) as u64))
+    }
+}
+
+impl Probe {
+    /// `None`: too little arrived to say.
+    fn outcome(&self) -> Option<Outcome> {
+        let arrivals = &self.arrivals;
+        let enough = f64::from(self.sent_packets) * MIN_SHARE;
+        if arrivals.packets < MIN_PACKETS || f64::from(arrivals.packets) < enough {
+            return None;
+        }
+        let sending = span(arrivals.first_sent.0, arrivals.last_sent.0)?;
+        let arriving = span(arrivals.first.0, arrivals.last.0)?;
+        // The last packet's sending and the first one's way are outside of what was timed.
+        let bytes =
+            |without: u16| DataSize::from_bytes(arrivals.bytes.saturating_sub(without.into()));
+        let sent = bytes(arrivals.last_sent.1).over(sending)?.min(self.rate);
+        let received = bytes(arrivals.first.1).over(arriving)?;
+        let saturated = received < sent.scale(UNSATURATED);
+        let rate = if saturated {
+            received.scale(UTILISATION)
+        } else {
+            received.min(sent)
+        };
+        Some(Outcome { rate, saturated })
+    }
+}
+
+fn span(from: i64, to: i64) -> Option<Duration> {
+    let micros = u64::try_from(to.checked_sub(from)?).ok()?;
+    (1..10_000_000)
+        .contains(&micros)
+        .then(|| Duration::from_micros(micros))
+}
+
+impl Arrivals {
+    fn add(&mut self, packet: Acknowledged, arrival: i64) {
+        if self.packets == 0 {
+            self.first_sent = (packet.sent, packet.size);
+            self.last_sent = self.first_sent;
+            self.first = (arrival, packet.size);
+            self.last = self.first;
+        }
+        if packet.sent < self.first_sent.0 {
+            self.first_sent = (packet.sent, packet.size);
+        }
+        if packet.sent >= self.last_sent.0 {
+            self.last_sent = (packet.sent, packet.size);
+        }
+        if arrival < self.first.0 {
+            self.first = (arrival, packet.size);
+        }
+        if arrival >= self.last.0 {
+            self.last = (arrival, packet.size);
+        }
+        self.packets += 1;
+        self.bytes += u64::from(packet.size);
+    }
+}
