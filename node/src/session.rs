@@ -83,6 +83,23 @@ pub(crate) struct Session {
 struct Published {
     announced: AddTrack,
     started: Option<(TrackStarted, Vec<contract::LayerInfo>)>,
+    /// Encodings that are of use to anybody; `None` while all are.
+    demand: Option<u8>,
+}
+
+impl Published {
+    /// What the publisher was told to send; `None` while that is everything.
+    fn demand(&self) -> Option<contract::TrackDemandChanged> {
+        let (started, _) = self.started.as_ref()?;
+        let codec = contract::CodecDemand {
+            mime_type: started.mime_type.clone(),
+            spatial_layers: self.demand?.into(),
+        };
+        Some(contract::TrackDemandChanged {
+            track_id: started.track_id.clone(),
+            codecs: vec![codec],
+        })
+    }
 }
 
 impl Session {
@@ -212,6 +229,15 @@ impl Session {
                 self.tell(Told::TrackSubscribed(contract::TrackSubscribed {
                     track_id,
                 }));
+            }
+            Event::DemandChanged { track, encodings } => {
+                let Some(published) = self.published.get_mut(&track) else {
+                    return;
+                };
+                published.demand = Some(encodings);
+                if let Some(demand) = published.demand() {
+                    self.tell(Told::TrackDemandChanged(demand));
+                }
             }
             Event::SubscriptionEnded(track) => {
                 if self.subscriptions.remove(&track).is_some() {

@@ -335,6 +335,7 @@ impl Shard {
                 Output::RequestPackets(source, sequences) => {
                     self.request_packets(source, &sequences)
                 }
+                Output::DemandChanged(track, encodings) => self.tell_demand(track, encodings),
                 Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
             }
         }

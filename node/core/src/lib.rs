@@ -9,6 +9,7 @@ pub mod bandwidth;
 pub mod cache;
 pub mod codec;
 pub mod data;
+mod demand;
 pub mod drops;
 pub mod forward;
 pub mod key_frames;

@@ -98,6 +98,9 @@ pub enum Output<R, P> {
     RequestKeyFrame(Source),
     /// Ask the publisher for lost packets; ascending.
     RequestPackets(Source, Vec<u16>),
+    /// So many encodings of a video track, from the lowest up, are of use to anybody. Until it is said
+    /// all of them are.
+    DemandChanged(TrackKey, u8),
     SpeakersChanged(R, Vec<SpeakerChange<P>>),
 }
 
@@ -106,6 +109,7 @@ enum Timer<R> {
     KeyFrame(Source),
     Losses(Source),
     Liveness(TrackKey),
+    Demand(TrackKey),
     Speakers(R),
 }
 
@@ -177,7 +181,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let several = spec.sizes.len() > 1;
         let published = Published {
             generation: self.generation,
-            track: Track::new(spec),
+            track: Track::new(spec, now),
         };
         let key = TrackKey {
             index: self.tracks.insert(published) as u32,
@@ -187,6 +191,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             self.timers
                 .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
         }
+        self.watch_demand(key);
         key
     }
 
@@ -307,6 +312,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         };
         track.subscriptions.push(subscription);
         self.update_interest(key, now);
+        self.update_demand(key, now);
         Some(subscription)
     }
 
@@ -326,6 +332,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .forwarder
             .set_wish(resolve(&published.track, wish), published.track.live);
         self.update_interest(track_key, now);
+        self.update_demand(track_key, now);
     }
 
     /// Answers the first number that was never used.
@@ -340,6 +347,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             track.subscriptions.retain(|other| *other != key);
         }
         self.update_interest(track_key, now);
+        self.update_demand(track_key, now);
         Some(next)
     }
 
@@ -476,6 +484,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 Timer::KeyFrame(source) => self.retry_key_frame(source, now),
                 Timer::Losses(source) => self.request_packets(source, now),
                 Timer::Liveness(key) => self.check_liveness(key, now),
+                Timer::Demand(key) => self.release(key, now),
                 Timer::Speakers(room) => self.end_speaker_window(room, now),
             }
         }
@@ -559,6 +568,47 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         if published.track.update_live(now) {
             select_all(&mut published.track, &mut self.subscriptions);
             self.update_interest(key, now);
+        }
+    }
+
+    /// Counts anew what anybody can use of a track.
+    fn update_demand(&mut self, key: TrackKey, now: Instant) {
+        let Some(track) = self.track(key) else {
+            return;
+        };
+        let wishes = track
+            .subscriptions
+            .iter()
+            .map(|key| self.subscriptions[key.index()].forwarder.wish());
+        let wanted = wishes
+            .filter(|wish| !wish.paused)
+            .map(|wish| wish.highest + 1)
+            .max()
+            .unwrap_or(0);
+        let Some(track) = self.track_mut(key).filter(|track| track.spec.is_video) else {
+            return;
+        };
+        let before = track.demand.deadline();
+        if track.demand.set(wanted, now) {
+            self.outputs.push_back(Output::DemandChanged(key, wanted));
+        } else if track.demand.deadline() != before {
+            self.watch_demand(key);
+        }
+    }
+
+    fn watch_demand(&mut self, key: TrackKey) {
+        let track = self.track(key).filter(|track| track.spec.is_video);
+        if let Some(at) = track.and_then(|track| track.demand.deadline()) {
+            self.timers.set(at, Timer::Demand(key));
+        }
+    }
+
+    fn release(&mut self, key: TrackKey, now: Instant) {
+        if let Some(track) = self.track_mut(key)
+            && track.demand.due(now)
+        {
+            let told = track.demand.told();
+            self.outputs.push_back(Output::DemandChanged(key, told));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::PacketCache;
+use crate::demand::Demand;
 use crate::forward::{EncodingSet, MAX_ENCODINGS};
 use crate::key_frames::KeyFrameRequests;
 use crate::nack::LossTracker;
@@ -54,6 +55,7 @@ pub(crate) struct Track<R, P> {
     /// Each encoding's last sender report.
     pub(crate) clocks: [Option<SenderClock>; MAX_ENCODINGS],
     pub(crate) live: EncodingSet,
+    pub(crate) demand: Demand,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
 }
 
@@ -85,7 +87,7 @@ impl Encoding {
 }
 
 impl<R, P> Track<R, P> {
-    pub(crate) fn new(spec: TrackSpec<R, P>) -> Self {
+    pub(crate) fn new(spec: TrackSpec<R, P>, now: Instant) -> Self {
         let (packets, bytes) = if spec.is_video {
             (64, 1 << 16)
         } else {
@@ -108,6 +110,7 @@ impl<R, P> Track<R, P> {
                 .collect(),
             clocks: [None; MAX_ENCODINGS],
             live: EncodingSet::default(),
+            demand: Demand::new(spec.sizes.len().min(MAX_ENCODINGS) as u8, now),
             subscriptions: Vec::new(),
             spec,
         }
@@ -123,24 +126,23 @@ impl<R, P> Track<R, P> {
         fitting.map_or(top, |encoding| (encoding as u8).min(top))
     }
 
-    /// Marks encodings that have stopped. `true` if one has.
+    /// Marks encodings that have stopped. `true` if one has. Where all fall silent, those that are
+    /// wanted stay: a still picture is no reason to wait for another one.
     pub(crate) fn update_live(&mut self, now: Instant) -> bool {
         let age = |encoding: &Encoding| {
             encoding
                 .last_packet
                 .map(|at| now.saturating_duration_since(at))
         };
-        if !self
+        let still_sending = self
             .encodings
             .iter()
             .filter_map(age)
-            .any(|age| age < STILL_SENDING)
-        {
-            return false;
-        }
+            .any(|age| age < STILL_SENDING);
         let before = self.live;
         for (index, encoding) in self.encodings.iter().enumerate() {
-            if age(encoding).is_some_and(|age| age >= STOPPED_AFTER) {
+            let may_stop = still_sending || index >= usize::from(self.demand.told());
+            if may_stop && age(encoding).is_some_and(|age| age >= STOPPED_AFTER) {
                 self.live.remove(index as u8);
             }
         }
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn the_smallest_encoding_that_fills_the_view_is_enough() {
         let size = |width, height| Size { width, height };
-        let track = Track::new(TrackSpec {
+        let spec = TrackSpec {
             room: (),
             participant: (),
             is_video: true,
@@ -163,7 +165,9 @@ mod tests {
             nack: true,
             muted: false,
             sizes: vec![size(320, 180), size(640, 360), size(1280, 720)],
-        });
+        };
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let track = Track::new(spec, Instant::now());
         let check =
             |view: Size, expected: u8| assert_eq!(track.highest_for(view), expected, "{view:?}");
         check(size(0, 0), 2);

@@ -150,6 +150,7 @@ impl Session {
             Published {
                 announced,
                 started: None,
+                demand: None,
             },
         );
         if let Some(started) = started {

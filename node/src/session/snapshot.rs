@@ -28,6 +28,7 @@ impl Session {
                     layers: layers.clone(),
                     ..started.clone()
                 }),
+            demand: published.demand(),
         };
         Snapshot {
             open: Some(self.identity.open.clone()),

@@ -463,6 +463,11 @@ fn a_stream_that_takes_over_gets_all_there_is() {
         track,
         encodings: vec![(Some(11), None)],
     });
+    let track: TrackId = "TR_ben_1".parse().unwrap();
+    ben.event(Event::DemandChanged {
+        track,
+        encodings: 2,
+    });
 
     ben.session.attach(500);
     ben.collect();
@@ -501,6 +506,16 @@ fn a_stream_that_takes_over_gets_all_there_is() {
     let first = &snapshot.tracks[0];
     assert_eq!(first.announced.as_ref().unwrap().track_id, "TR_ben_0");
     assert_eq!(first.started.as_ref().unwrap().layers[0].ssrc, 11);
+    assert_eq!(first.demand, None, "all of it is wanted");
+    let told = ben.last(|told| match told {
+        Told::TrackDemandChanged(demand) => Some(demand.clone()),
+        _ => None,
+    });
+    let told = told.unwrap();
+    assert_eq!(told.track_id, "TR_ben_1");
+    assert_eq!(told.codecs[0].spatial_layers, 2);
+    assert_eq!(told.codecs[0].mime_type, "video/VP8");
+    assert_eq!(snapshot.tracks[1].demand, Some(told));
 }
 
 #[test]

@@ -24,6 +24,11 @@ pub(crate) enum Event {
     },
     /// A published track is received by somebody for the first time.
     TrackSubscribed(TrackId),
+    /// Of a published track so many encodings are of use to anybody, from the lowest up.
+    DemandChanged {
+        track: TrackId,
+        encodings: u8,
+    },
     /// A subscribed track is no more.
     SubscriptionEnded(TrackId),
     SpeakersChanged(Vec<Speaker>),

@@ -117,6 +117,7 @@ impl Session {
             return;
         }
         self.say_active_speakers();
+        self.say_demands();
         if self.layout == ConnectionLayout::Dual {
             let restart = contract::RestartIce {
                 connection: ConnectionRole::Subscriber.into(),

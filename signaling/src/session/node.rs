@@ -73,6 +73,7 @@ impl Session {
             }
             Event::TrackEnded(ended) => self.handle_track_ended(&ended.track_id),
             Event::TrackSubscribed(subscribed) => self.handle_track_subscribed(subscribed),
+            Event::TrackDemandChanged(demand) => self.handle_demand(demand),
             Event::SubscriptionEnded(ended) => self.subscriptions.handle_ended(&ended.track_id),
             Event::ConnectionChanged(changed) => self.handle_connection(changed, now),
             Event::SpeakersChanged(changed) => self.handle_speakers(changed.speakers),
@@ -104,6 +105,9 @@ impl Session {
         }
         if changed {
             self.publish_tracks();
+        }
+        for demand in snapshot.tracks.into_iter().filter_map(|track| track.demand) {
+            self.handle_demand(demand);
         }
         self.subscriptions
             .reconcile(&snapshot.subscriptions, &mut self.link, &mut self.outbox);
@@ -287,6 +291,19 @@ impl Session {
             let track_sid = subscribed.track_id;
             self.outbox
                 .say(Message::TrackSubscribed(TrackSubscribed { track_sid }));
+        }
+    }
+
+    fn handle_demand(&mut self, demand: contract::TrackDemandChanged) {
+        if let Some(update) = self.publications.handle_demand(demand) {
+            self.outbox.say(Message::SubscribedQualityUpdate(update));
+        }
+    }
+
+    /// What is wanted of the client's tracks, to a client that may not have heard it.
+    pub(super) fn say_demands(&mut self) {
+        for update in self.publications.demands() {
+            self.outbox.say(Message::SubscribedQualityUpdate(update));
         }
     }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use livekit_protocol::request_response::Reason;
-use livekit_protocol::{AddTrackRequest, TrackInfo};
+use livekit_protocol::{AddTrackRequest, SubscribedQualityUpdate, TrackInfo};
 use pipemesh_proto::ids::TrackId;
 use pipemesh_proto::node;
 
 use crate::livekit::client::Client;
+use crate::livekit::demand::quality_update;
 use crate::livekit::track;
 
 /// Tracks one participant may have announced, started ones included. More are refused.
@@ -39,6 +40,8 @@ struct Publication {
     started: bool,
     /// Tracks are listed in the order in which they were announced.
     place: u64,
+    /// What anybody can use of it; `None` while that is everything.
+    demand: Option<node::TrackDemandChanged>,
 }
 
 #[derive(Debug)]
@@ -122,6 +125,7 @@ impl Publications {
             ask: announcement.ask.clone(),
             started: false,
             place: self.announced,
+            demand: None,
         };
         self.tracks.insert(id, publication);
         Added::New(Box::new(announcement.info), Box::new(announcement.ask))
@@ -160,6 +164,29 @@ impl Publications {
     pub(super) fn handle_layers(&mut self, layers: &node::TrackLayers) -> bool {
         self.change(&layers.track_id, |publication| {
             track::set_layers(&mut publication.info, &layers.layers);
+        })
+    }
+
+    /// The node said what anybody can use of a track: what to tell the client of it.
+    pub(super) fn handle_demand(
+        &mut self,
+        demand: node::TrackDemandChanged,
+    ) -> Option<SubscribedQualityUpdate> {
+        let id: TrackId = demand.track_id.parse().ok()?;
+        let publication = self.tracks.get_mut(&id)?;
+        if publication.demand.as_ref() == Some(&demand) {
+            return None;
+        }
+        let update = quality_update(&publication.info, &demand.codecs);
+        publication.demand = Some(demand);
+        Some(update)
+    }
+
+    /// What a client is to be told again that may not have heard it.
+    pub(super) fn demands(&self) -> impl Iterator<Item = SubscribedQualityUpdate> + '_ {
+        self.tracks.values().filter_map(|publication| {
+            let demand = publication.demand.as_ref()?;
+            Some(quality_update(&publication.info, &demand.codecs))
         })
     }
 

@@ -303,6 +303,7 @@ impl State {
         let tracks = session.announced.values().map(|announced| PublishedTrack {
             started: session.started.get(&announced.track_id).cloned(),
             announced: Some(announced.clone()),
+            demand: None,
         });
         Event::Snapshot(Snapshot {
             open: Some(session.open.clone()),

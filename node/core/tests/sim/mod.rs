@@ -117,6 +117,15 @@ impl Camera {
         self.encodings[usize::from(encoding)].key_frame_due = true;
     }
 
+    /// What an encoder does that is told so: those it starts begin with a key frame.
+    pub fn send_only(&mut self, encodings: u8) {
+        for (index, encoder) in self.encodings.iter_mut().enumerate() {
+            let sending = index < usize::from(encodings);
+            encoder.key_frame_due |= sending && !encoder.sending;
+            encoder.sending = sending;
+        }
+    }
+
     /// One frame of every encoding that is being sent: (encoding, packet).
     pub fn frame(&mut self, elapsed: Duration) -> Vec<(u8, Vec<u8>)> {
         let mut packets = Vec::new();
@@ -181,6 +190,10 @@ pub struct Sim {
     /// Percent of the publisher's packets that never arrive.
     pub loss: u64,
     pub lost: BTreeMap<Source, Vec<Vec<u8>>>,
+    /// How many encodings the publisher was told to send, and when.
+    pub demands: Vec<(Instant, u8)>,
+    /// Whether the publisher does so.
+    pub obeys_demand: bool,
 }
 
 impl Sim {
@@ -194,6 +207,8 @@ impl Sim {
             key_frame_requests: BTreeMap::new(),
             loss: 0,
             lost: BTreeMap::new(),
+            demands: Vec::new(),
+            obeys_demand: false,
         }
     }
 
@@ -301,6 +316,12 @@ impl Sim {
                         self.deliver(source, &packet, true);
                     }
                     self.forward();
+                }
+                Output::DemandChanged(track, encodings) => {
+                    self.demands.push((self.now, encodings));
+                    if self.obeys_demand && track == camera.key {
+                        camera.send_only(encodings);
+                    }
                 }
                 Output::SpeakersChanged(..) => {}
             }

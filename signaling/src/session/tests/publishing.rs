@@ -389,3 +389,48 @@ fn a_publisher_hears_that_somebody_receives_it() {
     bench.event(subscribed("TR_other"));
     assert_eq!(bench.heard_names(), ["track_subscribed"]);
 }
+
+pub(super) fn demand(track_id: &str, spatial_layers: u32) -> contract::TrackDemandChanged {
+    contract::TrackDemandChanged {
+        track_id: track_id.to_owned(),
+        codecs: vec![contract::CodecDemand {
+            mime_type: "video/VP8".to_owned(),
+            spatial_layers,
+        }],
+    }
+}
+
+/// Which qualities of which track the client was told that somebody wants.
+pub(super) fn wanted(bench: &mut Bench) -> Vec<(String, Vec<bool>)> {
+    let updates = bench.heard.drain(..).filter_map(|message| match message {
+        Message::SubscribedQualityUpdate(update) => {
+            let qualities = &update.subscribed_codecs[0].qualities;
+            let enabled = qualities.iter().map(|quality| quality.enabled).collect();
+            Some((update.track_sid, enabled))
+        }
+        _ => None,
+    });
+    updates.collect()
+}
+
+#[test]
+fn a_publisher_is_told_what_anybody_wants_of_its_tracks() {
+    let mut bench = Bench::connected(Setup::default());
+    bench.says(FromClient::AddTrack(add_track("cam")));
+    bench.started("TR_1");
+    bench.heard.clear();
+    bench.event(Event::TrackDemandChanged(demand("TR_1", 0)));
+    assert_eq!(
+        wanted(&mut bench),
+        [("TR_1".to_owned(), vec![false, false, false])]
+    );
+    bench.event(Event::TrackDemandChanged(demand("TR_1", 0)));
+    assert_eq!(wanted(&mut bench), [], "said once");
+    bench.event(Event::TrackDemandChanged(demand("TR_1", 1)));
+    assert_eq!(
+        wanted(&mut bench),
+        [("TR_1".to_owned(), vec![true, true, true])]
+    );
+    bench.event(Event::TrackDemandChanged(demand("TR_9", 1)));
+    assert_eq!(wanted(&mut bench), [], "no track of this client");
+}

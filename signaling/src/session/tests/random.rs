@@ -155,6 +155,13 @@ fn from_node() -> impl Strategy<Value = Event> {
         2 => (0..3u8).prop_map(|i| Event::SubscriptionEnded(contract::SubscriptionEnded {
             track_id: format!("TR_other{i}"),
         })),
+        1 => (text(), any::<u32>()).prop_map(|(track_id, spatial_layers)| {
+            let codec = contract::CodecDemand { mime_type: "video/VP8".to_owned(), spatial_layers };
+            Event::TrackDemandChanged(contract::TrackDemandChanged {
+                track_id,
+                codecs: vec![codec],
+            })
+        }),
         1 => (1..4u32, text()).prop_map(|(offer_id, track)| {
             Event::OfferCreated(contract::OfferCreated {
                 sdp: String::new(),
@@ -308,6 +315,7 @@ impl Run {
                 ..Default::default()
             }),
             started: None,
+            demand: None,
         });
         let subscriptions = bench
             .node

@@ -11,6 +11,7 @@ use pipemesh_proto::node::session_event::Event;
 
 use super::bench::*;
 use super::prelude::*;
+use super::publishing::{demand, wanted};
 
 fn resume() -> Option<Resume> {
     Some(Resume {
@@ -291,6 +292,7 @@ fn snapshot(tracks: &[(&str, bool, bool)], subscriptions: &[&str]) -> contract::
                     mime_type: "video/VP8".to_owned(),
                     ..Default::default()
                 }),
+                demand: None,
             })
             .collect(),
         subscriptions: subscriptions
@@ -539,4 +541,26 @@ fn clients_can_ask_for_trouble() {
         })
         .collect();
     assert_eq!(active, [true, false]);
+}
+
+#[test]
+fn what_is_wanted_of_tracks_is_said_again_to_who_may_not_have_heard_it() {
+    let off = || vec![("TR_1".to_owned(), vec![false, false, false])];
+    let mut bench = Bench::connected(Setup::default());
+    bench.says(FromClient::AddTrack(add_track("cam")));
+    bench.all_done();
+    bench.started("TR_1");
+    bench.detach();
+    bench.event(Event::TrackDemandChanged(demand("TR_1", 0)));
+    bench.attach(resume());
+    assert_eq!(wanted(&mut bench), off());
+
+    // The stream to the node was broken when it changed.
+    for (layers, expected) in [(0, vec![]), (1, vec![("TR_1".to_owned(), vec![true; 3])])] {
+        broken(&mut bench);
+        let mut snapshot = snapshot(&[("TR_1", false, true)], &[]);
+        snapshot.tracks[0].demand = Some(demand("TR_1", layers));
+        restored(&mut bench, snapshot);
+        assert_eq!(wanted(&mut bench), expected);
+    }
 }

@@ -55,6 +55,14 @@ export interface VideoStats {
   pliCount: number;
 }
 
+export interface Encoding {
+  rid: string;
+  width: number;
+  height: number;
+  active: boolean;
+  bytes: number;
+}
+
 export interface AudioStats {
   totalSamplesReceived: number;
   totalAudioEnergy: number;
@@ -167,13 +175,14 @@ const driver = {
   },
 
   /** The sizes and rids this participant encodes, by getStats of the sender. */
-  async encodings(source: Source): Promise<{ rid: string; width: number; height: number; active: boolean }[]> {
+  async encodings(source: Source): Promise<Encoding[]> {
     const report = await local(source).track?.getRTCStatsReport();
     return rows<RTCOutboundRtpStreamStats & { active?: boolean }>(report, 'outbound-rtp').map((row) => ({
       rid: row.rid ?? '',
       width: row.frameWidth ?? 0,
       height: row.frameHeight ?? 0,
       active: row.active ?? true,
+      bytes: row.bytesSent ?? 0,
     }));
   },
 
