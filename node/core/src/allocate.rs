@@ -293,8 +293,10 @@ impl Allocation {
         self.reset(demands);
         let may_give = damping.may_give(now);
         self.give_audio(demands);
-        self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
+        let resumed = self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
         let with_headroom = budget.all.scale(1.0 / HEADROOM);
+        // Who gets more leaves the others what there is besides the headroom.
+        let mut to_keep = if resumed { with_headroom } else { budget.all };
         let highest = if may_give {
             Limit::Top
         } else {
@@ -303,8 +305,10 @@ impl Allocation {
         let mut first = 0;
         while first < self.order.len() {
             let end = self.same_priority(demands, first);
-            self.climb(demands, first..end, Limit::Held, budget.all);
-            self.climb(demands, first..end, highest, with_headroom);
+            self.climb(demands, first..end, Limit::Held, to_keep);
+            if self.climb(demands, first..end, highest, with_headroom) {
+                to_keep = with_headroom;
+            }
             first = end;
         }
         let (given, taken) = self.compare(demands);
@@ -343,19 +347,24 @@ impl Allocation {
         }
     }
 
-    fn give_lowest(&mut self, demands: &[Demand], bandwidth: Bitrate, may_give: bool) {
+    /// Answers whether one that was paused got something.
+    fn give_lowest(&mut self, demands: &[Demand], bandwidth: Bitrate, may_give: bool) -> bool {
+        let mut resumed = false;
         for &index in &self.order {
             let demand = &demands[index as usize];
             let used = self.used + rate(demand, 0);
             let fits = match demand.held {
                 Held::Paused => may_give && used.scale(HEADROOM) <= bandwidth,
+                Held::New | Held::At(_) if resumed => used.scale(HEADROOM) <= bandwidth,
                 Held::New | Held::At(_) => used <= bandwidth,
             };
             if fits {
                 self.used = used;
                 self.at[index as usize] = Some(0);
+                resumed |= demand.held == Held::Paused;
             }
         }
+        resumed
     }
 
     /// The end of those in `order` that have the priority of the one at `first`.
@@ -366,14 +375,16 @@ impl Allocation {
             .unwrap_or(self.order.len())
     }
 
-    /// Gives steps to some of those in `order`, the most worthwhile first, as long as they fit.
+    /// Gives steps to some of those in `order`, the most worthwhile first, as long as they fit. Answers
+    /// whether anybody got one.
     fn climb(
         &mut self,
         demands: &[Demand],
         range: std::ops::Range<usize>,
         limit: Limit,
         bandwidth: Bitrate,
-    ) {
+    ) -> bool {
+        let before = self.used;
         self.heap.clear();
         let offers = self.order[range].iter().filter_map(|&index| {
             offer(
@@ -402,6 +413,7 @@ impl Allocation {
             };
             self.heap.extend(next);
         }
+        self.used > before
     }
 
     /// Writes down the choices; answers whether anybody has more than before, or less.
@@ -556,3 +568,6 @@ fn most_useful(demand: &Demand) -> Bitrate {
 fn pixels(size: Size) -> u64 {
     u64::from(size.width) * u64::from(size.height)
 }
+
+#[cfg(test)]
+mod tests;

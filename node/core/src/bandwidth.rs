@@ -43,8 +43,10 @@ use probe::{Path, ProbeControl};
 
 /// Packets that overtake each other do so within this; what is missing longer is lost. In microseconds.
 const REORDERING: i64 = 60_000;
-/// Browsers send feedback every 50 to 250 ms, and reports every second or so.
+/// Browsers send feedback every 50 to 250 ms. Shorter takes a few lost messages for the end of the path;
+/// longer sends more into a path that has ended.
 const FEEDBACK_ABSENT: Duration = Duration::from_millis(500);
+/// Reports come every second or so, those of audio alone every five.
 const REPORTS_ABSENT: Duration = Duration::from_millis(5_000);
 /// Before anything is known of the round trip.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -69,11 +71,17 @@ const OUTSTANDING: u64 = 3;
 const DRAIN_FROM: i64 = 40_000;
 const DRAIN_FULL: i64 = 400_000;
 const MOST_DRAINED: f64 = 0.5;
+/// So soon after a decrease nothing is probed, in microseconds.
+const CALM_AFTER: i64 = 600_000;
+/// Packets that arrived for each that did not.
+const NEARLY_ALL: u32 = 10;
 /// Loss beyond the usual at which nothing grows.
 const NO_GROWTH: f64 = 0.02;
 /// Reports show a rate to fit below this loss, to be too much above that one.
-const REPORTS_FINE: f32 = 0.02;
-const REPORTS_CONGESTED: f32 = 0.10;
+const REPORTS_FINE: f64 = 0.02;
+const REPORTS_CONGESTED: f64 = 0.10;
+/// … and so do round trips this much longer than the shortest.
+const REPORTS_QUEUE: Duration = Duration::from_millis(200);
 
 /// What a packet is to the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +126,8 @@ pub struct MalformedFeedback;
 /// no later than [`Self::poll_timeout`].
 #[derive(Debug)]
 pub struct Bandwidth {
-    origin: Instant,
     // What each packet touches.
+    clock: Clock,
     history: History,
     pacer: Pacer,
     /// The probe that is being sent, 0 for none.
@@ -139,6 +147,7 @@ pub struct Bandwidth {
     probe: ProbeControl,
     sent_rate: SentRate,
     round_trip: Option<Duration>,
+    shortest_round_trip: Option<Duration>,
     /// Send time of the newest packet that arrived.
     newest: i64,
     /// How long packets wait on the way, in microseconds.
@@ -178,7 +187,7 @@ impl SentRate {
 impl Bandwidth {
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
-            origin: now,
+            clock: Clock::new(now),
             history: History::new(),
             pacer: Pacer::new(limits.start),
             probe_id: 0,
@@ -193,6 +202,7 @@ impl Bandwidth {
             probe: ProbeControl::new(),
             sent_rate: SentRate::default(),
             round_trip: None,
+            shortest_round_trip: None,
             newest: 0,
             queue: 0,
             standing_since: None,
@@ -214,7 +224,7 @@ impl Bandwidth {
         match kind {
             PacketKind::Audio | PacketKind::Padding => true,
             PacketKind::Video | PacketKind::Repair => {
-                let now = self.micros(now);
+                let now = self.clock.micros(now);
                 self.pacer.refill(now);
                 self.pacer.balance > self.floor(kind)
             }
@@ -223,7 +233,8 @@ impl Bandwidth {
 
     /// When a packet that was not admitted may leave.
     pub fn admits_at(&self, kind: PacketKind) -> Instant {
-        let refilled = self.origin + Duration::from_micros(self.pacer.refilled());
+        // Time is counted in whole microseconds.
+        let refilled = self.clock.instant(self.pacer.refilled() + 2);
         refilled + self.pacer.until_above(self.floor(kind))
     }
 
@@ -234,23 +245,37 @@ impl Bandwidth {
         }
     }
 
-    /// A packet leaves; `size` is that of the datagram. Answers its transport-wide number: one count for
-    /// all that a connection sends, in the order of sending.
+    /// A packet leaves that carries a transport-wide number, which is the answer: one count for all that a
+    /// connection sends, in the order of sending. `size` is that of the datagram.
     #[inline]
     pub fn packet_sent(&mut self, size: u16, kind: PacketKind, now: Instant) -> u16 {
-        let now = self.micros(now);
-        // Padding is measured out by its probe, and takes nothing from media.
-        if kind != PacketKind::Padding {
-            self.pacer.balance -= i64::from(size);
-        }
+        self.spend(size, kind);
+        let now = self.clock.micros(now);
         if self.probe_id != 0 {
             self.probe.packet_sent(self.history.next(), size);
         }
-        self.sent_bytes += u64::from(size);
         if self.unanswered.is_none() {
             self.unanswered = Some(now);
         }
         self.history.send(now, size, self.probe_id)
+    }
+
+    /// A packet leaves that carries none: the client has not negotiated it, for this media or at all.
+    #[inline]
+    pub fn unnumbered_sent(&mut self, size: u16, kind: PacketKind) {
+        self.spend(size, kind);
+        if self.probe_id != 0 {
+            self.probe.unnumbered_sent(size);
+        }
+    }
+
+    #[inline]
+    fn spend(&mut self, size: u16, kind: PacketKind) {
+        // Padding is measured out by its probe, and takes nothing from media.
+        if kind != PacketKind::Padding {
+            self.pacer.balance -= i64::from(size);
+        }
+        self.sent_bytes += u64::from(size);
     }
 
     // What the client says.
@@ -263,16 +288,21 @@ impl Bandwidth {
     ) -> Result<(), MalformedFeedback> {
         let feedback = Feedback::parse(content).ok_or(MalformedFeedback)?;
         let reference = feedback.reference_time(self.reference);
-        let now = self.micros(now);
+        let now = self.clock.micros(now);
         let mut newest = None;
+        let (mut received, mut missing) = (0u32, 0u32);
         for status in feedback.statuses() {
             match status {
-                Status::Missing { first, count } => self.history.miss(first, count),
+                Status::Missing { first, count } => {
+                    missing += u32::from(count);
+                    self.history.miss(first, count);
+                }
                 Status::Received { sequence, arrival } => {
                     let arrival = reference.saturating_add(arrival);
                     let Some(packet) = self.history.receive(sequence, now) else {
                         continue;
                     };
+                    received += 1;
                     self.acknowledged.receive(arrival, packet.size);
                     self.delay.receive(packet.sent, arrival);
                     self.probe.receive(packet, arrival);
@@ -291,6 +321,10 @@ impl Bandwidth {
             // What was sent behind the newest arrival waits at least since then.
             let outstanding = self.history.sent(packet.number + OUTSTANDING, now);
             let waited = outstanding.map_or(0, |sent| self.delay.queue_of(sent, arrival));
+            // If all that it speaks of arrived, and at once, only feedback was lost.
+            if received > missing * NEARLY_ALL && self.delay.queue().max(waited) < CLEAR_QUEUE {
+                self.control.heard(now as i64);
+            }
             self.judge(packet.number + 1, waited, now);
         }
         self.history.make_room();
@@ -381,12 +415,12 @@ impl Bandwidth {
 
     /// The receiver's estimate (REMB), for clients that give no transport-wide feedback.
     pub fn handle_remb(&mut self, rate: Bitrate, now: Instant) {
-        let now = self.micros(now);
-        self.unanswered = None;
+        let now = self.clock.micros(now);
         self.remote = Some(rate);
         if !self.detailed {
+            let found = rate > self.control.estimate();
             self.control.proven(rate, now as i64);
-            self.probe.evaluate_by_reports(true, now);
+            self.probe.evaluate_by_reports(found, now);
         }
         self.update_target();
     }
@@ -401,20 +435,35 @@ impl Bandwidth {
         if let Some(round_trip) = round_trip {
             self.learn_round_trip(round_trip);
         }
-        if self.detailed {
-            return;
+        if !self.detailed {
+            let now = self.clock.micros(now);
+            let queue = self.queue_by_reports(round_trip);
+            self.judge_by_reports(loss, queue, now);
         }
-        let now = self.micros(now);
-        self.unanswered = None;
+    }
+
+    /// Round trips that have grown are the only sign of a queue.
+    fn queue_by_reports(&mut self, round_trip: Option<Duration>) -> Duration {
+        let Some(sample) = round_trip else {
+            return Duration::ZERO;
+        };
+        let shortest = self.shortest_round_trip.map_or(sample, |s| s.min(sample));
+        self.shortest_round_trip = Some(shortest);
+        sample - shortest
+    }
+
+    fn judge_by_reports(&mut self, loss: f32, queue: Duration, now: u64) {
         self.sent_rate.update(self.sent_bytes, now);
         let time = now as i64;
-        let delivered = self.sent_rate.rate.scale(1.0 - f64::from(loss));
-        if loss > REPORTS_CONGESTED {
-            self.control.lossy(f64::from(loss), delivered, time);
+        let loss = f64::from(loss.clamp(0.0, 1.0));
+        let delivered = self.sent_rate.rate.scale(1.0 - loss);
+        if loss > REPORTS_CONGESTED || queue > REPORTS_QUEUE {
+            self.control
+                .lossy(loss.max(REPORTS_CONGESTED), delivered, time);
             self.probe.cancel(now);
             self.probe_id = 0;
         } else if self.remote.is_none() {
-            let fine = loss < REPORTS_FINE;
+            let fine = loss < REPORTS_FINE && queue < REPORTS_QUEUE / 2;
             if fine {
                 let round_trip = self.round_trip().as_micros() as i64;
                 self.control.grow(delivered, time, round_trip);
@@ -473,17 +522,17 @@ impl Bandwidth {
             .into_iter()
             .flatten()
             .min()
-            .map(|at| self.origin + Duration::from_micros(at))
+            .map(|at| self.clock.instant(at))
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        let now = self.micros(now);
+        let now = self.clock.micros(now);
         if self.silent_at().is_some_and(|at| now >= at) {
             self.control.silent(now as i64);
             self.probe.cancel(now);
             self.delay.pause();
             self.queue = 0;
-            // Counted anew: half again for each such time.
+            // Counted anew, for half as much again.
             self.unanswered = Some(now);
             self.update_target();
         }
@@ -492,7 +541,7 @@ impl Bandwidth {
                 estimate: self.control.estimate(),
                 calm: self.is_calm(now),
                 detailed: self.detailed,
-                patience: self.absence().as_micros() as u64,
+                patience: self.patience().as_micros() as u64,
             };
             self.probe_id = self.probe.advance(path, now);
         }
@@ -503,7 +552,7 @@ impl Bandwidth {
         if self.probe_id == 0 {
             return None;
         }
-        let now = self.micros(now);
+        let now = self.clock.micros(now);
         self.probe.padding(now)
     }
 
@@ -511,13 +560,15 @@ impl Bandwidth {
         self.round_trip.is_some() || self.remote.is_some()
     }
 
-    /// When what was sent should have been answered.
+    /// When transport-wide feedback should have spoken of what was sent.
     fn silent_at(&self) -> Option<u64> {
-        Some(self.unanswered? + self.absence().as_micros() as u64)
+        let longest = FEEDBACK_ABSENT + self.round_trip();
+        Some(self.unanswered? + longest.as_micros() as u64)
     }
 
-    fn absence(&self) -> Duration {
-        let interval = if self.detailed || self.round_trip.is_none() && self.remote.is_none() {
+    /// How long to wait for what answers a probe.
+    fn patience(&self) -> Duration {
+        let interval = if self.detailed {
             FEEDBACK_ABSENT
         } else {
             REPORTS_ABSENT
@@ -529,7 +580,7 @@ impl Bandwidth {
         let recent = self
             .control
             .decreased()
-            .is_some_and(|at| now as i64 - at < self.absence().as_micros() as i64);
+            .is_some_and(|at| now as i64 - at < CALM_AFTER);
         !recent && self.delay.usage() != Usage::Over && self.queue < CLEAR_QUEUE
     }
 
@@ -544,9 +595,40 @@ impl Bandwidth {
         self.target = self.estimate().scale(1.0 - drained).max(self.limits.min);
         self.pacer.set_estimate(self.target, queue >= DRAIN_FROM);
     }
+}
 
-    fn micros(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.origin);
-        elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
+/// Microseconds since a connection began. Packets of a burst share their time, so the last answer is kept:
+/// to subtract two times costs more than all else that a packet needs.
+#[derive(Debug)]
+struct Clock {
+    origin: Instant,
+    last: Instant,
+    last_micros: u64,
+}
+
+impl Clock {
+    fn new(now: Instant) -> Self {
+        Self {
+            origin: now,
+            last: now,
+            last_micros: 0,
+        }
+    }
+
+    #[inline]
+    fn micros(&mut self, now: Instant) -> u64 {
+        if now != self.last {
+            let elapsed = now.saturating_duration_since(self.origin);
+            self.last_micros = elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros());
+            self.last = now;
+        }
+        self.last_micros
+    }
+
+    fn instant(&self, micros: u64) -> Instant {
+        self.origin + Duration::from_micros(micros)
     }
 }
+
+#[cfg(test)]
+mod tests;

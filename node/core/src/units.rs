@@ -35,7 +35,7 @@ impl Bitrate {
     /// A negative factor, or none at all, gives zero.
     #[must_use]
     pub fn scale(self, factor: f64) -> Self {
-        Self((self.0 as f64 * factor) as u64)
+        Self((self.0 as f64 * factor).round() as u64)
     }
 
     #[must_use]

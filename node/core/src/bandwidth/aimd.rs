@@ -16,6 +16,8 @@ const PROVEN: f64 = 1.1;
 const PACKET_BITS: f64 = 9_600.0;
 /// From cause to feedback beyond the round trip, in seconds.
 const REACTION: f64 = 0.1;
+/// What was true before a longer silence need not be true after it. In microseconds.
+const FORGIVEN_SILENCE: i64 = 2_000_000;
 /// Time between two decreases for the effect to show, in microseconds.
 const PATIENCE: (i64, i64) = (100_000, 250_000);
 
@@ -28,6 +30,8 @@ pub(super) struct RateControl {
     limit: KnownLimit,
     decreased: Option<i64>,
     updated: Option<i64>,
+    /// The estimate before nothing was heard, and since when that is.
+    before_silence: Option<(f64, i64)>,
 }
 
 impl RateControl {
@@ -39,6 +43,7 @@ impl RateControl {
             limit: KnownLimit::default(),
             decreased: None,
             updated: None,
+            before_silence: None,
         }
     }
 
@@ -59,6 +64,7 @@ impl RateControl {
     pub(super) fn congested(&mut self, delivered: Bitrate, now: i64, round_trip: i64) -> bool {
         let delivered = delivered.as_bps() as f64;
         self.updated = Some(now);
+        self.before_silence = None;
         let patience = round_trip.clamp(PATIENCE.0, PATIENCE.1);
         let waits = self.decreased.is_some_and(|at| now - at < patience);
         if waits && delivered >= self.estimate / 2.0 {
@@ -87,9 +93,24 @@ impl RateControl {
 
     /// Nothing is heard of what is sent.
     pub(super) fn silent(&mut self, now: i64) {
+        let (_, since) = *self.before_silence.get_or_insert((self.estimate, now));
+        if now - since > FORGIVEN_SILENCE {
+            self.before_silence = Some((0.0, since));
+        }
         self.set(self.estimate / 2.0);
         self.decreased = Some(now);
         self.updated = Some(now);
+    }
+
+    /// Something is heard again, and all is well.
+    pub(super) fn heard(&mut self, now: i64) {
+        if let Some((estimate, _)) = self.before_silence.take()
+            && estimate > self.estimate
+        {
+            self.set(estimate);
+            self.decreased = None;
+            self.updated = Some(now);
+        }
     }
 
     /// All is well while `delivered` arrives.

@@ -81,6 +81,9 @@ pub(super) struct DelayTrend {
 }
 
 impl DelayTrend {
+    #[cfg(test)]
+    pub(super) const RESTING_SIZE: usize = WINDOW * size_of::<Sample>();
+
     /// A packet that arrived. In the order of sending, but for feedback that was reordered.
     pub(super) fn receive(&mut self, sent: i64, arrival: i64) {
         let delay = arrival - sent;

@@ -249,3 +249,6 @@ impl Chunk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

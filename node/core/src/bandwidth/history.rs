@@ -64,6 +64,9 @@ pub(super) struct History {
 }
 
 impl History {
+    #[cfg(test)]
+    pub(super) const RESTING_SIZE: usize = SMALLEST * size_of::<Entry>();
+
     pub(super) fn new() -> Self {
         Self {
             ring: vec![Entry::default(); SMALLEST].into(),

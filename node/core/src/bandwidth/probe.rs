@@ -22,9 +22,9 @@ const LENGTH_BY_REPORTS: Duration = Duration::from_millis(1_500);
 const STEP: u64 = 5_000;
 /// Less than a packet is not worth asking for.
 const LEAST_PADDING: DataSize = DataSize::from_bytes(200);
-/// Of the estimate: after a success, from a low estimate, after a failure.
+/// Of the estimate: as long as no limit was met or from a low estimate, after a success, after a failure.
+const BOLDEST: f64 = 3.0;
 const BOLD: f64 = 2.0;
-const LOW_BOLD: f64 = 3.0;
 const LOW: Bitrate = Bitrate::from_kbps(300);
 const CAREFUL: f64 = 1.5;
 /// Less than this above the estimate is no news.
@@ -54,6 +54,8 @@ pub(super) struct ProbeControl {
     last: u8,
     /// Since the last success.
     failures: u32,
+    /// A limit has been met.
+    limited: bool,
     /// What would be of use: the rate of the next step, and of all.
     next: Bitrate,
     wanted: Bitrate,
@@ -124,6 +126,7 @@ impl ProbeControl {
             not_before: 0,
             last: 0,
             failures: 0,
+            limited: false,
             next: Bitrate::ZERO,
             wanted: Bitrate::ZERO,
             disturbed: (0, 0),
@@ -166,7 +169,7 @@ impl ProbeControl {
                 0
             }
             Some(_) => {
-                self.fail(now);
+                self.forget(now);
                 0
             }
         }
@@ -174,7 +177,7 @@ impl ProbeControl {
 
     fn begin(&mut self, path: Path, now: u64) -> u8 {
         let (useful, factor) = match self.failures {
-            0 if path.estimate < LOW => (self.wanted.max(self.next), LOW_BOLD),
+            0 if path.estimate < LOW || !self.limited => (self.wanted.max(self.next), BOLDEST),
             0 => (self.wanted.max(self.next), BOLD),
             _ => (self.next, CAREFUL),
         };
@@ -220,6 +223,13 @@ impl ProbeControl {
         }
     }
 
+    /// … without a number: it fills the path, but nobody will say when it arrived.
+    pub(super) fn unnumbered_sent(&mut self, size: u16) {
+        if let Some(probe) = self.sending() {
+            probe.sent += DataSize::from_bytes(size.into());
+        }
+    }
+
     /// Padding to send now.
     pub(super) fn padding(&mut self, now: u64) -> Option<DataSize> {
         let probe = self.sending()?;
@@ -255,7 +265,8 @@ impl ProbeControl {
                 let pause = if outcome.saturated { PAUSE } else { 0 };
                 self.succeed(now + pause);
             }
-            _ => self.fail(now),
+            Some(_) => self.fail(now),
+            None => self.forget(now),
         }
         outcome
     }
@@ -280,8 +291,15 @@ impl ProbeControl {
     fn fail(&mut self, now: u64) {
         let pause = PAUSE << self.failures.min(4);
         self.running = None;
+        self.limited = true;
         self.failures += 1;
         self.not_before = now + pause.min(LONGEST_PAUSE);
+    }
+
+    /// Nothing was learned.
+    fn forget(&mut self, now: u64) {
+        self.running = None;
+        self.not_before = now + PAUSE / 2;
     }
 
     /// There is congestion: what goes on ends, and the next waits.
@@ -289,6 +307,7 @@ impl ProbeControl {
         if self.running.is_some() {
             self.fail(now);
         }
+        self.limited = true;
         self.not_before = self.not_before.max(now + PAUSE);
     }
 

@@ -27,8 +27,6 @@ const AUDIO: u64 = 20;
 const AUDIO_SIZE: u16 = 130;
 const FULL_SIZE: u64 = 1_200;
 const PADDING_SIZE: u16 = 290;
-/// As browsers do it.
-const FEEDBACK: u64 = 100;
 const ALLOCATE: u64 = 200;
 
 /// One publisher's camera with three encodings, and microphone.
@@ -160,6 +158,13 @@ pub struct Viewer {
     pub worst_queue: Duration,
     pub pacer_queue: Duration,
     rng: Rng,
+    outbox: Vec<Packet>,
+    /// Milliseconds between two feedback messages.
+    pub feedback_interval: u64,
+    /// None at all comes.
+    pub mute_feedback: bool,
+    /// Milliseconds in which a camera was paused for want of bandwidth.
+    pub paused: u64,
     pub log: bool,
     /// Which flow of a shared link it is.
     pub flow: u8,
@@ -167,8 +172,11 @@ pub struct Viewer {
 
 impl Viewer {
     pub fn new(seed: u64, cameras: Vec<Camera>, forward: Link) -> Self {
+        Self::at(Instant::now(), seed, cameras, forward)
+    }
+
+    pub fn at(before: Instant, seed: u64, cameras: Vec<Camera>, forward: Link) -> Self {
         // Tracks were there before the subscriber: their rates are known.
-        let before = Instant::now();
         let now = before + Duration::from_millis(1_000);
         let mut cameras = cameras;
         for camera in &mut cameras {
@@ -200,6 +208,10 @@ impl Viewer {
             worst_queue: Duration::ZERO,
             pacer_queue: Duration::ZERO,
             rng: Rng(seed),
+            outbox: Vec::new(),
+            feedback_interval: 100,
+            mute_feedback: false,
+            paused: 0,
             log: std::env::var("LOG").is_ok(),
             flow: 0,
         }
@@ -222,6 +234,7 @@ impl Viewer {
         self.forward.dropped_audio = 0;
         self.pacer_queue = Duration::ZERO;
         self.switches = 0;
+        self.paused = 0;
         self.padding = DataSize::ZERO;
         self.media = DataSize::ZERO;
         for camera in &mut self.cameras {
@@ -235,21 +248,16 @@ impl Viewer {
     }
 
     pub fn step(&mut self) {
-        let arrivals = self.tick_forward();
-        self.after_forward(arrivals);
-    }
-
-    /// The sender's part of a millisecond; answers what the link delivers in it.
-    fn tick_forward(&mut self) -> Vec<Arrival> {
         self.send();
-        let mut rng = self.rng.clone();
-        let arrivals = self.forward.tick(self.now, &mut rng);
-        self.rng = rng;
-        arrivals
+        for packet in self.outbox.drain(..) {
+            self.forward.send(packet, self.now, &mut self.rng);
+        }
+        let arrivals = self.forward.tick(self.now, &mut self.rng);
+        self.receive(arrivals);
     }
 
-    /// All that the sender does in a millisecond, into its link.
-    pub fn send(&mut self) {
+    /// All that the sender does in a millisecond.
+    fn send(&mut self) {
         let millis = self.millis();
         self.publish(millis);
         self.release();
@@ -272,7 +280,7 @@ impl Viewer {
     }
 
     /// What the receiver does with what arrived, and what comes back.
-    pub fn after_forward(&mut self, arrivals: Vec<Arrival>) {
+    fn receive(&mut self, arrivals: Vec<Arrival>) {
         let millis = self.millis();
         for arrival in arrivals {
             let packet = arrival.packet;
@@ -290,12 +298,10 @@ impl Viewer {
             }
         }
         if millis >= self.feedback_due {
-            self.feedback_due = millis + FEEDBACK;
+            self.feedback_due = millis + self.feedback_interval;
             self.report();
         }
-        let mut rng = self.rng.clone();
-        let reports = self.back.tick(self.now, &mut rng);
-        self.rng = rng;
+        let reports = self.back.tick(self.now, &mut self.rng);
         for arrival in reports {
             let report = self
                 .reports
@@ -319,6 +325,8 @@ impl Viewer {
                 self.held_back.len(),
             );
         }
+        let paused = |camera: &&Camera| camera.choice == Choice::Paused;
+        self.paused += self.cameras.iter().filter(paused).count() as u64;
         self.now += TICK;
     }
 
@@ -394,15 +402,13 @@ impl Viewer {
             created,
             flow: self.flow,
         };
-        let mut rng = self.rng.clone();
-        self.forward.send(packet, self.now, &mut rng);
-        self.rng = rng;
+        self.outbox.push(packet);
     }
 
     fn report(&mut self) {
         let mut out = [0; MAX_FEEDBACK_LEN];
         let len = self.arrivals.feedback(&mut out);
-        if len == 0 || self.rng.chance(self.feedback_loss) {
+        if len == 0 || self.mute_feedback || self.rng.chance(self.feedback_loss) {
             return;
         }
         self.reports.push_back(out[..len].to_vec());
@@ -413,9 +419,7 @@ impl Viewer {
             created: self.now,
             flow: 0,
         };
-        let mut rng = self.rng.clone();
-        self.back.send(packet, self.now, &mut rng);
-        self.rng = rng;
+        self.back.send(packet, self.now, &mut self.rng);
     }
 
     fn allocate(&mut self) {
@@ -468,5 +472,27 @@ impl Viewer {
 
     pub fn used(&self) -> Bitrate {
         self.allocation.used
+    }
+}
+
+/// Lets several subscribers use one link.
+pub fn share(viewers: &mut [Viewer], link: &mut Link, rng: &mut Rng, time: Duration) {
+    for _ in 0..time.as_millis() {
+        let mut now = None;
+        for (flow, viewer) in viewers.iter_mut().enumerate() {
+            viewer.flow = flow as u8;
+            viewer.send();
+            now = Some(viewer.now);
+            for packet in viewer.outbox.drain(..) {
+                link.send(packet, viewer.now, rng);
+            }
+        }
+        let arrivals = link.tick(now.unwrap(), rng);
+        for (flow, viewer) in viewers.iter_mut().enumerate() {
+            let own = arrivals
+                .iter()
+                .filter(|a| usize::from(a.packet.flow) == flow);
+            viewer.receive(own.copied().collect());
+        }
     }
 }
