@@ -4,11 +4,13 @@
 //! states its contract, and each module that has one says why. Linux only, 5.11 or newer.
 //!
 //! Knows nothing of sessions and rooms, and of RTP only the fixed header. Everything here belongs to
-//! one thread: there are no locks, and no packet costs an allocation, a log line or a look at the clock.
+//! one thread, but the two ends of a [`ring`] and the [`poll::Waker`] beside them: there are no locks,
+//! and no packet costs an allocation, a log line or a look at the clock.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod poll;
+pub mod ring;
 pub mod srtp;
 pub mod thread;
 pub mod udp;
