@@ -42,6 +42,12 @@ const SETTINGS: &[Setting] = &[
         "3",
     ),
     Setting::optional(
+        "media.shard_sessions",
+        "Sessions of one shard, 1 to 100000, beyond which rooms grow over to others. If not set, only \
+         the shard's load decides.",
+        "500",
+    ),
+    Setting::optional(
         "media.advertise",
         "Addresses that clients are told, separated by commas: `external` or `external/internal`, where \
          internal is one that media is bound to. If not set, the bound addresses themselves.",
@@ -118,6 +124,8 @@ pub struct Media {
     /// 0 lets the system choose, for tests.
     pub port: u16,
     pub shards: usize,
+    /// Sessions that saturate a shard; none: only its load does.
+    pub shard_sessions: Option<u32>,
     /// Empty: the bound addresses.
     pub advertise: Vec<Advertised>,
 }
@@ -161,6 +169,7 @@ impl ProcessConfig {
         let bind = values.optional("media.bind", parse::list(parse::ip_addr));
         let port = values.required("media.port", parse::port);
         let shards = values.optional("media.shards", parse::whole(1..=MAX_SHARDS));
+        let shard_sessions = values.optional("media.shard_sessions", parse::whole(1..=100_000));
         let advertise = values.optional(
             "media.advertise",
             parse::list(parse::from_str::<Advertised>),
@@ -240,6 +249,7 @@ impl ProcessConfig {
                     bind: bind?.unwrap_or_default(),
                     port: port?,
                     shards: shards?.unwrap_or_else(default_shards),
+                    shard_sessions: shard_sessions?,
                     advertise: advertise?.unwrap_or_default(),
                 },
                 control: Control {

@@ -13,6 +13,7 @@ mod registration;
 pub mod session;
 mod sessions;
 mod shard;
+mod spread;
 mod status;
 mod tracks;
 

@@ -112,6 +112,22 @@ const COUNTERS: &[Counted] = &[
             ("dropped", |c| Counters::get(&c.data_drops)),
         ],
     ),
+    Counted::new(
+        "pipemesh_shard_packets_total",
+        "RTP packets of rooms that lie on several shards, between those; what there was no room for is \
+         in pipemesh_packets_dropped_total.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.relayed_in)),
+            ("out", |c| Counters::get(&c.relayed_out)),
+        ],
+    ),
+    Counted {
+        name: "pipemesh_shard_messages_total",
+        help: "Messages to other shards.",
+        label: None,
+        series: &[("", |c| Counters::get(&c.relay_messages))],
+    },
     Counted {
         name: "pipemesh_session_panics_total",
         help: "Sessions ended by a bug.",
@@ -144,6 +160,18 @@ const GAUGES: &[(&str, &str, Read, f64)] = &[
         "pipemesh_subscriptions",
         "Subscriptions being served.",
         |c| Counters::get(&c.subscriptions),
+        1.0,
+    ),
+    (
+        "pipemesh_remote_tracks",
+        "Tracks taken from other shards.",
+        |c| Counters::get(&c.remote_tracks),
+        1.0,
+    ),
+    (
+        "pipemesh_shard_ring_bytes",
+        "Packets that wait in the fullest ring from another shard.",
+        |c| Counters::get(&c.relay_waiting),
         1.0,
     ),
     (

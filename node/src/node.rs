@@ -27,7 +27,7 @@ use crate::registration;
 use crate::session::dtls::{self, CertificateError};
 use crate::session::handshake::{HandshakePool, Outlet};
 use crate::sessions::{Place, Sessions};
-use crate::shard::{Command, HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
+use crate::shard::{Command, HANDSHAKE_OUTPUTS, Neighbours, Prepared, ShardHandle};
 use crate::status::{REPORT_EVERY, Status};
 
 /// Kernel buffers of a media socket; see `net.core.rmem_max` and `wmem_max`.
@@ -168,6 +168,7 @@ impl Node {
             requests,
             config.session_grace,
             config.session_limit,
+            config.media.shard_sessions,
         ));
 
         let closing = CancellationToken::new();
@@ -382,15 +383,22 @@ fn start_threads(
     // Pinning pays when every shard can have a core and control one, too.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pin = cores > prepared.len();
-    let threads =
-        prepared
-            .into_iter()
-            .zip(outputs)
-            .enumerate()
-            .map(|(number, (shard, outputs))| {
-                let core = pin.then_some(number + 1);
-                shard.start(number, core, pool.handle(number), outputs, origin)
-            });
+    let wakers: Vec<_> = prepared.iter().map(Prepared::waker).collect();
+    let neighbours = Neighbours::connect(&wakers);
+    let shards = prepared.into_iter().zip(outputs).zip(neighbours);
+    let threads = shards
+        .enumerate()
+        .map(|(number, ((shard, outputs), neighbours))| {
+            let core = pin.then_some(number + 1);
+            shard.start(
+                number,
+                core,
+                neighbours,
+                pool.handle(number),
+                outputs,
+                origin,
+            )
+        });
     let threads = threads
         .collect::<io::Result<Vec<_>>>()
         .map_err(StartError::Thread)?;

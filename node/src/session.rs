@@ -27,7 +27,7 @@ use pipemesh_proto::node::{
 };
 use rand::rngs::StdRng;
 
-use crate::shard::{Command, ConnectionState, DataRights, Event, Role, SessionKey};
+use crate::shard::{Command, ConnectionState, DataRights, Event, Origin, Role, SessionKey};
 use crate::tracks::{TrackEntry, Tracks};
 use ice::Credentials;
 use sdp::{Answerer, LocalTransport, MediaKind, Offerer, SectionsNeeded, StartedTrack};
@@ -58,6 +58,8 @@ pub(crate) struct Identity {
     pub(crate) participant: ParticipantId,
     pub(crate) open: Open,
     pub(crate) opened: contract::Opened,
+    /// Where its connections are.
+    pub(crate) shard: u8,
 }
 
 pub(crate) struct Session {
@@ -361,15 +363,21 @@ impl Session {
             layers: layers.clone(),
         };
         published.started = Some((told.clone(), layers));
+        let generation = self.tracks.next_generation();
         let entry = TrackEntry {
             room: self.identity.room.clone(),
             session: self.identity.session.clone(),
             format: started.format,
+            origin: Origin {
+                shard: self.identity.shard,
+                generation,
+            },
         };
         let session = self.identity.key;
         self.command(Command::Publish {
             session,
             track: started.track.clone(),
+            generation,
             spec,
         });
         self.tracks.insert(started.track, entry);

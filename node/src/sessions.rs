@@ -1,4 +1,4 @@
-//! The sessions of a node: opening one, finding it again, and which shard its room is on.
+//! The sessions of a node: opening one, finding it again, and which shard it is on.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,7 +18,8 @@ use crate::session::ice::Credentials;
 use crate::session::sctp;
 use crate::session::sdp::LocalTransport;
 use crate::session::{Identity, Refusal, Session};
-use crate::shard::{Command, EVENT_QUEUE, Inspected, SessionKey, ShardHandle};
+use crate::shard::{Command, Counters, EVENT_QUEUE, Inspected, SessionKey, ShardHandle};
+use crate::spread::{ShardLoad, Spread};
 use crate::status::Status;
 use crate::tracks::Tracks;
 
@@ -47,11 +48,13 @@ pub(crate) struct Sessions {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
 struct Known {
     sessions: HashMap<SessionId, Entry>,
     rooms: HashMap<RoomId, Room>,
     last_key: u64,
+    spread: Spread,
+    /// Sessions on each shard.
+    on_shard: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -59,11 +62,20 @@ struct Entry {
     inbox: mpsc::Sender<Input>,
     key: SessionKey,
     room: RoomId,
+    shard: usize,
 }
 
 struct Room {
-    shard: usize,
-    sessions: usize,
+    /// The shard of its first session.
+    home: usize,
+    /// Its sessions on each shard.
+    on_shard: Vec<usize>,
+}
+
+impl Room {
+    fn sessions(&self) -> usize {
+        self.on_shard.iter().sum()
+    }
 }
 
 impl std::fmt::Debug for Sessions {
@@ -80,7 +92,15 @@ impl Sessions {
         metrics: RequestMetrics,
         default_grace: Duration,
         limit: u32,
+        shard_sessions: Option<u32>,
     ) -> Self {
+        let known = Known {
+            sessions: HashMap::new(),
+            rooms: HashMap::new(),
+            last_key: 0,
+            spread: Spread::new(places.len(), shard_sessions.map(|most| most as usize)),
+            on_shard: vec![0; places.len()],
+        };
         Self {
             places,
             fingerprint,
@@ -90,7 +110,7 @@ impl Sessions {
             default_grace,
             limit: limit as usize,
             tasks: TaskTracker::new(),
-            known: Mutex::default(),
+            known: Mutex::new(known),
         }
     }
 
@@ -146,6 +166,7 @@ impl Sessions {
                 region: self.status.region.to_string(),
                 boot_id: self.status.boot_id,
             },
+            shard: shard as u8,
         };
         let (events, shard_events) = mpsc::channel(EVENT_QUEUE);
         let tracks = Arc::clone(&self.tracks);
@@ -211,7 +232,7 @@ impl Sessions {
             .iter()
             .map(|(id, room)| contract::RoomSummary {
                 room_id: id.to_string(),
-                sessions: room.sessions as u32,
+                sessions: room.sessions() as u32,
                 tracks: tracks.get(id).copied().unwrap_or_default(),
             })
             .collect();
@@ -225,26 +246,26 @@ impl Sessions {
         room_id: &str,
     ) -> Result<Vec<contract::SessionSummary>, Refusal> {
         let room: RoomId = parse("room_id", room_id)?;
-        let (entries, shard) = {
+        let entries: Vec<Entry> = {
             let known = self.lock();
-            let shard = known.rooms.get(&room).map(|room| room.shard);
-            let entries = known
-                .sessions
-                .values()
+            let entries = known.sessions.values();
+            entries
                 .filter(|entry| entry.room == room)
-                .cloned();
-            (entries.collect::<Vec<_>>(), shard)
+                .cloned()
+                .collect()
         };
-        let Some(shard) = shard else {
-            return Ok(Vec::new());
-        };
-        let (reply, inspected) = oneshot::channel();
-        let sessions = entries.iter().map(|entry| entry.key).collect();
-        self.places[shard]
-            .shard
-            .send(Command::Inspect { sessions, reply })
-            .await;
-        let inspected: Vec<Inspected> = inspected.await.unwrap_or_default();
+        let mut inspected: Vec<Inspected> = Vec::new();
+        for (shard, place) in self.places.iter().enumerate() {
+            let here = entries.iter().filter(|entry| entry.shard == shard);
+            let sessions: Vec<SessionKey> = here.map(|entry| entry.key).collect();
+            if sessions.is_empty() {
+                continue;
+            }
+            let (reply, inspection) = oneshot::channel();
+            let inspect = Command::Inspect { sessions, reply };
+            place.shard.send(inspect).await;
+            inspected.extend(inspection.await.unwrap_or_default());
+        }
         let mut summaries = Vec::with_capacity(entries.len());
         for entry in entries {
             let (reply, summary) = oneshot::channel();
@@ -267,7 +288,7 @@ impl Sessions {
         Ok(summaries)
     }
 
-    /// Takes the id and chooses the shard: the room's, else the one with the fewest sessions.
+    /// Takes the id and chooses the shard.
     fn reserve(
         &self,
         session: &SessionId,
@@ -275,6 +296,7 @@ impl Sessions {
         inbox: &mpsc::Sender<Input>,
     ) -> Result<(SessionKey, usize), Refusal> {
         let mut known = self.lock();
+        let known = &mut *known;
         if known.sessions.contains_key(session) {
             let message = format!("session {session} is open already");
             return Err(Refusal::new(Code::SessionExists, message));
@@ -283,31 +305,32 @@ impl Sessions {
             let message = format!("the node has {} sessions, its limit", self.limit);
             return Err(Refusal::new(Code::NodeFull, message));
         }
-        let sessions_of = |shard: usize| {
-            known
-                .rooms
-                .values()
-                .filter(|room| room.shard == shard)
-                .map(|room| room.sessions)
-                .sum()
-        };
-        let shard = match known.rooms.get(room) {
-            Some(room) => room.shard,
-            None => (0..self.places.len())
-                .min_by_key(|shard| -> usize { sessions_of(*shard) })
-                .unwrap_or(0),
-        };
-        known
-            .rooms
-            .entry(room.clone())
-            .or_insert(Room { shard, sessions: 0 })
-            .sessions += 1;
+        let there = known.rooms.get(room);
+        let home = there.map(|room| room.home);
+        let loads: Vec<ShardLoad> = self
+            .places
+            .iter()
+            .enumerate()
+            .map(|(shard, place)| ShardLoad {
+                busy_permille: Counters::get(&place.shard.counters().busy_permille),
+                sessions: known.on_shard[shard],
+                of_room: there.map_or(0, |room| room.on_shard[shard]),
+            })
+            .collect();
+        let shard = known.spread.choose(&loads, home);
+        known.on_shard[shard] += 1;
+        let room_here = known.rooms.entry(room.clone()).or_insert_with(|| Room {
+            home: shard,
+            on_shard: vec![0; self.places.len()],
+        });
+        room_here.on_shard[shard] += 1;
         known.last_key += 1;
         let key = SessionKey(known.last_key);
         let entry = Entry {
             inbox: inbox.clone(),
             key,
             room: room.clone(),
+            shard,
         };
         known.sessions.insert(session.clone(), entry);
         Ok((key, shard))
@@ -318,9 +341,10 @@ impl Sessions {
         let Some(entry) = known.sessions.remove(session) else {
             return;
         };
+        known.on_shard[entry.shard] -= 1;
         if let Some(room) = known.rooms.get_mut(&entry.room) {
-            room.sessions -= 1;
-            if room.sessions == 0 {
+            room.on_shard[entry.shard] -= 1;
+            if room.sessions() == 0 {
                 known.rooms.remove(&entry.room);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
 //! `control` what control decided, `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive,
-//! `reports` RTCP that is sent, `data` data channels, `wire` all that leaves.
+//! `reports` RTCP that is sent, `data` data channels, `wire` all that leaves, `remote` tracks that cross
+//! shards, `rooms` what the members of a room share wherever they sit.
 
 mod command;
 mod connection;
@@ -13,7 +14,11 @@ mod event;
 mod handle;
 mod inbound;
 mod media;
+mod message;
+mod neighbours;
+mod remote;
 mod reports;
+mod rooms;
 mod session;
 mod transport;
 mod wire;
@@ -38,15 +43,19 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 pub(crate) use command::{
-    Command, DataRights, Inspected, OpenSession, PublishSpec, Role, SessionKey,
+    Command, DataRights, Inspected, OpenSession, Origin, PublishSpec, Role, SessionKey,
 };
 pub(crate) use counters::Counters;
-pub(crate) use event::{ConnectionState, Event, Judgement, QUEUE as EVENT_QUEUE, Speaker};
+pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
+pub(crate) use neighbours::Neighbours;
 
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
 use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
+use message::Alias;
+use remote::RemoteTracks;
+use rooms::Room;
 use session::{Published, Publisher, RoomKey, Session};
 use wire::Wire;
 
@@ -59,6 +68,8 @@ const COMMANDS_PER_TURN: usize = 16;
 const HANDSHAKES_PER_TURN: usize = 32;
 /// How often counters are published.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
+/// A shard that takes no messages at present is tried again this soon.
+const POST_AGAIN: Duration = Duration::from_millis(1);
 /// Longest wait, so that the beat shows a live thread.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
@@ -71,14 +82,7 @@ enum Timer {
     Reports(usize, ConnectionKey),
     Quality(usize, SessionKey),
     RoomQuality(RoomKey),
-}
-
-struct Room {
-    id: RoomId,
-    /// Indices of the sessions.
-    members: Vec<usize>,
-    /// Judgements that the members have not been told.
-    judged: Vec<Judgement>,
+    AskAgain(Alias),
 }
 
 /// Everything of one shard but its receive buffers.
@@ -99,6 +103,8 @@ struct Shard {
     publishers: Vec<Option<Publisher>>,
     /// Subscription → (session, track), by subscription index.
     subscribers: Vec<Option<(usize, TrackId)>>,
+    neighbours: Neighbours,
+    remote: RemoteTracks,
     timers: TimerWheel<Timer>,
     fired: Vec<Timer>,
     handshakes: Handshakes,
@@ -118,6 +124,7 @@ pub(crate) struct Start {
     pub(crate) sockets: Vec<UdpSocket>,
     pub(crate) poller: Poller,
     pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) neighbours: Neighbours,
     pub(crate) handshakes: Handshakes,
     pub(crate) handshake_outputs: Receiver<HandshakeOutput>,
     pub(crate) counters: Arc<Counters>,
@@ -132,6 +139,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         sockets,
         mut poller,
         mut commands,
+        neighbours,
         handshakes,
         handshake_outputs,
         ..
@@ -141,14 +149,24 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
     }
     let mut readable = vec![true; sockets.len()];
     let mut now = Instant::now();
-    let mut shard = Shard::new(sockets, handshakes, start.counters, start.rng, now);
+    let mut shard = Shard::new(
+        sockets,
+        neighbours,
+        handshakes,
+        start.counters,
+        start.rng,
+        now,
+    );
     let mut batch = ReceiveBatch::new();
     let mut count_at = now;
     let mut busy = Busy::new(now);
 
     loop {
-        // 1. What control has decided.
-        for _ in 0..COMMANDS_PER_TURN {
+        // 1. What other shards have to say, and what control has decided; the latter has to wait while
+        // they take nothing.
+        shard.receive_messages(now);
+        let is_congested = shard.neighbours.is_congested();
+        for _ in 0..if is_congested { 0 } else { COMMANDS_PER_TURN } {
             match commands.try_recv() {
                 Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => {
                     shard.guarded(|shard| shard.close_all(now));
@@ -188,6 +206,10 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             }
         }
 
+        // … and at other shards, for sessions of this one. What is for others goes first: they work on
+        // it meanwhile.
+        shard.receive_relayed(now);
+        shard.neighbours.flush();
         shard.guarded(|shard| shard.forward(now));
 
         // 4. What is due.
@@ -200,6 +222,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         shard.close_stuck(now);
 
         // 6. Send.
+        shard.neighbours.flush();
         let report = shard.wire.flush();
         for socket in report.gso_lost.iter() {
             let address = shard.wire.sockets()[usize::from(socket)].local_addr();
@@ -218,10 +241,14 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         }
 
         // 7. Wait; after all state has changed, so that the deadline is right.
-        let more =
-            readable.contains(&true) || !commands.is_empty() || !handshake_outputs.is_empty();
+        let more = readable.contains(&true)
+            || !commands.is_empty() && !is_congested
+            || !handshake_outputs.is_empty()
+            || shard.neighbours.has_arrivals();
         let timeout = if more {
             Duration::ZERO
+        } else if shard.neighbours.is_waiting() {
+            shard.until_next_timeout(now).min(POST_AGAIN)
         } else {
             shard.until_next_timeout(now)
         };
@@ -235,6 +262,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
 impl Shard {
     fn new(
         sockets: Vec<UdpSocket>,
+        neighbours: Neighbours,
         handshakes: Handshakes,
         counters: Arc<Counters>,
         rng: StdRng,
@@ -254,6 +282,8 @@ impl Shard {
             tracks: HashMap::new(),
             publishers: Vec::new(),
             subscribers: Vec::new(),
+            neighbours,
+            remote: RemoteTracks::default(),
             timers: TimerWheel::new(now),
             fired: Vec::new(),
             handshakes,
@@ -319,6 +349,7 @@ impl Shard {
                     self.judge_quality(index, now);
                 }
                 Timer::RoomQuality(room) => self.tell_quality(room),
+                Timer::AskAgain(alias) => self.ask_again(alias),
                 Timer::Transport(..)
                 | Timer::Feedback(..)
                 | Timer::Reports(..)
@@ -337,6 +368,8 @@ impl Shard {
                 }
                 Output::DemandChanged(track, encodings) => self.tell_demand(track, encodings),
                 Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
+                Output::InterestChanged(track) => self.tell_interest(track),
+                Output::LiveChanged(track) => self.tell_live(track),
             }
         }
     }
@@ -384,8 +417,12 @@ impl Shard {
         for (counter, value) in values {
             Counters::set(counter, value);
         }
+        self.publish_neighbour_counters();
         for reason in DropReason::ALL {
-            let dropped = self.drops.get(reason) + self.wire.drops().get(reason);
+            let mut dropped = self.drops.get(reason) + self.wire.drops().get(reason);
+            if reason == DropReason::QueueFull {
+                dropped += self.neighbours.stats.refused;
+            }
             Counters::set(&counters.drops[reason as usize], dropped);
         }
     }

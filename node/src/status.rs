@@ -113,11 +113,7 @@ impl Status {
             packets: sum(|c| Counters::get(&c.datagrams_sent)),
         };
         let busy = sum(|c| Counters::get(&c.busy_permille)) as f64 / 1000.0;
-        let busiest = self
-            .shards
-            .iter()
-            .map(|shard| Counters::get(&shard.counters().busy_permille));
-        let busiest = busiest.max().unwrap_or_default() as f64 / 1000.0;
+        let busy = busy / self.shards.len().max(1) as f64;
         let sessions = sum(|c| Counters::get(&c.sessions)) as u32;
         let rate = |now: u64, before: Option<u64>, since: Duration| {
             let new = now.saturating_sub(before.unwrap_or(now));
@@ -125,8 +121,9 @@ impl Status {
         };
         let since = before.map_or(REPORT_EVERY, |before| now.duration_since(before.at));
         let load = NodeLoad {
-            ratio: busiest.max(f64::from(sessions) / f64::from(self.session_limit)),
-            busy_ratio: busy / self.shards.len().max(1) as f64,
+            // Rooms grow over shards: what one has too much, another takes.
+            ratio: busy.max(f64::from(sessions) / f64::from(self.session_limit)),
+            busy_ratio: busy,
             sessions,
             rooms: sum(|c| Counters::get(&c.rooms)) as u32,
             tracks: sum(|c| Counters::get(&c.tracks)) as u32,

@@ -1,17 +1,20 @@
 //! The tracks published on this node, so that subscribers' sessions know what they will be sent.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pipemesh_proto::ids::{RoomId, SessionId, TrackId};
 
 use crate::session::sdp::Format;
+use crate::shard::Origin;
 
 /// Written by each publishing session, read by subscribing ones.
 #[derive(Debug, Default)]
 pub(crate) struct Tracks {
     // Held for one look-up or change, never across an await; a subscription a second is a busy node.
     known: Mutex<HashMap<TrackId, TrackEntry>>,
+    generations: AtomicU64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +22,15 @@ pub(crate) struct TrackEntry {
     pub(crate) room: RoomId,
     pub(crate) session: SessionId,
     pub(crate) format: Format,
+    pub(crate) origin: Origin,
 }
 
 impl Tracks {
+    /// A number for a track that is about to be published; see [`Origin`].
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(crate) fn insert(&self, track: TrackId, entry: TrackEntry) {
         self.lock().insert(track, entry);
     }

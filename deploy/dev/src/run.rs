@@ -87,6 +87,7 @@ fn node_config(config: &Config, number: u16, region: &Region) -> anyhow::Result<
             bind: config.media_bind.clone(),
             port,
             shards: config.shards.into(),
+            shard_sessions: None,
             advertise: config.advertise.clone(),
         },
         control: Control {

@@ -86,6 +86,7 @@ fn config() -> anyhow::Result<Config> {
             bind: vec![LOCALHOST],
             port: 0,
             shards: 1,
+            shard_sessions: None,
             advertise: Vec::new(),
         },
         control: Control {

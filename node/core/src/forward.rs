@@ -33,6 +33,22 @@ impl EncodingSet {
         self.0 & 1 << encoding != 0
     }
 
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The highest one up to `limit`, else the lowest above it.
     fn nearest(self, limit: u8) -> Option<u8> {
         let upto = self.0 & ((2u16 << limit.min(7)) - 1) as u8;

@@ -8,6 +8,7 @@
 
 mod burst;
 mod feedback;
+pub mod relay;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -102,6 +103,10 @@ pub enum Output<R, P> {
     /// all of them are.
     DemandChanged(TrackKey, u8),
     SpeakersChanged(R, Vec<SpeakerChange<P>>),
+    /// Other encodings of a track that is published elsewhere are used than before.
+    InterestChanged(TrackKey),
+    /// Other encodings of a track that is taken elsewhere are being sent than before.
+    LiveChanged(TrackKey),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -423,8 +428,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                     .set(now + speaker::WINDOW, Timer::Speakers(track.spec.room));
             }
         }
-        if !track.live.contains(source.encoding) {
+        if !track.live.contains(source.encoding) && track.upstream.is_none() {
             track.live.insert(source.encoding);
+            track.tell_live(source.track, &mut self.outputs);
             select_all(track, &mut self.subscriptions);
             update_interest(
                 track,
@@ -522,6 +528,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             forwarder.awaits_key_frame_of() == Some(source.encoding)
                 || forwarder.current() == Some(source.encoding)
         });
+        let awaited = awaited || track.is_relayed(source.encoding);
         let Some(encoding) = self.encoding_mut(source) else {
             return;
         };
@@ -563,31 +570,44 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         else {
             return;
         };
+        if published.track.upstream.is_some() {
+            return;
+        }
         self.timers
             .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
         if published.track.update_live(now) {
+            published.track.tell_live(key, &mut self.outputs);
             select_all(&mut published.track, &mut self.subscriptions);
             self.update_interest(key, now);
         }
     }
 
-    /// Counts anew what anybody can use of a track.
-    fn update_demand(&mut self, key: TrackKey, now: Instant) {
+    /// How many encodings of a track, from the lowest up, anybody can use.
+    fn wanted(&self, key: TrackKey) -> u8 {
         let Some(track) = self.track(key) else {
-            return;
+            return 0;
         };
         let wishes = track
             .subscriptions
             .iter()
             .map(|key| self.subscriptions[key.index()].forwarder.wish());
-        let wanted = wishes
+        let here = wishes
             .filter(|wish| !wish.paused)
             .map(|wish| wish.highest + 1)
             .max()
             .unwrap_or(0);
+        here.max(track.wanted_elsewhere())
+    }
+
+    /// Counts anew what anybody can use of a track.
+    fn update_demand(&mut self, key: TrackKey, now: Instant) {
+        let wanted = self.wanted(key);
         let Some(track) = self.track_mut(key).filter(|track| track.spec.is_video) else {
             return;
         };
+        if track.upstream.is_some() {
+            return self.update_wanted(key, wanted);
+        }
         let before = track.demand.deadline();
         if track.demand.set(wanted, now) {
             self.outputs.push_back(Output::DemandChanged(key, wanted));
@@ -605,6 +625,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 
     fn release(&mut self, key: TrackKey, now: Instant) {
         if let Some(track) = self.track_mut(key)
+            && track.upstream.is_none()
             && track.demand.due(now)
         {
             let told = track.demand.told();
@@ -728,6 +749,9 @@ fn update_interest<R: Ord + Copy, P: Ord + Copy>(
                 encoding.interested.push(subscription);
             }
         }
+    }
+    if track.interest_changed() {
+        outputs.push_back(Output::InterestChanged(key));
     }
     if !track.spec.is_video || track.spec.muted {
         return;

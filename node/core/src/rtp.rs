@@ -285,6 +285,18 @@ impl SequenceUnwrapper {
         }
     }
 
+    /// Learns which cycle numbers are in from one that is known in full and comes next. `false`: it
+    /// lies so far back that [`Self::unwrap`] would mistake it.
+    pub fn place(&mut self, extended: u64) -> bool {
+        match self.highest {
+            Some(highest) if extended <= highest => highest - extended < 1 << 15,
+            Some(_) | None => {
+                self.highest = Some(extended);
+                true
+            }
+        }
+    }
+
     pub fn highest(&self) -> Option<u64> {
         self.highest
     }
@@ -439,6 +451,18 @@ mod tests {
         unwrapper.restart();
         assert_eq!(unwrapper.unwrap(5), 0x3_0005);
         assert_eq!(unwrapper.unwrap(65_535), 0x2_FFFF);
+    }
+
+    #[test]
+    fn a_number_known_in_full_says_which_cycle_the_others_are_in() {
+        let mut unwrapper = SequenceUnwrapper::default();
+        assert!(unwrapper.place(0x7_FFFE));
+        assert_eq!(unwrapper.unwrap(0xFFFE), 0x7_FFFE);
+        assert_eq!(unwrapper.unwrap(1), 0x8_0001);
+        // Far ahead, and just behind that; but not so far behind that it could be ahead.
+        assert!(unwrapper.place(0x1F_0000) && unwrapper.place(0x1E_FFF0));
+        assert_eq!(unwrapper.unwrap(0xFFF0), 0x1E_FFF0);
+        assert!(unwrapper.place(0x1E_8001) && !unwrapper.place(0x1E_8000));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use crate::demand::Demand;
 use crate::forward::{EncodingSet, MAX_ENCODINGS};
 use crate::key_frames::KeyFrameRequests;
 use crate::nack::LossTracker;
+use crate::router::relay::{Relay, Upstream};
 use crate::router::{Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
 use crate::stats::{ReceiveStats, SenderClock};
@@ -57,6 +58,10 @@ pub(crate) struct Track<R, P> {
     pub(crate) live: EncodingSet,
     pub(crate) demand: Demand,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
+    /// Who takes it to receivers elsewhere.
+    pub(crate) relays: Vec<Relay>,
+    /// It is published elsewhere.
+    pub(crate) upstream: Option<Upstream>,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(crate) struct Encoding {
     /// Packets that have not been forwarded yet, and how many bytes they have.
     pub(crate) pending: Vec<Pending>,
     pub(crate) pending_bytes: usize,
+    /// How often it began anew, modulo 256.
+    pub(crate) restarts: u8,
 }
 
 impl Encoding {
@@ -83,6 +90,7 @@ impl Encoding {
         self.losses = LossTracker::default();
         self.pending.clear();
         self.pending_bytes = 0;
+        self.restarts = self.restarts.wrapping_add(1);
     }
 }
 
@@ -106,12 +114,15 @@ impl<R, P> Track<R, P> {
                     interested: Vec::new(),
                     pending: Vec::new(),
                     pending_bytes: 0,
+                    restarts: 0,
                 })
                 .collect(),
             clocks: [None; MAX_ENCODINGS],
             live: EncodingSet::default(),
             demand: Demand::new(spec.sizes.len().min(MAX_ENCODINGS) as u8, now),
             subscriptions: Vec::new(),
+            relays: Vec::new(),
+            upstream: None,
             spec,
         }
     }

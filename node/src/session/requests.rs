@@ -192,6 +192,7 @@ impl Session {
         self.command(Command::Subscribe {
             session,
             track: track.clone(),
+            origin: self.tracks.get(&track).map(|entry| entry.origin),
             wish,
         });
         self.subscriptions.insert(track, subscribe);

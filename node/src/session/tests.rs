@@ -41,6 +41,7 @@ impl Bench {
                 node_id: "node-a".into(),
                 ..Default::default()
             },
+            shard: 0,
         };
         let transport = |credentials| LocalTransport {
             credentials,

@@ -13,6 +13,14 @@ use pipemesh_node_core::track::Size;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionKey(pub(crate) u64);
 
+/// Where a track is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) shard: u8,
+    /// Differs for every publication of this node: a track that ends may come back under its id.
+    pub(crate) generation: u64,
+}
+
 /// One of a session's peer connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -40,6 +48,8 @@ pub(crate) enum Command {
     Publish {
         session: SessionKey,
         track: TrackId,
+        /// See [`Origin`].
+        generation: u64,
         spec: PublishSpec,
     },
     Unpublish {
@@ -55,6 +65,8 @@ pub(crate) enum Command {
     Subscribe {
         session: SessionKey,
         track: TrackId,
+        /// None: the track has just ended, and the session is about to hear it.
+        origin: Option<Origin>,
         wish: LayerWish,
     },
     Unsubscribe {

@@ -8,13 +8,13 @@ use pipemesh_node_core::track::TrackSpec;
 use pipemesh_proto::ids::TrackId;
 use rand::Rng;
 
-use super::command::{Command, Inspected, OpenSession, PublishSpec, Role, SessionKey};
+use super::command::{Command, Inspected, OpenSession, Origin, PublishSpec, Role, SessionKey};
 use super::connection::{Connection, Dtls};
 use super::event::Event;
 use super::inbound::Bound;
 use super::session::{Published, Publisher, Session, Wanted};
 use super::wire::{Link, Outgoing};
-use super::{Room, Shard, Timer};
+use super::{Shard, Timer};
 use crate::session::handshake::ConnectionKey;
 use crate::session::plan::{ConnectionPlan, Extensions, SendSection};
 
@@ -47,10 +47,11 @@ impl Shard {
             Command::Publish {
                 session,
                 track,
+                generation,
                 spec,
             } => {
                 self.with_session(session, |shard, index| {
-                    shard.publish(index, track, spec, now)
+                    shard.publish(index, track, generation, spec, now)
                 });
             }
             Command::Unpublish { session, track } => self.with_session(session, |shard, index| {
@@ -67,19 +68,21 @@ impl Shard {
                     let published = shard
                         .tracks
                         .get(&track)
-                        .filter(|track| track.session == index);
+                        .filter(|track| track.session == Some(index));
                     if let Some(key) = published.map(|track| track.key) {
                         shard.router.set_muted(key, muted, now);
+                        shard.tell_state(&track);
                     }
                 });
             }
             Command::Subscribe {
                 session,
                 track,
+                origin,
                 wish,
             } => {
                 self.with_session(session, |shard, index| {
-                    shard.subscribe(index, track, wish, now)
+                    shard.subscribe(index, track, origin, wish, now)
                 });
             }
             Command::Unsubscribe { session, track } => {
@@ -102,6 +105,8 @@ impl Shard {
                 });
             }
             Command::Inspect { sessions, reply } => {
+                // What other shards had decided before somebody asked is seen, too.
+                self.receive_messages(now);
                 // The asker may have gone.
                 let _ = reply.send(self.inspect(&sessions));
             }
@@ -119,22 +124,7 @@ impl Shard {
     }
 
     fn open_session(&mut self, open: OpenSession, now: Instant) {
-        let room = match self.room_keys.get(&open.room) {
-            Some(&room) => room,
-            None => {
-                let room = self.next_key();
-                self.room_keys.insert(open.room.clone(), room);
-                self.rooms.insert(
-                    room,
-                    Room {
-                        id: open.room,
-                        members: Vec::new(),
-                        judged: Vec::new(),
-                    },
-                );
-                room
-            }
-        };
+        let room = self.open_room(&open.room);
         let session = Session::new(
             open.key,
             room,
@@ -161,9 +151,7 @@ impl Shard {
             self.sessions[index].set_connection(role, connection);
         }
         self.begin_quality(index, now);
-        // Those who speak are told at once, not when they next pause.
-        let speakers = self.router.active_speakers(room);
-        self.tell_speakers_to(index, &speakers);
+        self.greet(index);
     }
 
     pub(super) fn close_session(&mut self, index: usize, now: Instant) {
@@ -186,14 +174,7 @@ impl Shard {
         }
         let session = self.sessions.remove(index);
         self.session_index.remove(&session.key);
-        if let Some(room) = self.rooms.get_mut(&session.room) {
-            room.members.retain(|member| *member != index);
-            if room.members.is_empty()
-                && let Some(room) = self.rooms.remove(&session.room)
-            {
-                self.room_keys.remove(&room.id);
-            }
-        }
+        self.leave_room(session.room, index);
     }
 
     pub(super) fn close_all(&mut self, now: Instant) {
@@ -225,7 +206,15 @@ impl Shard {
         link.sealer = None;
     }
 
-    fn publish(&mut self, index: usize, track: TrackId, spec: PublishSpec, now: Instant) {
+    fn publish(
+        &mut self,
+        index: usize,
+        track: TrackId,
+        generation: u64,
+        spec: PublishSpec,
+        now: Instant,
+    ) {
+        self.end_former(&track);
         let session = &mut self.sessions[index];
         let spec = TrackSpec {
             room: session.room,
@@ -240,7 +229,9 @@ impl Shard {
         let key = self.router.publish(spec, now);
         let published = Published {
             key,
-            session: index,
+            session: Some(index),
+            generation,
+            codecs: Vec::new(),
             is_received: false,
         };
         self.tracks.insert(track, published);
@@ -248,7 +239,7 @@ impl Shard {
             key,
             Some(Publisher {
                 key,
-                session: index,
+                session: Some(index),
                 extensions: Extensions::default(),
             }),
         );
@@ -259,41 +250,61 @@ impl Shard {
             return;
         };
         self.set_publisher(published.key, None);
-        if let Some(session) = self.sessions.get_mut(published.session) {
-            session.published.retain(|other| other != track);
-        }
+        self.tell_ended(published.key);
         for (key, next) in self.router.unpublish(published.key) {
             self.note_ended(key, next);
         }
-        // Told to those, too, whose connection did not carry it yet.
-        let room = self
-            .sessions
-            .get(published.session)
-            .and_then(|s| self.rooms.get(&s.room));
-        for &member in room.map_or(&[][..], |room| &room.members) {
-            if self.sessions[member].wanted.remove(track).is_some() {
-                self.sessions[member].tell(Event::SubscriptionEnded(track.clone()));
-            }
+        let publisher = published.session.and_then(|i| self.sessions.get_mut(i));
+        if let Some(session) = publisher {
+            session.published.retain(|other| other != track);
+            let room = session.room;
+            // Told to those, too, whose connection did not carry it yet.
+            self.end_wanted(room, track, published.generation);
         }
     }
 
-    fn subscribe(&mut self, index: usize, track: TrackId, wish: LayerWish, now: Instant) {
-        let wanted = &mut self.sessions[index].wanted;
-        let wanted = wanted.entry(track).or_insert(Wanted {
+    fn subscribe(
+        &mut self,
+        index: usize,
+        track: TrackId,
+        origin: Option<Origin>,
+        wish: LayerWish,
+        now: Instant,
+    ) {
+        let session = &mut self.sessions[index];
+        if let Some(wanted) = session.wanted.get_mut(&track) {
+            wanted.wish = wish;
+            match wanted.subscription {
+                Some(key) => self.router.set_wish(key, wish, now),
+                None => self.activate(index, now),
+            }
+            return;
+        }
+        let Some(origin) = origin else {
+            return;
+        };
+        let wanted = Wanted {
+            origin,
             wish,
             subscription: None,
-        });
-        wanted.wish = wish;
-        match wanted.subscription {
-            Some(key) => self.router.set_wish(key, wish, now),
-            None => self.activate(index, now),
+        };
+        session.wanted.insert(track.clone(), wanted);
+        if origin.shard != self.neighbours.number() {
+            let room = session.room;
+            self.want_remote(room, &track, origin);
         }
+        self.activate(index, now);
     }
 
     fn unsubscribe(&mut self, index: usize, track: &TrackId, now: Instant) {
-        let wanted = self.sessions[index].wanted.remove(track);
-        if let Some(key) = wanted.and_then(|wanted| wanted.subscription) {
+        let Some(wanted) = self.sessions[index].wanted.remove(track) else {
+            return;
+        };
+        if let Some(key) = wanted.subscription {
             self.end_subscription(key, now);
+        }
+        if wanted.origin.shard != self.neighbours.number() {
+            self.unwant_remote(track, wanted.origin);
         }
     }
 
@@ -304,7 +315,7 @@ impl Shard {
     }
 
     /// Forgets a subscription that the router has ended, but not the numbers it used.
-    fn note_ended(&mut self, key: SubscriptionKey, next: u64) {
+    pub(super) fn note_ended(&mut self, key: SubscriptionKey, next: u64) {
         self.set_subscriber(key, None);
         if let Some(outgoing) = self.wire.take_outgoing(key)
             && let Some(connection) = self.connections.get_mut(outgoing.link())
@@ -339,9 +350,18 @@ impl Shard {
             .inbound
             .apply(&plan.receive, |track| Some(tracks.get(track)?.key));
         for section in &plan.receive {
-            let key = self.tracks.get(&section.track).map(|track| track.key);
-            if let Some(publisher) = key.and_then(|key| self.publisher_mut(key)) {
+            let Some(track) = self.tracks.get_mut(&section.track) else {
+                continue;
+            };
+            let key = track.key;
+            let mut changed = track.codecs != section.codecs;
+            track.codecs.clone_from(&section.codecs);
+            if let Some(publisher) = self.publisher_mut(key) {
+                changed |= publisher.extensions != section.extensions;
                 publisher.extensions = section.extensions;
+            }
+            if changed {
+                self.tell_state(&section.track);
             }
         }
         self.handle_bound(connection, &bound, now);
@@ -410,7 +430,7 @@ impl Shard {
             let Some(published) = self.tracks.get_mut(&section.track) else {
                 continue;
             };
-            if wanted.subscription.is_some() {
+            if wanted.subscription.is_some() || wanted.origin.generation != published.generation {
                 continue;
             }
             let codec = section
@@ -435,8 +455,12 @@ impl Shard {
             self.wire.set_outgoing(key, outgoing);
             let track = section.track.clone();
             if !std::mem::replace(&mut published.is_received, true) {
-                let publisher = published.session;
-                self.sessions[publisher].tell(Event::TrackSubscribed(track.clone()));
+                match published.session {
+                    Some(publisher) => {
+                        self.sessions[publisher].tell(Event::TrackSubscribed(track.clone()));
+                    }
+                    None => self.tell_received(&track),
+                }
             }
             self.set_subscriber(key, Some((index, track)));
         }

@@ -27,6 +27,14 @@ pub(crate) struct Counters {
     pub(crate) data_packets: AtomicU64,
     pub(crate) data_drops: AtomicU64,
     pub(crate) panics: AtomicU64,
+    /// Packets to and from other shards.
+    pub(crate) relayed_out: AtomicU64,
+    pub(crate) relayed_in: AtomicU64,
+    pub(crate) relay_messages: AtomicU64,
+    /// Bytes in the fullest ring from another shard.
+    pub(crate) relay_waiting: AtomicU64,
+    /// Tracks of other shards.
+    pub(crate) remote_tracks: AtomicU64,
     pub(crate) cache_bytes: AtomicU64,
     /// CPU time of the thread, in nanoseconds.
     pub(crate) cpu_nanoseconds: AtomicU64,

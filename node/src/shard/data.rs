@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use pipemesh_node_core::data::{DataPacket, Destination};
+use pipemesh_node_core::data::DataPacket;
 use pipemesh_node_core::drops::DropReason;
 
 use super::Shard;
@@ -138,19 +138,7 @@ impl Shard {
             bytes: stamped.into(),
             reliable,
         };
-        let destinations: Vec<Destination<'_>> = packet.destinations().collect();
-        let Some(room) = self.rooms.get(&sender.room) else {
-            return;
-        };
-        for member in room.members.clone() {
-            let receiver = &self.sessions[member];
-            let (identity, id) = (&receiver.identity, receiver.participant.as_str());
-            let is_meant =
-                destinations.is_empty() || destinations.iter().any(|to| to.is(identity, id));
-            if member != from && is_meant && receiver.rights.receive {
-                self.send_parcel(member, &parcel, now);
-            }
-        }
+        self.spread_parcel(from, &parcel, now);
     }
 
     pub(super) fn send_packet(
@@ -163,7 +151,7 @@ impl Shard {
         self.send_parcel(session, &Parcel { bytes, reliable }, now);
     }
 
-    fn send_parcel(&mut self, session: usize, parcel: &Parcel, now: Instant) {
+    pub(super) fn send_parcel(&mut self, session: usize, parcel: &Parcel, now: Instant) {
         let receiver = &self.sessions[session];
         let channel = if parcel.reliable {
             receiver.reliable

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::command::Command;
 use super::counters::Counters;
+use super::neighbours::Neighbours;
 use super::{Start, run};
 use crate::session::handshake::{Handshakes, Output as HandshakeOutput};
 
@@ -84,6 +85,7 @@ impl Prepared {
         self,
         index: usize,
         core: Option<usize>,
+        neighbours: Neighbours,
         handshakes: Handshakes,
         handshake_outputs: crossbeam_channel::Receiver<HandshakeOutput>,
         origin: Instant,
@@ -92,6 +94,7 @@ impl Prepared {
             sockets: self.sockets,
             poller: self.poller,
             commands: self.commands,
+            neighbours,
             handshakes,
             handshake_outputs,
             counters: self.handle.counters,

@@ -12,6 +12,7 @@ use pipemesh_node_media::srtp::OpenError;
 
 use super::counters::Counters;
 use super::inbound::{self, Unplaced};
+use super::remote::pass_on;
 use super::wire::Outbound;
 use super::{Shard, Timer};
 
@@ -97,7 +98,14 @@ impl Shard {
                 .map(|byte| byte & 0x7F),
             repaired: placed.repairs.is_some(),
         };
-        if self.router.handle_media(placed.source, media, now)? == Gathered::Full {
+        let source = placed.source;
+        let Self {
+            router, neighbours, ..
+        } = self;
+        let gathered = router.handle_media(source, media, now)?;
+        let elsewhere = pass_on(neighbours, source.encoding, packet, media.repaired);
+        router.pass_on(source, header.sequence, elsewhere);
+        if gathered == Gathered::Full {
             self.forward(now);
         }
         Ok(())
@@ -118,7 +126,7 @@ impl Shard {
         let forwarded = router.forward(now, |burst| {
             let publisher = publishers.get(burst.source().track.index());
             if let Some(Some(publisher)) = publisher {
-                *serving = Some(publisher.session);
+                *serving = publisher.session;
                 wire.forward(burst, &publisher.extensions);
             }
         });
@@ -144,6 +152,7 @@ impl Shard {
                     {
                         self.router
                             .handle_sender_report(source, info, codec.codec, now);
+                        self.tell_report(source);
                     }
                     blocks.for_each(|block| self.handle_block(index, &block, now));
                 }

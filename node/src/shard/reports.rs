@@ -1,19 +1,17 @@
 //! RTCP that the shard sends: reports in both directions, feedback and requests to publishers. And what
 //! reports say of a session's connection.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::quality::{self, Quality, Sample};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::rtcp::{MAX_FEEDBACK_LEN, ReportBlock};
-use pipemesh_node_core::speaker::SpeakerChange;
 use rand::Rng;
 
-use super::command::{Role, SessionKey};
+use super::command::Role;
 use super::counters::Counters;
-use super::event::{ConnectionState, Event, Judgement, Speaker};
-use super::session::{LinkReports, RoomKey};
+use super::event::{ConnectionState, Event};
+use super::session::LinkReports;
 use super::{Shard, Timer};
 
 /// Sender and receiver reports. The rate of RFC 3550 for sessions of this bandwidth is higher; one a
@@ -103,6 +101,9 @@ impl Shard {
     }
 
     pub(super) fn request_key_frame(&mut self, source: Source) {
+        if self.request_remote_key_frame(source) {
+            return;
+        }
         let Some((index, media)) = self.publisher_of(source) else {
             return;
         };
@@ -125,6 +126,9 @@ impl Shard {
     }
 
     pub(super) fn request_packets(&mut self, source: Source, sequences: &[u16]) {
+        if self.request_remote_packets(source, sequences) {
+            return;
+        }
         let Some((index, media)) = self.publisher_of(source) else {
             return;
         };
@@ -137,7 +141,7 @@ impl Shard {
 
     /// Tells a publisher what anybody can use of its track.
     pub(super) fn tell_demand(&mut self, key: TrackKey, encodings: u8) {
-        let Some(index) = self.publisher(key).map(|publisher| publisher.session) else {
+        let Some(index) = self.publisher(key).and_then(|publisher| publisher.session) else {
             return;
         };
         let session = &mut self.sessions[index];
@@ -153,7 +157,7 @@ impl Shard {
 
     /// The connection an encoding comes from, and its SSRC; `None` before its first packet.
     fn publisher_of(&self, source: Source) -> Option<(usize, u32)> {
-        let session = self.publisher(source.track)?.session;
+        let session = self.publisher(source.track)?.session?;
         let index = self.sessions[session].connection(Role::Publisher)?;
         let (ssrc, _) = self.connections[index].inbound.ssrc_of(source)?;
         Some((index, ssrc))
@@ -165,38 +169,7 @@ impl Shard {
         codec.map_or(90_000, |codec| codec.codec.clock_rate())
     }
 
-    // Speakers and quality: what everybody in the room is told.
-
-    pub(super) fn tell_speakers(&mut self, room: RoomKey, changes: &[SpeakerChange<SessionKey>]) {
-        let members = self
-            .rooms
-            .get(&room)
-            .map(|room| room.members.clone())
-            .unwrap_or_default();
-        for member in members {
-            self.tell_speakers_to(member, changes);
-        }
-    }
-
-    pub(super) fn tell_speakers_to(&mut self, index: usize, changes: &[SpeakerChange<SessionKey>]) {
-        let speakers: Vec<Speaker> = changes
-            .iter()
-            .filter_map(|change| {
-                let speaker = self
-                    .sessions
-                    .get(*self.session_index.get(&change.participant)?)?;
-                let participant = speaker.participant.clone();
-                Some(Speaker {
-                    participant,
-                    level: change.level,
-                    active: change.active,
-                })
-            })
-            .collect();
-        if !speakers.is_empty() {
-            self.sessions[index].tell(Event::SpeakersChanged(speakers));
-        }
-    }
+    // Quality.
 
     pub(super) fn begin_quality(&mut self, index: usize, now: Instant) {
         let key = self.sessions[index].key;
@@ -240,17 +213,6 @@ impl Shard {
                     .set(now + TELL_QUALITY_AFTER, Timer::RoomQuality(key));
             }
             room.judged.push(judgement);
-        }
-    }
-
-    /// Tells a room's members what has been judged of late, all in one.
-    pub(super) fn tell_quality(&mut self, room: RoomKey) {
-        let Some(room) = self.rooms.get_mut(&room) else {
-            return;
-        };
-        let judged: Arc<[Judgement]> = std::mem::take(&mut room.judged).into();
-        for &member in &room.members {
-            self.sessions[member].tell(Event::QualityChanged(Arc::clone(&judged)));
         }
     }
 }

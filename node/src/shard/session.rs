@@ -9,9 +9,9 @@ use pipemesh_node_core::router::{LayerWish, SubscriptionKey, TrackKey};
 use pipemesh_proto::ids::{ParticipantId, TrackId};
 use tokio::sync::mpsc;
 
-use super::command::{DataRights, Role, SessionKey};
+use super::command::{DataRights, Origin, Role, SessionKey};
 use super::event::Event;
-use crate::session::plan::Extensions;
+use crate::session::plan::{Extensions, PayloadType};
 use crate::session::sctp::ChannelId;
 
 /// Names a room on its shard, for good.
@@ -42,6 +42,7 @@ pub(crate) struct Session {
 /// A track the session asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
+    pub(crate) origin: Origin,
     pub(crate) wish: LayerWish,
     /// None until a connection carries it.
     pub(crate) subscription: Option<SubscriptionKey>,
@@ -57,11 +58,15 @@ pub(crate) struct LinkReports {
     pub(crate) any: bool,
 }
 
-/// A track published on this shard.
+/// A track that sessions of this shard can be sent.
 pub(crate) struct Published {
     pub(crate) key: TrackKey,
-    /// Index of the session that publishes it.
-    pub(crate) session: usize,
+    /// Index of the session that publishes it; none: a session of another shard.
+    pub(crate) session: Option<usize>,
+    /// See [`Origin`].
+    pub(crate) generation: u64,
+    /// What payload types mean in the section it comes in.
+    pub(crate) codecs: Vec<PayloadType>,
     /// Whether anybody has received it yet.
     pub(crate) is_received: bool,
 }
@@ -70,8 +75,8 @@ pub(crate) struct Published {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Publisher {
     pub(crate) key: TrackKey,
-    /// Index of the session.
-    pub(crate) session: usize,
+    /// Index of the session; none: a session of another shard.
+    pub(crate) session: Option<usize>,
     /// Of the section it comes in, to read what goes on with its packets.
     pub(crate) extensions: Extensions,
 }

@@ -68,9 +68,12 @@ impl Viewer {
 
 #[tokio::test]
 async fn a_thousand_switches_are_one_stream() {
+    a_thousand_switches_are_one_stream_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn a_thousand_switches_are_one_stream_on(node: TestNode) {
     const SWITCHES: usize = 1000;
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let camera = Camera::join(&signaling, ROOM, "ann", &mut random).await;
     let _filming = camera.film(HASTY, &mut random).await;
@@ -104,9 +107,12 @@ async fn a_thousand_switches_are_one_stream() {
 
 #[tokio::test]
 async fn late_joiners_begin_with_a_key_frame() {
+    late_joiners_begin_with_a_key_frame_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn late_joiners_begin_with_a_key_frame_on(node: TestNode) {
     const VIEWERS: usize = 6;
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let camera = Camera::join(&signaling, ROOM, "ann", &mut random).await;
     let _filming = camera.film(SPARING, &mut random).await;
@@ -129,9 +135,12 @@ async fn late_joiners_begin_with_a_key_frame() {
 
 #[tokio::test]
 async fn a_track_that_is_wanted_again_begins_anew() {
+    a_track_that_is_wanted_again_begins_anew_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn a_track_that_is_wanted_again_begins_anew_on(node: TestNode) {
     const TIMES: usize = 4;
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let camera = Camera::join(&signaling, ROOM, "ann", &mut random).await;
     let _filming = camera.film(SPARING, &mut random).await;

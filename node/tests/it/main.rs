@@ -15,5 +15,6 @@ mod nonces;
 mod repair;
 mod reports;
 mod speakers;
+mod spread;
 mod subscriptions;
 mod support;

@@ -17,12 +17,16 @@ const TRACK: &str = "TR_ann";
 
 #[tokio::test]
 async fn what_the_publisher_lost_it_repairs() {
+    what_the_publisher_lost_it_repairs_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn what_the_publisher_lost_it_repairs_on(node: TestNode) {
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
     let mut bob = Subscriber::join(&signaling, "room", "bob").await;
     let stream = bob.subscribe(TRACK, layers(2)).await;
+    signaling.settle("room").await;
     ann.send_frames(true);
     bob.frame(stream.ssrc, 1, 0).await;
     ann.advance();
@@ -62,12 +66,16 @@ fn nacks(packet: &RtcpPacket) -> Vec<(u32, Vec<u16>)> {
 
 #[tokio::test]
 async fn what_a_subscriber_lost_is_sent_again() {
+    what_a_subscriber_lost_is_sent_again_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn what_a_subscriber_lost_is_sent_again_on(node: TestNode) {
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
     let mut bob = Subscriber::join(&signaling, "room", "bob").await;
     let stream = bob.subscribe(TRACK, layers(1)).await;
+    signaling.settle("room").await;
     let repair_ssrc = stream.repair_ssrc.expect("the offer has retransmissions");
     // Packets of two encodings, so that a retransmission has to know whose it was.
     for frame in 0..10 {
@@ -106,11 +114,14 @@ async fn what_a_subscriber_lost_is_sent_again() {
 
 #[tokio::test]
 async fn key_frames_are_asked_for_in_moderation() {
+    key_frames_are_asked_for_in_moderation_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn key_frames_are_asked_for_in_moderation_on(node: TestNode) {
     /// What the node promises the publisher.
     const PAUSE: Duration = Duration::from_millis(500);
     const EVERY: Duration = Duration::from_millis(5);
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
     let mut bob = Subscriber::join(&signaling, "room", "bob").await;

@@ -75,7 +75,10 @@ async fn told(session: &mut Session, name: &str, active: bool) -> Speaker {
 
 #[tokio::test]
 async fn who_speaks_is_told_to_everybody_until_they_are_silent() {
-    let node = TestNode::start().await;
+    who_speaks_is_told_to_everybody_until_they_are_silent_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn who_speaks_is_told_to_everybody_until_they_are_silent_on(node: TestNode) {
     let signaling = node.signaling().await;
     let mut ann = Talker::join(&signaling, "ann").await;
     let mut bob = Talker::join(&signaling, "bob").await;
@@ -100,4 +103,16 @@ async fn who_speaks_is_told_to_everybody_until_they_are_silent() {
     session.close().await;
     told(&mut ann.session, "bob", false).await;
     node.stop().await;
+}
+
+/// Ann speaks for as long as it takes that Bob, who comes later, is told.
+pub(crate) async fn late_joiners_hear_who_speaks(signaling: &control::Signaling) {
+    let mut ann = Talker::join(signaling, "ann").await;
+    ann.talk(SPEECH);
+    told(&mut ann.session, "ann", true).await;
+    let open = participant("bob", "room", ConnectionLayout::Single);
+    let mut bob = signaling.open(open).await;
+    let speaker = told(&mut bob, "ann", true).await;
+    assert!((0.1..=1.0).contains(&speaker.level), "{speaker:?}");
+    told(&mut bob, "ann", false).await;
 }

@@ -27,9 +27,8 @@ struct Scene {
 }
 
 impl Scene {
-    async fn begin() -> Self {
+    async fn begin(node: TestNode) -> Self {
         let mut random = random();
-        let node = TestNode::start().await;
         let signaling = node.signaling().await;
         let ann = Publisher::join(&signaling, "room", "ann", &camera::RIDS, &mut random).await;
         let mut bob = Subscriber::join(&signaling, "room", "bob").await;
@@ -44,6 +43,7 @@ impl Scene {
             eve: (eve, eve_gets),
             frames: 0,
         };
+        scene.signaling.settle("room").await;
         scene.frame(true).await;
         let (bob, stream) = &scene.bob;
         bob.frame(stream.ssrc, 0, 0).await;
@@ -80,7 +80,11 @@ impl Scene {
 
 #[tokio::test]
 async fn unsubscribing_stops_at_once() {
-    let mut scene = Scene::begin().await;
+    unsubscribing_stops_at_once_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn unsubscribing_stops_at_once_on(node: TestNode) {
+    let mut scene = Scene::begin(node).await;
     scene.bob.0.session.unsubscribe(TRACK).await;
     assert_eq!(scene.bob_gets(20).await, 0);
     scene.end().await;
@@ -88,7 +92,11 @@ async fn unsubscribing_stops_at_once() {
 
 #[tokio::test]
 async fn pausing_stops_at_once_and_costs_a_key_frame() {
-    let mut scene = Scene::begin().await;
+    pausing_stops_at_once_and_costs_a_key_frame_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn pausing_stops_at_once_and_costs_a_key_frame_on(node: TestNode) {
+    let mut scene = Scene::begin(node).await;
     let paused = LayerWish {
         paused: true,
         ..layers(1)
@@ -107,7 +115,11 @@ async fn pausing_stops_at_once_and_costs_a_key_frame() {
 
 #[tokio::test]
 async fn muting_stops_everybody_at_once() {
-    let mut scene = Scene::begin().await;
+    muting_stops_everybody_at_once_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn muting_stops_everybody_at_once_on(node: TestNode) {
+    let mut scene = Scene::begin(node).await;
     scene.ann.session.mute(TRACK, true).await;
     scene.signaling.settle("room").await;
     let packets = |scene: &Scene| {
@@ -137,7 +149,11 @@ async fn muting_stops_everybody_at_once() {
 
 #[tokio::test]
 async fn leaving_stops_at_once_and_ends_what_was_published() {
-    let mut scene = Scene::begin().await;
+    leaving_stops_at_once_and_ends_what_was_published_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn leaving_stops_at_once_and_ends_what_was_published_on(node: TestNode) {
+    let mut scene = Scene::begin(node).await;
     scene.bob.0.session.close().await;
     assert_eq!(scene.bob_gets(10).await, 0);
     scene.ann.session.close().await;
@@ -155,7 +171,7 @@ async fn leaving_stops_at_once_and_ends_what_was_published() {
 
 #[tokio::test]
 async fn nobody_receives_what_is_not_theirs() {
-    let mut scene = Scene::begin().await;
+    let mut scene = Scene::begin(TestNode::start().await).await;
     let own = Request::Subscribe(subscription(TRACK, layers(1)));
     let code = scene.ann.session.refused(own.clone()).await;
     assert_eq!(code, Code::InvalidArgument, "one's own track");
@@ -175,12 +191,16 @@ async fn nobody_receives_what_is_not_theirs() {
 /// Agents publish anew for every sentence, and people share their screen again and again.
 #[tokio::test]
 async fn a_client_may_change_its_ssrcs_as_often_as_it_likes() {
+    a_client_may_change_its_ssrcs_as_often_as_it_likes_on(TestNode::start().await).await;
+}
+
+pub(crate) async fn a_client_may_change_its_ssrcs_as_often_as_it_likes_on(node: TestNode) {
     let mut random = random();
-    let node = TestNode::start().await;
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
     let mut bob = Subscriber::join(&signaling, "room", "bob").await;
     let stream = bob.subscribe("TR_ann", layers(0)).await;
+    signaling.settle("room").await;
     for frame in 0..150 {
         ann.send_frames(true);
         bob.frame(stream.ssrc, 0, frame).await;

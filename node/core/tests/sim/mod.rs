@@ -323,13 +323,15 @@ impl Sim {
                         camera.send_only(encodings);
                     }
                 }
-                Output::SpeakersChanged(..) => {}
+                Output::SpeakersChanged(..)
+                | Output::InterestChanged(..)
+                | Output::LiveChanged(..) => {}
             }
         }
     }
 }
 
-fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
+pub fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
     let mut payload = packet.header.payload(packet.bytes).unwrap().to_vec();
     if let Some(descriptor) = packet.vp8.filter(|_| !rewrite.vp8.is_zero()) {
         descriptor.apply(rewrite.vp8, &mut payload);

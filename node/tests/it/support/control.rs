@@ -11,8 +11,8 @@ use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, AnswerCreated, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Closed, Code,
     ConnectionLayout, ConnectionRole, ConnectionState, DataRights, InspectRoomRequest, LayerWish,
-    MediaKind, MuteTrack, OfferCreated, Open, Refused, SessionEvent, SessionRequest, Snapshot,
-    Subscribe, TrackSource, Unsubscribe,
+    MediaKind, MuteTrack, OfferCreated, Open, Refused, SessionEvent, SessionRequest,
+    SessionSummary, Snapshot, Subscribe, TrackSource, Unsubscribe,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,12 +81,22 @@ impl Signaling {
         Ok((session, answer))
     }
 
-    /// Returns when the room's shard has done what it was told before.
+    /// Returns when the room's shards have done what they were told before, and what they told each
+    /// other because of it.
     pub(crate) async fn settle(&self, room: &str) {
+        /// Each time a shard is asked it has done what another said before that was asked.
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            self.inspect(room).await;
+        }
+    }
+
+    pub(crate) async fn inspect(&self, room: &str) -> Vec<SessionSummary> {
         let room_id = format!("RM_{room}");
         let mut client = self.client.clone();
         let inspected = client.inspect_room(InspectRoomRequest { room_id });
-        within("the room is inspected", inspected).await.unwrap();
+        let inspected = within("the room is inspected", inspected).await.unwrap();
+        inspected.into_inner().sessions
     }
 
     /// The refusal of a stream's first request; the stream ends with it.

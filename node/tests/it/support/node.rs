@@ -27,6 +27,7 @@ pub(crate) fn config() -> Config {
             bind: vec![LOCALHOST],
             port: 0,
             shards: 1,
+            shard_sessions: None,
             advertise: Vec::new(),
         },
         control: Control {
@@ -43,6 +44,14 @@ pub(crate) fn config() -> Config {
 impl TestNode {
     pub(crate) async fn start() -> Self {
         Self::with(config()).await
+    }
+
+    /// A room's sessions go to its shards in turn.
+    pub(crate) async fn spread(shards: usize) -> Self {
+        let mut config = config();
+        config.media.shards = shards;
+        config.media.shard_sessions = Some(1);
+        Self::with(config).await
     }
 
     pub(crate) async fn with(config: Config) -> Self {

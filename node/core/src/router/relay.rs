@@ -1,0 +1,367 @@
+//! Tracks that leave the router for another one, and tracks that come from one: rooms that are larger
+//! than a shard.
+//!
+//! The router a track is published at is its origin; one that has receivers of it elsewhere is a taker.
+//! A taker is sent the packets of the encodings that its forwarders use at present, once, whoever
+//! receives them there, and a packet is at the taker what it is at the origin: same cache, same
+//! forwarders, same losses asked for. Only three things cannot be concluded from packets that do not all
+//! arrive, so the origin tells them: which encodings are being sent, which cycle a sequence number is of,
+//! and when an encoding began anew.
+//!
+//! How packets get from one to the other is not known here; some may be lost on the way.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::{Output, Router, Source, TrackKey, select_all};
+use crate::forward::EncodingSet;
+use crate::nack::LossTracker;
+use crate::rtcp::SenderInfo;
+use crate::stats::SenderClock;
+use crate::track::{Encoding, Track, TrackSpec};
+
+/// A way out of the router, to one taker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u8);
+
+/// What a taker uses of a track.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Those that its forwarders have to be shown now.
+    pub encodings: EncodingSet,
+    /// Encodings, from the lowest up, that its receivers could use if they were sent.
+    pub wanted: u8,
+}
+
+/// A track that is published here, on its way to one taker.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    port: Port,
+    /// The taker's name for the track.
+    alias: u64,
+    interest: Interest,
+    /// Encodings of which the taker has not been sent a packet since it began to use them.
+    resumed: EncodingSet,
+}
+
+/// A track that is published elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Upstream {
+    /// What the origin was last asked for.
+    interest: Interest,
+}
+
+/// What a taker has to know of a packet beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Extended sequence number.
+    pub number: u64,
+    /// How often the encoding has begun anew under another SSRC, modulo 256.
+    pub restarts: u8,
+    /// The taker did not use the encoding just before: what it misses was not lost.
+    pub resumes: bool,
+}
+
+/// The last sender report of an encoding, as a taker needs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RelayedReport {
+    pub encoding: u8,
+    pub restarts: u8,
+    pub info: SenderInfo,
+    /// Ticks in a second.
+    pub rate: u32,
+    /// When the origin received it.
+    pub received: Instant,
+}
+
+impl Relay {
+    fn uses(&self, encoding: u8) -> bool {
+        self.interest.encodings.contains(encoding)
+    }
+}
+
+/// At the origin.
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    /// Begins or changes what leaves for a taker; `alias` is its name for the track. `false`: there is
+    /// no such track.
+    pub fn relay(
+        &mut self,
+        key: TrackKey,
+        port: Port,
+        alias: u64,
+        interest: Interest,
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.track_mut(key) else {
+            return false;
+        };
+        match track.relays.iter_mut().find(|relay| relay.port == port) {
+            Some(relay) => {
+                let added = interest.encodings.without(relay.interest.encodings);
+                relay.resumed = relay.resumed.and(interest.encodings).or(added);
+                (relay.alias, relay.interest) = (alias, interest);
+            }
+            None => track.relays.push(Relay {
+                port,
+                alias,
+                interest,
+                resumed: interest.encodings,
+            }),
+        }
+        self.update_demand(key, now);
+        true
+    }
+
+    /// Nothing more leaves for a taker.
+    pub fn end_relay(&mut self, key: TrackKey, port: Port, now: Instant) {
+        if let Some(track) = self.track_mut(key) {
+            track.relays.retain(|relay| relay.port != port);
+            self.update_demand(key, now);
+        }
+    }
+
+    /// The takers of a track, with their names for it.
+    pub fn relays(&self, key: TrackKey) -> impl Iterator<Item = (Port, u64)> + '_ {
+        let relays = self.track(key).map_or(&[][..], |track| &track.relays);
+        relays.iter().map(|relay| (relay.port, relay.alias))
+    }
+
+    /// Shows a packet that [`Self::handle_media`] has just accepted to the takers that use it. `send`
+    /// answers whether it was taken: what is not is lost on the way.
+    pub fn pass_on(
+        &mut self,
+        source: Source,
+        sequence: u16,
+        mut send: impl FnMut(Port, u64, Stamp) -> bool,
+    ) {
+        let Some(track) = self.track_mut(source.track) else {
+            return;
+        };
+        if track.relays.is_empty() {
+            return;
+        }
+        let Some(encoding) = track.encodings.get(usize::from(source.encoding)) else {
+            return;
+        };
+        let number = encoding.sequences.peek(sequence);
+        for relay in track.relays.iter_mut().filter(|r| r.uses(source.encoding)) {
+            let stamp = Stamp {
+                number,
+                restarts: encoding.restarts,
+                resumes: relay.resumed.contains(source.encoding),
+            };
+            if send(relay.port, relay.alias, stamp) {
+                relay.resumed.remove(source.encoding);
+            }
+        }
+    }
+
+    /// A packet that a taker misses; `None`: it is not here either. If it is on its way, it is passed on
+    /// as it comes.
+    pub fn repair(&self, source: Source, number: u64) -> Option<(&[u8], Stamp)> {
+        let track = self.track(source.track)?;
+        let encoding = track.encodings.get(usize::from(source.encoding))?;
+        let stamp = Stamp {
+            number,
+            restarts: encoding.restarts,
+            resumes: false,
+        };
+        Some((encoding.cache.packet(number)?, stamp))
+    }
+
+    /// A taker needs a key frame.
+    pub fn request_key_frame(&mut self, source: Source, now: Instant) {
+        self.want_key_frame(source, now);
+    }
+
+    /// What was said of a track when it was published, and since.
+    pub fn spec(&self, key: TrackKey) -> Option<&TrackSpec<R, P>> {
+        Some(&self.track(key)?.spec)
+    }
+
+    /// The encodings that are being sent.
+    pub fn live(&self, key: TrackKey) -> EncodingSet {
+        self.track(key).map(|track| track.live).unwrap_or_default()
+    }
+
+    /// The last sender report of each encoding that had one.
+    pub fn reports(&self, key: TrackKey) -> impl Iterator<Item = RelayedReport> + '_ {
+        let track = self.track(key);
+        let encodings = track.map_or(&[][..], |track| &track.encodings);
+        let clocks = track.map_or(&[][..], |track| &track.clocks);
+        let known = encodings.iter().zip(clocks).enumerate();
+        known.filter_map(|(index, (encoding, clock))| {
+            let (info, received) = encoding.stats.last_sender_report()?;
+            Some(RelayedReport {
+                encoding: index as u8,
+                restarts: encoding.restarts,
+                info,
+                rate: clock.as_ref()?.rate,
+                received,
+            })
+        })
+    }
+}
+
+/// At the taker.
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    /// The origin says which encodings are being sent. The first time this makes the track one that
+    /// comes from elsewhere: from then on [`Output::InterestChanged`] tells what is used of it.
+    pub fn set_live(&mut self, key: TrackKey, live: EncodingSet, now: Instant) {
+        let Some(published) = self.tracks.get_mut(key.index as usize) else {
+            return;
+        };
+        let Some(track) = (published.generation == key.generation).then_some(&mut published.track)
+        else {
+            return;
+        };
+        let begins = track.upstream.is_none();
+        track.upstream.get_or_insert_default();
+        if begins || track.live != live {
+            track.live = live;
+            select_all(track, &mut self.subscriptions);
+            self.update_interest(key, now);
+            self.update_demand(key, now);
+        }
+    }
+
+    /// What is used of a track.
+    pub fn interest(&self, key: TrackKey) -> Interest {
+        let track = self.track(key);
+        Interest {
+            encodings: track.map(Track::used).unwrap_or_default(),
+            wanted: self.wanted(key),
+        }
+    }
+
+    /// The same for the track's wants: tells the origin if they have changed.
+    pub(super) fn update_wanted(&mut self, key: TrackKey, wanted: u8) {
+        if let Some(track) = self.track_mut(key)
+            && let Some(upstream) = &mut track.upstream
+            && upstream.interest.wanted != wanted
+        {
+            upstream.interest.wanted = wanted;
+            self.outputs.push_back(Output::InterestChanged(key));
+        }
+    }
+
+    /// Whether what has gathered has to be forwarded before a packet of the origin's is accepted.
+    pub fn breaks_off(&self, source: Source, stamp: Stamp) -> bool {
+        let track = self.track(source.track);
+        let encoding = track.and_then(|t| t.encodings.get(usize::from(source.encoding)));
+        encoding.is_some_and(|encoding| {
+            !encoding.pending.is_empty() && (stamp.resumes || encoding.restarts != stamp.restarts)
+        })
+    }
+
+    /// Makes ready for a packet of the origin's, which goes to [`Self::handle_media`] next. `false`: it
+    /// is of long ago and of no use any more.
+    pub fn accept(&mut self, source: Source, stamp: Stamp, now: Instant) -> bool {
+        let Some(encoding) = self.encoding_mut(source) else {
+            return false;
+        };
+        if encoding.restarts != stamp.restarts {
+            self.restart_as(source, stamp.restarts, now);
+        }
+        let Some(encoding) = self.encoding_mut(source) else {
+            return false;
+        };
+        if stamp.resumes {
+            encoding.resume();
+        }
+        encoding.sequences.place(stamp.number)
+    }
+
+    /// The origin has received a sender report.
+    pub fn handle_relayed_report(&mut self, key: TrackKey, report: &RelayedReport, now: Instant) {
+        let source = Source {
+            track: key,
+            encoding: report.encoding,
+        };
+        let Some(encoding) = self.encoding_mut(source) else {
+            return;
+        };
+        if encoding.restarts != report.restarts {
+            self.restart_as(source, report.restarts, now);
+        }
+        let Some(track) = self.track_mut(key) else {
+            return;
+        };
+        let index = usize::from(report.encoding);
+        if let (Some(encoding), Some(clock)) =
+            (track.encodings.get_mut(index), track.clocks.get_mut(index))
+        {
+            encoding
+                .stats
+                .handle_sender_report(report.info, report.received);
+            *clock = Some(SenderClock {
+                ntp: report.info.ntp,
+                rtp: report.info.rtp,
+                rate: report.rate,
+            });
+        }
+    }
+
+    /// The extended number of a packet that [`Output::RequestPackets`] asks for.
+    pub fn extend(&self, source: Source, sequence: u16) -> Option<u64> {
+        let track = self.track(source.track)?;
+        let encoding = track.encodings.get(usize::from(source.encoding))?;
+        Some(encoding.sequences.peek(sequence))
+    }
+
+    fn restart_as(&mut self, source: Source, restarts: u8, now: Instant) {
+        self.restart(source, now);
+        if let Some(encoding) = self.encoding_mut(source) {
+            encoding.restarts = restarts;
+        }
+    }
+}
+
+impl Encoding {
+    /// Packets follow that were not asked for before.
+    fn resume(&mut self) {
+        self.losses = LossTracker::default();
+    }
+}
+
+impl<R, P> Track<R, P> {
+    fn used(&self) -> EncodingSet {
+        let mut used = EncodingSet::default();
+        for (index, encoding) in self.encodings.iter().enumerate() {
+            if !encoding.interested.is_empty() {
+                used.insert(index as u8);
+            }
+        }
+        used
+    }
+
+    /// Encodings, from the lowest up, that receivers elsewhere could use.
+    pub(super) fn wanted_elsewhere(&self) -> u8 {
+        let wanted = self.relays.iter().map(|relay| relay.interest.wanted);
+        wanted.max().unwrap_or_default()
+    }
+
+    /// Whether what is used of a track from elsewhere has changed; the origin has to hear it then.
+    pub(super) fn interest_changed(&mut self) -> bool {
+        let used = self.used();
+        match &mut self.upstream {
+            Some(upstream) if upstream.interest.encodings != used => {
+                upstream.interest.encodings = used;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether a taker needs an encoding's packets.
+    pub(super) fn is_relayed(&self, encoding: u8) -> bool {
+        self.relays.iter().any(|relay| relay.uses(encoding))
+    }
+
+    /// Says that other encodings are being sent than before, if anybody elsewhere has to hear it.
+    pub(super) fn tell_live(&self, key: TrackKey, outputs: &mut VecDeque<Output<R, P>>) {
+        if !self.relays.is_empty() {
+            outputs.push_back(Output::LiveChanged(key));
+        }
+    }
+}

@@ -1,0 +1,676 @@
+//! One room over two routers: whoever receives a track far from where it is published sees what those
+//! beside it see, whatever is lost in between.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod sim;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::forward::EncodingSet;
+use pipemesh_node_core::router::relay::{Interest, Port, RelayedReport, Stamp};
+use pipemesh_node_core::router::{
+    Gathered, LayerWish, Media, Output, Router, Source, SubscriptionKey, TrackKey,
+};
+use pipemesh_node_core::rtcp::SenderInfo;
+use pipemesh_node_core::rtp::Header;
+use sim::{Camera, Person, Received, Rng, Room, check_stream, seen, with_seeds};
+
+const FRAME: Duration = Duration::from_millis(40);
+const TAKER: Port = Port(1);
+const ALIAS: u64 = 77;
+
+fn up_to(encodings: u8) -> LayerWish {
+    LayerWish {
+        encodings,
+        ..LayerWish::default()
+    }
+}
+
+/// A packet between the routers.
+struct Passed {
+    encoding: u8,
+    stamp: Stamp,
+    repaired: bool,
+    packet: Vec<u8>,
+}
+
+/// What the routers tell each other; nothing of it is lost.
+enum ToTaker {
+    Live(EncodingSet),
+    Muted(bool),
+    Report(RelayedReport),
+}
+
+enum ToOrigin {
+    Interest(Interest),
+    KeyFrame(u8),
+    Packets(u8, Vec<u64>),
+}
+
+/// Two routers, a camera at the one, and what lies between.
+struct Pair {
+    now: Instant,
+    rng: Rng,
+    origin: Router<Room, Person>,
+    taker: Router<Room, Person>,
+    here: TrackKey,
+    there: TrackKey,
+    camera: Camera,
+    ring: VecDeque<Passed>,
+    /// Packets the ring holds at most; they are taken out once a frame.
+    room: usize,
+    /// Percent of the packets that do not get through although there is room.
+    loss: u64,
+    to_taker: VecDeque<ToTaker>,
+    to_origin: VecDeque<ToOrigin>,
+    beside: BTreeMap<SubscriptionKey, Vec<Received>>,
+    far: BTreeMap<SubscriptionKey, Vec<Received>>,
+    /// Key frames the camera was asked for, by encoding.
+    asked: BTreeMap<u8, u64>,
+    /// Packets that went into the ring, by encoding.
+    passed: BTreeMap<u8, u64>,
+    dropped: u64,
+    /// What the publisher was told to be of use.
+    demands: Vec<u8>,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let now = sim::Sim::new(0).now;
+        let mut rng = Rng(seed);
+        let mut origin = Router::new(now);
+        let mut taker = Router::new(now);
+        let here = origin.publish(Camera::spec(1, 1), now);
+        let there = taker.publish(Camera::spec(1, 1), now);
+        assert!(origin.relay(here, TAKER, ALIAS, Interest::default(), now));
+        taker.set_live(there, origin.live(here), now);
+        let camera = Camera::new(here, &mut rng);
+        Self {
+            now,
+            rng,
+            origin,
+            taker,
+            here,
+            there,
+            camera,
+            ring: VecDeque::new(),
+            room: usize::MAX,
+            loss: 0,
+            to_taker: VecDeque::new(),
+            to_origin: VecDeque::new(),
+            beside: BTreeMap::new(),
+            far: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            dropped: 0,
+            demands: Vec::new(),
+        }
+    }
+
+    fn first(&mut self) -> u64 {
+        self.rng.below(1 << 15)
+    }
+
+    fn subscribe_beside(&mut self, wish: LayerWish) -> SubscriptionKey {
+        let first = self.first();
+        let key = self
+            .origin
+            .subscribe(self.here, wish, Codec::Vp8, first, self.now);
+        let key = key.unwrap();
+        self.beside.insert(key, Vec::new());
+        self.settle();
+        key
+    }
+
+    fn subscribe_far(&mut self, wish: LayerWish) -> SubscriptionKey {
+        let first = self.first();
+        let key = self
+            .taker
+            .subscribe(self.there, wish, Codec::Vp8, first, self.now);
+        let key = key.unwrap();
+        self.far.insert(key, Vec::new());
+        self.settle();
+        key
+    }
+
+    fn unsubscribe_far(&mut self, key: SubscriptionKey) {
+        self.taker.unsubscribe(key, self.now);
+        self.settle();
+    }
+
+    fn set_muted(&mut self, muted: bool) {
+        self.origin.set_muted(self.here, muted, self.now);
+        self.to_taker.push_back(ToTaker::Muted(muted));
+        self.settle();
+    }
+
+    /// The camera goes on under other SSRCs.
+    fn restart(&mut self) {
+        self.settle();
+        self.camera = Camera::new(self.here, &mut self.rng);
+        for encoding in 0..3 {
+            let source = self.source(encoding);
+            self.origin.restart(source, self.now);
+        }
+        self.settle();
+    }
+
+    fn source(&self, encoding: u8) -> Source {
+        Source {
+            track: self.here,
+            encoding,
+        }
+    }
+
+    /// Frames at 25 a second, timers running in between.
+    fn run(&mut self, frames: u32) {
+        for _ in 0..frames {
+            let next = self.now + FRAME;
+            loop {
+                let timers = [self.origin.poll_timeout(), self.taker.poll_timeout()];
+                let Some(at) = timers.into_iter().flatten().min().filter(|at| *at <= next) else {
+                    break;
+                };
+                self.now = self.now.max(at);
+                self.origin.handle_timeout(self.now);
+                self.taker.handle_timeout(self.now);
+                self.settle();
+            }
+            self.now = next;
+            for (encoding, packet) in self.camera.frame(FRAME) {
+                self.receive(encoding, &packet);
+            }
+            self.settle();
+        }
+    }
+
+    /// A packet of the camera's arrives at the origin.
+    fn receive(&mut self, encoding: u8, packet: &[u8]) {
+        let source = self.source(encoding);
+        let header = Header::parse(packet).unwrap();
+        let media = media(header, packet, false);
+        let accepted = self.origin.handle_media(source, media, self.now);
+        let Ok(gathered) = accepted else {
+            return;
+        };
+        let (ring, rng, room) = (&mut self.ring, &mut self.rng, self.room);
+        let (loss, passed, dropped) = (self.loss, &mut self.passed, &mut self.dropped);
+        self.origin
+            .pass_on(source, header.sequence, |port, alias, stamp| {
+                assert_eq!((port, alias), (TAKER, ALIAS));
+                if ring.len() >= room || rng.chance(loss) {
+                    *dropped += 1;
+                    return false;
+                }
+                *passed.entry(encoding).or_default() += 1;
+                ring.push_back(Passed {
+                    encoding,
+                    stamp,
+                    repaired: false,
+                    packet: packet.to_vec(),
+                });
+                true
+            });
+        if gathered == Gathered::Full {
+            forward(&mut self.origin, self.now, &mut self.beside);
+        }
+    }
+
+    /// Everything that is on its way arrives.
+    fn settle(&mut self) {
+        loop {
+            forward(&mut self.origin, self.now, &mut self.beside);
+            forward(&mut self.taker, self.now, &mut self.far);
+            self.poll();
+            let mut any = false;
+            while let Some(message) = self.to_taker.pop_front() {
+                any = true;
+                match message {
+                    ToTaker::Live(live) => self.taker.set_live(self.there, live, self.now),
+                    ToTaker::Muted(muted) => self.taker.set_muted(self.there, muted, self.now),
+                    ToTaker::Report(report) => {
+                        self.taker
+                            .handle_relayed_report(self.there, &report, self.now);
+                    }
+                }
+            }
+            while let Some(message) = self.to_origin.pop_front() {
+                any = true;
+                self.handle_at_origin(message);
+            }
+            while let Some(passed) = self.ring.pop_front() {
+                any = true;
+                self.take(&passed);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    fn handle_at_origin(&mut self, message: ToOrigin) {
+        match message {
+            ToOrigin::Interest(interest) => {
+                let now = self.now;
+                assert!(self.origin.relay(self.here, TAKER, ALIAS, interest, now));
+            }
+            ToOrigin::KeyFrame(encoding) => {
+                let source = self.source(encoding);
+                self.origin.request_key_frame(source, self.now);
+            }
+            ToOrigin::Packets(encoding, numbers) => {
+                for number in numbers {
+                    let source = self.source(encoding);
+                    if let Some((packet, stamp)) = self.origin.repair(source, number)
+                        && !self.rng.chance(self.loss)
+                    {
+                        self.ring.push_back(Passed {
+                            encoding,
+                            stamp,
+                            repaired: true,
+                            packet: packet.to_vec(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, passed: &Passed) {
+        let source = Source {
+            track: self.there,
+            encoding: passed.encoding,
+        };
+        if self.taker.breaks_off(source, passed.stamp) {
+            forward(&mut self.taker, self.now, &mut self.far);
+        }
+        if !self.taker.accept(source, passed.stamp, self.now) {
+            return;
+        }
+        let header = Header::parse(&passed.packet).unwrap();
+        let media = media(header, &passed.packet, passed.repaired);
+        let gathered = self.taker.handle_media(source, media, self.now);
+        if gathered == Ok(Gathered::Full) {
+            forward(&mut self.taker, self.now, &mut self.far);
+        }
+    }
+
+    fn poll(&mut self) {
+        while let Some(output) = self.origin.poll_output() {
+            match output {
+                Output::RequestKeyFrame(source) => {
+                    *self.asked.entry(source.encoding).or_default() += 1;
+                    self.camera.request_key_frame(source.encoding);
+                }
+                Output::LiveChanged(key) => {
+                    let live = self.origin.live(key);
+                    self.to_taker.push_back(ToTaker::Live(live));
+                }
+                Output::DemandChanged(_, encodings) => self.demands.push(encodings),
+                Output::RequestPackets(..)
+                | Output::SpeakersChanged(..)
+                | Output::InterestChanged(..) => {}
+            }
+        }
+        while let Some(output) = self.taker.poll_output() {
+            match output {
+                Output::RequestKeyFrame(source) => {
+                    self.to_origin
+                        .push_back(ToOrigin::KeyFrame(source.encoding));
+                }
+                Output::RequestPackets(source, sequences) => {
+                    let numbers = sequences
+                        .iter()
+                        .filter_map(|number| self.taker.extend(source, *number));
+                    let numbers = numbers.collect();
+                    self.to_origin
+                        .push_back(ToOrigin::Packets(source.encoding, numbers));
+                }
+                Output::InterestChanged(key) => {
+                    let interest = self.taker.interest(key);
+                    self.to_origin.push_back(ToOrigin::Interest(interest));
+                }
+                Output::DemandChanged(..) => panic!("the publisher is the origin's"),
+                Output::SpeakersChanged(..) | Output::LiveChanged(..) => {}
+            }
+        }
+    }
+
+    fn passed(&self) -> u64 {
+        self.passed.values().sum()
+    }
+}
+
+/// Forwards what has gathered.
+fn forward(
+    router: &mut Router<Room, Person>,
+    now: Instant,
+    received: &mut BTreeMap<SubscriptionKey, Vec<Received>>,
+) {
+    let forwarded = router.forward(now, |burst| {
+        let encoding = burst.source().encoding;
+        let packets: Vec<_> = burst.packets().collect();
+        while let Some((key, forwards)) = burst.next_subscriber() {
+            let seen = forwards
+                .iter()
+                .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
+            received.entry(key).or_default().extend(seen);
+        }
+    });
+    forwarded.unwrap();
+}
+
+fn media(header: Header, packet: &[u8], repaired: bool) -> Media<'_> {
+    Media {
+        codec: Codec::Vp8,
+        header,
+        packet,
+        audio_level: None,
+        repaired,
+    }
+}
+
+#[test]
+fn both_sides_see_the_same() {
+    with_seeds(10, |seed| {
+        let mut pair = Pair::new(seed);
+        let near = pair.subscribe_beside(up_to(3));
+        let far = pair.subscribe_far(up_to(3));
+        pair.run(100);
+        let (near, far) = (&pair.beside[&near], &pair.far[&far]);
+        check_stream(near, true);
+        check_stream(far, true);
+        // Numbers begin elsewhere; what they number is the same.
+        let shown = |received: &[Received]| -> Vec<_> {
+            let packets = received.iter().filter(|packet| packet.encoding == 2);
+            packets.map(|p| (p.starts_frame, p.marker)).collect()
+        };
+        let (near, far) = (shown(near), shown(far));
+        assert!(far.len() > 400 && near.ends_with(&far), "{}", far.len());
+    });
+}
+
+#[test]
+fn only_what_is_used_is_passed_on_and_nothing_when_nobody_is_left() {
+    let mut pair = Pair::new(1);
+    let near = pair.subscribe_beside(up_to(3));
+    pair.run(50);
+    assert_eq!(pair.passed(), 0);
+    let far = pair.subscribe_far(up_to(1));
+    pair.run(50);
+    let lowest = pair.passed[&0];
+    assert!(lowest >= 40, "{:?}", pair.passed);
+    assert_eq!(pair.passed.len(), 1, "{:?}", pair.passed);
+    pair.taker.set_wish(far, up_to(3), pair.now);
+    pair.run(50);
+    assert_eq!(pair.taker.current_encoding(far), Some(2));
+    let before = pair.passed.clone();
+    pair.run(50);
+    assert_eq!(
+        pair.passed[&0], before[&0],
+        "the lowest is not used any more"
+    );
+    assert!(pair.passed[&2] > before[&2] + 200);
+    assert_eq!(pair.passed.get(&1), None);
+    pair.unsubscribe_far(far);
+    let before = pair.passed();
+    pair.run(50);
+    assert_eq!(pair.passed(), before);
+    pair.origin.end_relay(pair.here, TAKER, pair.now);
+    assert_eq!(pair.origin.relays(pair.here).count(), 0);
+    check_stream(&pair.far[&far], true);
+    check_stream(&pair.beside[&near], true);
+}
+
+#[test]
+fn a_thousand_random_switches_leave_no_trace() {
+    with_seeds(5, |seed| {
+        let mut pair = Pair::new(seed);
+        let near = pair.subscribe_beside(up_to(3));
+        let far = [pair.subscribe_far(up_to(1)), pair.subscribe_far(up_to(3))];
+        let (mut switches, mut last) = (0, None);
+        while switches < 1000 {
+            for key in far {
+                let wish = up_to(1 + pair.rng.below(3) as u8);
+                pair.taker.set_wish(key, wish, pair.now);
+                pair.settle();
+            }
+            let frames = 1 + pair.rng.below(30) as u32;
+            pair.run(frames);
+            let current = pair.taker.current_encoding(far[0]);
+            switches += u32::from(current != last);
+            last = current;
+        }
+        far.iter()
+            .for_each(|key| check_stream(&pair.far[key], true));
+        check_stream(&pair.beside[&near], true);
+    });
+}
+
+#[test]
+fn what_is_lost_in_between_is_asked_for_at_the_origin() {
+    with_seeds(20, |seed| {
+        let mut pair = Pair::new(seed);
+        pair.loss = 5;
+        let near = pair.subscribe_beside(up_to(3));
+        let far = pair.subscribe_far(up_to(3));
+        for _ in 0..40 {
+            let wish = up_to(1 + pair.rng.below(3) as u8);
+            pair.taker.set_wish(far, wish, pair.now);
+            pair.settle();
+            let frames = 1 + pair.rng.below(50) as u32;
+            pair.run(frames);
+        }
+        pair.loss = 0;
+        pair.run(30);
+        check_stream(&pair.beside[&near], true);
+        let received = &pair.far[&far];
+        check_stream(received, false);
+        let last = received.iter().map(|p| p.sequence).max().unwrap();
+        let missing = last + 1 - received[0].sequence - received.len() as u64;
+        assert!(pair.dropped > 100);
+        // What is left was given up at a key frame.
+        assert!(
+            missing * 20 < pair.dropped,
+            "{missing} missing of {} that were dropped",
+            pair.dropped
+        );
+    });
+}
+
+#[test]
+fn a_ring_that_was_full_goes_on_as_if_nothing_had_been() {
+    let mut pair = Pair::new(1);
+    let far = pair.subscribe_far(up_to(3));
+    pair.run(50);
+    pair.room = 1;
+    pair.run(25);
+    assert!(pair.dropped > 25);
+    pair.room = usize::MAX;
+    pair.run(50);
+    let before = pair.far[&far].len();
+    pair.run(25);
+    let all = 25 * 5;
+    assert!(pair.far[&far].len() >= before + all);
+    check_stream(&pair.far[&far], false);
+}
+
+#[test]
+fn key_frames_are_asked_for_as_if_all_sat_in_one_place() {
+    let mut pair = Pair::new(1);
+    pair.run(25);
+    let before = pair.asked.get(&2).copied().unwrap_or_default();
+    // Nobody has asked for half a second: a hundred at once are one request.
+    let keys: Vec<_> = (0..50)
+        .map(|_| {
+            (
+                pair.subscribe_beside(up_to(3)),
+                pair.subscribe_far(up_to(3)),
+            )
+        })
+        .collect();
+    assert_eq!(pair.asked[&2], before + 1);
+    pair.run(25);
+    assert_eq!(pair.asked[&2], before + 1);
+    for (near, far) in &keys {
+        assert!(!pair.beside[near].is_empty() && !pair.far[far].is_empty());
+        pair.origin.handle_key_frame_request(*near, pair.now);
+        pair.taker.handle_key_frame_request(*far, pair.now);
+    }
+    pair.settle();
+    assert_eq!(pair.asked[&2], before + 2);
+}
+
+#[test]
+fn late_joiners_and_resubscriptions_begin_with_a_key_frame() {
+    with_seeds(20, |seed| {
+        let mut pair = Pair::new(seed);
+        let mut watchers = Vec::new();
+        for _ in 0..30 {
+            let wish = up_to(1 + pair.rng.below(3) as u8);
+            watchers.push(pair.subscribe_far(wish));
+            let frames = 1 + pair.rng.below(40) as u32;
+            pair.run(frames);
+            if pair.rng.chance(50) {
+                let leaving = pair.rng.below(watchers.len() as u64) as usize;
+                let key = watchers.swap_remove(leaving);
+                pair.unsubscribe_far(key);
+                let before = pair.far[&key].len();
+                pair.run(5);
+                assert_eq!(
+                    pair.far[&key].len(),
+                    before,
+                    "nothing flows after unsubscribe"
+                );
+            }
+        }
+        pair.run(40);
+        watchers
+            .iter()
+            .for_each(|key| assert!(!pair.far[key].is_empty()));
+        pair.far
+            .values()
+            .for_each(|received| check_stream(received, true));
+    });
+}
+
+#[test]
+fn mute_and_new_ssrcs_are_seen_on_the_other_side() {
+    with_seeds(10, |seed| {
+        let mut pair = Pair::new(seed);
+        let far = pair.subscribe_far(up_to(3));
+        for _ in 0..5 {
+            pair.run(30);
+            pair.set_muted(true);
+            let (before, passed) = (pair.far[&far].len(), pair.passed());
+            pair.run(10);
+            assert_eq!((pair.far[&far].len(), pair.passed()), (before, passed));
+            pair.set_muted(false);
+            pair.run(25);
+            let after = &pair.far[&far][before..];
+            assert!(after[0].starts_key_frame);
+            pair.restart();
+            let before = pair.far[&far].len();
+            pair.run(25);
+            assert!(pair.far[&far].len() > before);
+        }
+        check_stream(&pair.far[&far], true);
+    });
+}
+
+/// Numbers have wrapped around more than once while nobody watched.
+#[test]
+fn who_comes_back_after_hours_is_served() {
+    let mut pair = Pair::new(1);
+    let near = pair.subscribe_beside(up_to(1));
+    let far = pair.subscribe_far(up_to(1));
+    pair.run(25);
+    pair.unsubscribe_far(far);
+    pair.run(100_000);
+    let far = pair.subscribe_far(up_to(1));
+    pair.run(50);
+    assert!(pair.far[&far].len() >= 30, "{}", pair.far[&far].len());
+    check_stream(&pair.far[&far], true);
+    check_stream(&pair.beside[&near], true);
+}
+
+#[test]
+fn an_encoding_that_stops_is_left_on_the_other_side_too() {
+    let mut pair = Pair::new(1);
+    let far = pair.subscribe_far(up_to(3));
+    pair.run(50);
+    assert_eq!(pair.taker.current_encoding(far), Some(2));
+    pair.camera.set_sending(2, false);
+    pair.run(50);
+    assert_eq!(pair.taker.current_encoding(far), Some(1));
+    pair.camera.set_sending(2, true);
+    pair.run(50);
+    assert_eq!(pair.taker.current_encoding(far), Some(2));
+    check_stream(&pair.far[&far], true);
+}
+
+#[test]
+fn clocks_travel() {
+    let mut pair = Pair::new(1);
+    let far = pair.subscribe_far(up_to(3));
+    pair.run(50);
+    assert_eq!(pair.taker.sender_report(far, pair.now), None);
+    let info = SenderInfo {
+        ntp: 77 << 32,
+        rtp: 1234,
+        packets: 1,
+        octets: 2,
+    };
+    let source = pair.source(2);
+    pair.origin
+        .handle_sender_report(source, info, Codec::Vp8, pair.now);
+    let reports: Vec<RelayedReport> = pair.origin.reports(pair.here).collect();
+    assert_eq!(reports.len(), 1);
+    pair.to_taker
+        .extend(reports.into_iter().map(ToTaker::Report));
+    pair.settle();
+    let told = pair.taker.sender_report(far, pair.now).unwrap();
+    assert_eq!(told.ntp, info.ntp);
+    // A clock of an SSRC that is no more does not come back.
+    let old = pair.origin.reports(pair.here).next().unwrap();
+    pair.restart();
+    assert_eq!(pair.origin.reports(pair.here).count(), 0);
+    pair.run(25);
+    assert_ne!(old.restarts, 1);
+    assert_eq!(pair.taker.sender_report(far, pair.now), None);
+}
+
+#[test]
+fn what_is_wanted_elsewhere_is_wanted() {
+    let mut pair = Pair::new(1);
+    let far = pair.subscribe_far(up_to(2));
+    pair.run(150);
+    assert_eq!(pair.demands, [2]);
+    // More at once, whoever wants it; less after a while.
+    let near = pair.subscribe_beside(up_to(1));
+    pair.taker.set_wish(far, up_to(3), pair.now);
+    pair.settle();
+    assert_eq!(pair.demands, [2, 3]);
+    pair.unsubscribe_far(far);
+    pair.run(150);
+    assert_eq!(pair.demands, [2, 3, 1]);
+    pair.origin.unsubscribe(near, pair.now);
+    pair.run(150);
+    assert_eq!(pair.demands, [2, 3, 1, 0]);
+    let paused = LayerWish {
+        paused: true,
+        ..up_to(3)
+    };
+    let far = pair.subscribe_far(paused);
+    pair.run(150);
+    assert_eq!(pair.demands.len(), 4);
+    pair.taker.set_wish(far, up_to(3), pair.now);
+    pair.settle();
+    assert_eq!(pair.demands.last(), Some(&3));
+    pair.origin.end_relay(pair.here, TAKER, pair.now);
+    pair.run(150);
+    assert_eq!(pair.demands.last(), Some(&0));
+}

@@ -1,0 +1,91 @@
+//! What shards tell each other. Plain values, none of which waits for an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pipemesh_node_core::forward::EncodingSet;
+use pipemesh_node_core::router::relay::{Interest, RelayedReport};
+use pipemesh_node_core::router::{Source, TrackKey};
+use pipemesh_node_core::track::TrackSpec;
+use pipemesh_node_media::ring::Producer;
+use pipemesh_proto::ids::{RoomId, TrackId};
+
+use super::command::SessionKey;
+use super::event::{Judgement, Speaker};
+use super::session::RoomKey;
+use crate::session::plan::{Extensions, PayloadType};
+
+/// Names a track of another shard at the one that takes it, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alias(pub(crate) u64);
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    // From who takes a track to its origin.
+    /// Describe the track from now on, and note who takes it.
+    Subscribe(Box<Subscribe>),
+    /// What is used now.
+    Interest {
+        track: TrackKey,
+        alias: Alias,
+        interest: Interest,
+    },
+    Unsubscribe {
+        track: TrackId,
+        alias: Alias,
+    },
+    KeyFrame(Source),
+    /// Extended numbers of packets that did not arrive.
+    Packets(Source, Vec<u64>),
+    /// Somebody receives the track.
+    Received(TrackId),
+
+    // From a track's origin to who takes it.
+    /// All there is to know of the track, after every change.
+    State(Alias, Arc<TrackState>),
+    Report(Alias, RelayedReport),
+    /// The track is no more.
+    Ended(Alias),
+    /// There is no such track, or not yet.
+    Unknown(Alias),
+
+    // To all shards.
+    /// The sender hosts a room; who else does answers.
+    RoomOpened(RoomId),
+
+    // Among the shards that host a room.
+    /// The sender hosts the room, too; these speak there.
+    RoomHere(RoomId, Vec<Speaker>),
+    RoomClosed(RoomId),
+    Speakers(RoomId, Arc<[Speaker]>),
+    Quality(RoomId, Arc<[Judgement]>),
+    /// A data packet with its true sender on it.
+    Data {
+        room: RoomId,
+        packet: Bytes,
+        reliable: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Subscribe {
+    pub(crate) track: TrackId,
+    pub(crate) generation: u64,
+    pub(crate) alias: Alias,
+    /// Where to put packets, if it is the first track from there.
+    pub(crate) ring: Option<Producer>,
+}
+
+/// A track as its origin describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TrackState {
+    /// The origin's.
+    pub(crate) key: TrackKey,
+    /// Its room is the origin's, too.
+    pub(crate) spec: TrackSpec<RoomKey, SessionKey>,
+    pub(crate) live: EncodingSet,
+    /// Of the section it comes in, to read what goes on with its packets.
+    pub(crate) extensions: Extensions,
+    /// What the payload types of its packets mean.
+    pub(crate) codecs: Vec<PayloadType>,
+}

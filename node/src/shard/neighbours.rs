@@ -1,0 +1,335 @@
+//! The other shards of the node as one of them sees them: a ring of packets and a box of messages in each
+//! direction, and who has to be woken.
+//!
+//! Packets are lost when a ring is full, and counted: media never waits. Messages are not lost: what does
+//! not fit into the box of a shard that is busy waits here, and while much waits control has to. Knows
+//! nothing of what either means; a pipe to another node is a neighbour of the same kind.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use pipemesh_node_media::poll::Waker;
+use pipemesh_node_media::ring::{self, Consumer, Producer};
+
+use super::message::Message;
+
+/// Bytes of packets on their way from one shard to another: 800 full ones, which is what arrives in
+/// 4 ms at 2 Gbit/s. A shard that stands still for longer is too late for media anyway. A ring exists only
+/// between shards that share a track.
+const RING: usize = 1 << 20;
+/// So many bytes are shown to the reader before the turn is over, so that it works meanwhile.
+const EARLY: usize = 64 << 10;
+/// Messages from all others together that wait for a shard.
+const BOX: usize = 1024;
+/// While more than this wait for one neighbour, nothing new is taken on that leads to more.
+const CONGESTED: usize = 1024;
+
+/// See the module.
+pub(crate) struct Neighbours {
+    number: u8,
+    /// By shard; none in the place of the shard itself.
+    others: Vec<Option<Neighbour>>,
+    inbox: Receiver<(u8, Message)>,
+    pub(crate) stats: Stats,
+}
+
+/// What went between this shard and all others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stats {
+    pub(crate) packets_out: u64,
+    pub(crate) packets_in: u64,
+    /// Packets for which there was no room.
+    pub(crate) refused: u64,
+    pub(crate) messages_out: u64,
+}
+
+struct Neighbour {
+    mail: Sender<(u8, Message)>,
+    waker: Waker,
+    /// What did not fit.
+    waiting: VecDeque<Message>,
+    outgoing: Option<Producer>,
+    incoming: Option<Consumer>,
+    /// Something was put into its box and it has not been woken.
+    is_dirty: bool,
+}
+
+impl Neighbours {
+    /// Makes every shard the neighbour of every other. `wakers` are theirs, by number.
+    pub(crate) fn connect(wakers: &[Waker]) -> Vec<Self> {
+        let boxes: Vec<_> = wakers
+            .iter()
+            .map(|_| crossbeam_channel::bounded(BOX))
+            .collect();
+        let neighbours = |own: usize| {
+            let others = wakers.iter().zip(&boxes).enumerate();
+            others.map(move |(number, (waker, (mail, _)))| {
+                (number != own).then(|| Neighbour {
+                    mail: mail.clone(),
+                    waker: waker.clone(),
+                    waiting: VecDeque::new(),
+                    outgoing: None,
+                    incoming: None,
+                    is_dirty: false,
+                })
+            })
+        };
+        let inboxes = boxes.iter().enumerate();
+        inboxes
+            .map(|(number, (_, inbox))| Self {
+                number: number as u8,
+                others: neighbours(number).collect(),
+                inbox: inbox.clone(),
+                stats: Stats::default(),
+            })
+            .collect()
+    }
+
+    /// This shard's own.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// All others.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u8> + use<> {
+        let own = self.number;
+        (0..self.others.len() as u8).filter(move |number| *number != own)
+    }
+
+    // Messages.
+
+    /// Tells another shard something, after all that it was told before.
+    pub(crate) fn tell(&mut self, to: u8, message: Message) {
+        let Some(neighbour) = neighbour(&mut self.others, to) else {
+            return;
+        };
+        self.stats.messages_out += 1;
+        neighbour.waiting.push_back(message);
+        neighbour.post(self.number);
+    }
+
+    /// Whether so much waits for a neighbour that it must not be made more.
+    pub(crate) fn is_congested(&self) -> bool {
+        let mut others = self.others.iter().flatten();
+        others.any(|neighbour| neighbour.waiting.len() > CONGESTED)
+    }
+
+    /// Whether something waits for room in a neighbour's box.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let mut others = self.others.iter().flatten();
+        others.any(|neighbour| !neighbour.waiting.is_empty())
+    }
+
+    /// The next message, with whom it is from.
+    pub(crate) fn poll_message(&mut self) -> Option<(u8, Message)> {
+        self.inbox.try_recv().ok()
+    }
+
+    /// Whether anything has come that was not read yet.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        let mut others = self.others.iter().flatten();
+        !self.inbox.is_empty()
+            || others.any(|other| other.incoming.as_ref().is_some_and(|ring| !ring.is_empty()))
+    }
+
+    // Packets.
+
+    /// The writing end of a ring from another shard to this one; `None`: it has it.
+    pub(crate) fn open_ring(&mut self, from: u8) -> Option<Producer> {
+        let neighbour = neighbour(&mut self.others, from)?;
+        if neighbour.incoming.is_some() {
+            return None;
+        }
+        let (producer, consumer) = ring::ring(RING);
+        neighbour.incoming = Some(consumer);
+        Some(producer)
+    }
+
+    /// Another shard has made a ring to itself.
+    pub(crate) fn set_ring(&mut self, to: u8, producer: Producer) {
+        if let Some(neighbour) = neighbour(&mut self.others, to) {
+            neighbour.outgoing = Some(producer);
+        }
+    }
+
+    /// Puts a packet on its way; `false`: there is no room.
+    pub(crate) fn push(&mut self, to: u8, header: &[u8], packet: &[u8]) -> bool {
+        let Some(neighbour) = neighbour(&mut self.others, to) else {
+            return false;
+        };
+        let Some(outgoing) = &mut neighbour.outgoing else {
+            return false;
+        };
+        if outgoing.push(header, packet).is_err() {
+            self.stats.refused += 1;
+            return false;
+        }
+        self.stats.packets_out += 1;
+        if outgoing.unpublished() >= EARLY {
+            outgoing.publish();
+            neighbour.waker.wake();
+        }
+        true
+    }
+
+    /// The ring from another shard, to be read and given back.
+    pub(crate) fn take_incoming(&mut self, from: u8) -> Option<Consumer> {
+        neighbour(&mut self.others, from)?.incoming.take()
+    }
+
+    pub(crate) fn return_incoming(&mut self, from: u8, consumer: Consumer) {
+        if let Some(neighbour) = neighbour(&mut self.others, from) {
+            neighbour.incoming = Some(consumer);
+        }
+    }
+
+    /// Bytes that wait in the fullest ring to this shard.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let others = self.others.iter().flatten();
+        let rings = others.filter_map(|neighbour| neighbour.incoming.as_ref());
+        rings.map(Consumer::len).max().unwrap_or_default()
+    }
+
+    /// Shows the others what they were sent, and wakes those that sleep.
+    pub(crate) fn flush(&mut self) {
+        for neighbour in self.others.iter_mut().flatten() {
+            if !neighbour.waiting.is_empty() {
+                neighbour.post(self.number);
+            }
+            let published = neighbour.outgoing.as_mut().is_some_and(Producer::publish);
+            if published | std::mem::take(&mut neighbour.is_dirty) {
+                neighbour.waker.wake();
+            }
+        }
+    }
+}
+
+impl Neighbour {
+    /// Puts into the box what fits.
+    fn post(&mut self, from: u8) {
+        while let Some(message) = self.waiting.pop_front() {
+            match self.mail.try_send((from, message)) {
+                Ok(()) => self.is_dirty = true,
+                Err(TrySendError::Full((_, message))) => {
+                    self.waiting.push_front(message);
+                    return;
+                }
+                // The node is about to end.
+                Err(TrySendError::Disconnected(_)) => self.waiting.clear(),
+            }
+        }
+    }
+}
+
+fn neighbour(others: &mut [Option<Neighbour>], number: u8) -> Option<&mut Neighbour> {
+    others.get_mut(usize::from(number))?.as_mut()
+}
+
+/// Some shards of the node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ShardSet(u64);
+
+impl ShardSet {
+    pub(crate) fn insert(&mut self, shard: u8) {
+        self.0 |= 1 << shard;
+    }
+
+    pub(crate) fn remove(&mut self, shard: u8) {
+        self.0 &= !(1 << shard);
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..64).filter(move |shard| self.0 & 1 << shard != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipemesh_node_media::poll::Poller;
+    use pipemesh_proto::ids::RoomId;
+
+    use super::*;
+
+    fn three() -> (Vec<Poller>, Vec<Neighbours>) {
+        let pollers: Vec<Poller> = (0..3).map(|_| Poller::new().unwrap()).collect();
+        let wakers: Vec<Waker> = pollers.iter().map(Poller::waker).collect();
+        (pollers, Neighbours::connect(&wakers))
+    }
+
+    fn message(number: usize) -> Message {
+        let room: RoomId = format!("RM_{number}").parse().unwrap();
+        Message::RoomOpened(room)
+    }
+
+    fn number(message: &Message) -> usize {
+        match message {
+            Message::RoomOpened(room) => room.as_str()[3..].parse().unwrap(),
+            _ => unreachable!("only these are sent"),
+        }
+    }
+
+    #[test]
+    fn messages_to_a_shard_that_is_busy_wait_and_keep_their_order() {
+        let (_pollers, mut shards) = three();
+        let all = BOX + CONGESTED + 10;
+        for number in 0..all {
+            assert_eq!(shards[0].is_congested(), number > BOX + CONGESTED);
+            shards[0].tell(2, message(number));
+        }
+        assert!(shards[0].is_waiting() && shards[0].is_congested());
+        let mut arrived = Vec::new();
+        while arrived.len() < all {
+            let before = arrived.len();
+            while let Some((from, message)) = shards[2].poll_message() {
+                assert_eq!(from, 0);
+                arrived.push(number(&message));
+            }
+            assert!(arrived.len() > before);
+            shards[0].flush();
+        }
+        assert_eq!(arrived, (0..all).collect::<Vec<_>>());
+        assert!(!shards[0].is_waiting() && !shards[2].has_arrivals());
+        // A shard that has ended is not waited for.
+        let gone = shards.remove(2);
+        drop(gone);
+        shards[0].tell(2, message(0));
+        assert!(!shards[0].is_waiting());
+    }
+
+    #[test]
+    fn packets_arrive_with_the_flush_and_are_refused_when_there_is_no_room() {
+        let (mut pollers, mut shards) = three();
+        assert!(!shards[0].push(1, b"head", b"there is no ring yet"));
+        let producer = shards[1].open_ring(0).unwrap();
+        assert!(shards[1].open_ring(0).is_none());
+        shards[0].set_ring(1, producer);
+        assert!(shards[0].push(1, b"head", b"packet"));
+        assert!(!shards[1].has_arrivals());
+        shards[0].flush();
+        assert!(shards[1].has_arrivals() && !shards[2].has_arrivals());
+        // It was woken: the wait ends at once.
+        let forever = std::time::Duration::from_secs(60);
+        assert!(pollers[1].wait(Some(forever)).unwrap().is_empty());
+        let mut taken = 0;
+        let mut pushed = 1;
+        while shards[0].push(1, &[0; 24], &[0; 1200]) {
+            pushed += 1;
+        }
+        assert_eq!(shards[0].stats.refused, 1);
+        assert!(pushed > 800, "{pushed}");
+        shards[0].flush();
+        assert!(shards[1].waiting_bytes() > RING - 2000);
+        let mut consumer = shards[1].take_incoming(0).unwrap();
+        let mut records = consumer.records();
+        taken += records.by_ref().count();
+        let position = records.position();
+        consumer.release(position);
+        shards[1].return_incoming(0, consumer);
+        assert_eq!(taken, pushed);
+        assert!(shards[0].push(1, &[0; 24], &[0; 1200]));
+    }
+}

@@ -1,0 +1,460 @@
+//! Tracks of other shards that sessions here want. Those of sessions here that other shards take are in
+//! `offered`, what lies in the rings between in `record`.
+//!
+//! A shard asks for what its forwarders use and for nothing else; here such a track is a published one
+//! like any other, whose packets come out of a ring. What is asked of its publisher goes to the shard
+//! it is published on, which decides together with what its own sessions ask for.
+
+mod offered;
+mod record;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::drops::DropReason;
+use pipemesh_node_core::router::relay::Port;
+use pipemesh_node_core::router::{Gathered, Media, Source, TrackKey};
+use pipemesh_node_core::rtp::Header;
+use pipemesh_node_core::track::TrackSpec;
+use pipemesh_proto::ids::TrackId;
+use slab::Slab;
+
+use super::command::Origin;
+use super::counters::Counters;
+use super::event::Event;
+use super::message::{Alias, Message, Subscribe, TrackState};
+use super::session::{Published, Publisher, RoomKey};
+use super::{Shard, Timer};
+use record::RecordHeader;
+pub(super) use record::pass_on;
+
+/// Packets of one ring per turn; then others have theirs.
+const PACKETS_PER_TURN: usize = 512;
+/// A track may be asked for before its shard has heard of it. Doubled each time.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// After so many times, two and a half seconds, it is taken for ended.
+const ATTEMPTS: u32 = 7;
+
+/// Tracks of other shards.
+#[derive(Default)]
+pub(super) struct RemoteTracks {
+    tracks: Slab<RemoteTrack>,
+    by_id: HashMap<TrackId, usize>,
+    /// The router's keys of those that have been described.
+    by_key: HashMap<TrackKey, usize>,
+    last: u32,
+}
+
+struct RemoteTrack {
+    track: TrackId,
+    room: RoomKey,
+    origin: Origin,
+    /// Makes [`Alias`]es differ that have the same place.
+    number: u32,
+    /// Sessions here that want it.
+    wanted_by: usize,
+    attempts: u32,
+    /// Once the origin has described it.
+    known: Option<Known>,
+}
+
+struct Known {
+    key: TrackKey,
+    state: Arc<TrackState>,
+}
+
+impl RemoteTracks {
+    fn alias(&self, index: usize) -> Alias {
+        Alias(index as u64 | u64::from(self.tracks[index].number) << 32)
+    }
+
+    /// The place of a track that an alias still names.
+    fn named(&self, alias: Alias) -> Option<usize> {
+        let index = alias.0 as u32 as usize;
+        let track = self.tracks.get(index)?;
+        (u64::from(track.number) == alias.0 >> 32).then_some(index)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tracks.len()
+    }
+
+    /// What the origin calls an encoding, and where it is.
+    fn at_origin(&self, source: Source) -> Option<(u8, Source)> {
+        let remote = &self.tracks[*self.by_key.get(&source.track)?];
+        let track = remote.known.as_ref()?.state.key;
+        Some((remote.origin.shard, Source { track, ..source }))
+    }
+}
+
+impl Shard {
+    /// One more session here wants a track of another shard.
+    pub(super) fn want_remote(&mut self, room: RoomKey, track: &TrackId, origin: Origin) {
+        let known = self.remote.by_id.get(track).copied();
+        if let Some(index) = known {
+            if self.remote.tracks[index].origin == origin {
+                self.remote.tracks[index].wanted_by += 1;
+                return;
+            }
+            // It is published anew; that the former one has ended has not got here yet.
+            self.end_remote(index);
+        }
+        self.remote.last = self.remote.last.wrapping_add(1);
+        let remote = RemoteTrack {
+            track: track.clone(),
+            room,
+            origin,
+            number: self.remote.last,
+            wanted_by: 1,
+            attempts: 0,
+            known: None,
+        };
+        let index = self.remote.tracks.insert(remote);
+        self.remote.by_id.insert(track.clone(), index);
+        self.ask_for(index);
+    }
+
+    fn ask_for(&mut self, index: usize) {
+        let remote = &self.remote.tracks[index];
+        let shard = remote.origin.shard;
+        let subscribe = Subscribe {
+            track: remote.track.clone(),
+            generation: remote.origin.generation,
+            alias: self.remote.alias(index),
+            ring: self.neighbours.open_ring(shard),
+        };
+        self.neighbours
+            .tell(shard, Message::Subscribe(Box::new(subscribe)));
+    }
+
+    /// One session less wants it.
+    pub(super) fn unwant_remote(&mut self, track: &TrackId, origin: Origin) {
+        let Some(&index) = self.remote.by_id.get(track) else {
+            return;
+        };
+        let remote = &mut self.remote.tracks[index];
+        if remote.origin != origin {
+            return;
+        }
+        remote.wanted_by -= 1;
+        if remote.wanted_by == 0 {
+            self.drop_remote(index);
+        }
+    }
+
+    /// Forgets a track that nobody here is subscribed to.
+    fn drop_remote(&mut self, index: usize) {
+        let alias = self.remote.alias(index);
+        let remote = self.remote.tracks.remove(index);
+        self.remote.by_id.remove(&remote.track);
+        if let Some(known) = remote.known {
+            self.remote.by_key.remove(&known.key);
+            self.tracks.remove(&remote.track);
+            self.set_publisher(known.key, None);
+            for (key, next) in self.router.unpublish(known.key) {
+                self.note_ended(key, next);
+            }
+        }
+        let track = remote.track;
+        let message = Message::Unsubscribe { track, alias };
+        self.neighbours.tell(remote.origin.shard, message);
+    }
+
+    /// The track is no more: tells those who wanted it.
+    fn end_remote(&mut self, index: usize) {
+        let remote = &self.remote.tracks[index];
+        let (track, room, generation) =
+            (remote.track.clone(), remote.room, remote.origin.generation);
+        self.drop_remote(index);
+        self.end_wanted(room, &track, generation);
+    }
+
+    /// Tells those who wanted a track that it has ended.
+    pub(super) fn end_wanted(&mut self, room: RoomKey, track: &TrackId, generation: u64) {
+        let members = self.rooms.get(&room).map(|room| &room.members);
+        for &member in members.map_or(&[][..], |members| members) {
+            let session = &mut self.sessions[member];
+            let wanted = session.wanted.get(track);
+            if wanted.is_some_and(|wanted| wanted.origin.generation == generation) {
+                session.wanted.remove(track);
+                session.tell(Event::SubscriptionEnded(track.clone()));
+            }
+        }
+    }
+
+    /// A track that was another shard's is published here.
+    pub(super) fn end_former(&mut self, track: &TrackId) {
+        if let Some(&index) = self.remote.by_id.get(track) {
+            self.end_remote(index);
+        }
+    }
+
+    pub(super) fn handle_state(&mut self, alias: Alias, state: Arc<TrackState>, now: Instant) {
+        let Some(index) = self.remote.named(alias) else {
+            return;
+        };
+        let remote = &mut self.remote.tracks[index];
+        if let Some(known) = &mut remote.known {
+            let key = known.key;
+            self.router.set_muted(key, state.spec.muted, now);
+            self.router.set_sizes(key, &state.spec.sizes);
+            self.router.set_live(key, state.live, now);
+            let extensions = state.extensions;
+            known.state = state;
+            if let Some(publisher) = self.publisher_mut(key) {
+                publisher.extensions = extensions;
+            }
+            return;
+        }
+        let spec = TrackSpec {
+            room: remote.room,
+            // Who speaks is judged where the packets arrive.
+            speaks: false,
+            // What a ring had no room for is in the origin's cache.
+            nack: true,
+            ..state.spec.clone()
+        };
+        let key = self.router.publish(spec, now);
+        self.router.set_live(key, state.live, now);
+        let published = Published {
+            key,
+            session: None,
+            generation: remote.origin.generation,
+            codecs: Vec::new(),
+            is_received: false,
+        };
+        let publisher = Publisher {
+            key,
+            session: None,
+            extensions: state.extensions,
+        };
+        let (track, room) = (remote.track.clone(), remote.room);
+        remote.known = Some(Known { key, state });
+        self.remote.by_key.insert(key, index);
+        self.tracks.insert(track.clone(), published);
+        self.set_publisher(key, Some(publisher));
+        let members = self.rooms.get(&room).map(|room| room.members.clone());
+        for member in members.unwrap_or_default() {
+            if self.sessions[member].wanted.contains_key(&track) {
+                self.serving = Some(member);
+                self.activate(member, now);
+            }
+        }
+    }
+
+    pub(super) fn handle_unknown(&mut self, alias: Alias, now: Instant) {
+        let Some(index) = self.remote.named(alias) else {
+            return;
+        };
+        let remote = &mut self.remote.tracks[index];
+        remote.attempts += 1;
+        if remote.attempts == ATTEMPTS {
+            return self.end_remote(index);
+        }
+        let pause = ASK_AGAIN * (1 << remote.attempts.min(8));
+        self.set_timer(now + pause, Timer::AskAgain(alias));
+    }
+
+    pub(super) fn ask_again(&mut self, alias: Alias) {
+        if let Some(index) = self.remote.named(alias) {
+            self.ask_for(index);
+        }
+    }
+
+    pub(super) fn handle_ended(&mut self, alias: Alias) {
+        if let Some(index) = self.remote.named(alias) {
+            self.end_remote(index);
+        }
+    }
+
+    /// Tells the origin that somebody receives its track.
+    pub(super) fn tell_received(&mut self, track: &TrackId) {
+        if let Some(&index) = self.remote.by_id.get(track) {
+            let shard = self.remote.tracks[index].origin.shard;
+            self.neighbours
+                .tell(shard, Message::Received(track.clone()));
+        }
+    }
+
+    /// Asks the origin for a key frame; `false`: the track is published here.
+    pub(super) fn request_remote_key_frame(&mut self, source: Source) -> bool {
+        let Some((shard, source)) = self.remote.at_origin(source) else {
+            return false;
+        };
+        self.neighbours.tell(shard, Message::KeyFrame(source));
+        true
+    }
+
+    /// The same for packets.
+    pub(super) fn request_remote_packets(&mut self, source: Source, sequences: &[u16]) -> bool {
+        let Some((shard, at_origin)) = self.remote.at_origin(source) else {
+            return false;
+        };
+        let numbers = sequences
+            .iter()
+            .filter_map(|sequence| self.router.extend(source, *sequence));
+        let message = Message::Packets(at_origin, numbers.collect());
+        self.neighbours.tell(shard, message);
+        true
+    }
+
+    pub(super) fn tell_interest(&mut self, key: TrackKey) {
+        let Some(&index) = self.remote.by_key.get(&key) else {
+            return;
+        };
+        let remote = &self.remote.tracks[index];
+        let Some(known) = &remote.known else {
+            return;
+        };
+        let message = Message::Interest {
+            track: known.state.key,
+            alias: self.remote.alias(index),
+            interest: self.router.interest(key),
+        };
+        self.neighbours.tell(remote.origin.shard, message);
+    }
+
+    /// Takes what has come out of the rings of other shards.
+    pub(super) fn receive_relayed(&mut self, now: Instant) {
+        for from in self.neighbours.numbers() {
+            let Some(mut ring) = self.neighbours.take_incoming(from) else {
+                continue;
+            };
+            let mut records = ring.records();
+            for record in records.by_ref().take(PACKETS_PER_TURN) {
+                self.neighbours.stats.packets_in += 1;
+                self.guarded(|shard| {
+                    if let Err(reason) = shard.handle_relayed(record, now) {
+                        shard.drops.count(reason);
+                    }
+                });
+            }
+            // After a panic, too: the packet that led to it is not met again.
+            let position = records.position();
+            ring.release(position);
+            self.neighbours.return_incoming(from, ring);
+        }
+    }
+
+    fn handle_relayed(&mut self, record: &[u8], now: Instant) -> Result<(), DropReason> {
+        let (record, packet) = RecordHeader::read(record).ok_or(DropReason::Malformed)?;
+        // The track has ended, or nobody wants it any more.
+        let Some(index) = self.remote.named(record.alias) else {
+            return Ok(());
+        };
+        let known = self.remote.tracks[index].known.as_ref();
+        let Some(Known { key, state }) = known else {
+            return Ok(());
+        };
+        let source = Source {
+            track: *key,
+            encoding: record.encoding,
+        };
+        let header = Header::parse(packet).ok_or(DropReason::Malformed)?;
+        let codec = state
+            .codecs
+            .iter()
+            .find(|known| known.number == header.payload_type)
+            .ok_or(DropReason::UnknownPayloadType)?
+            .codec;
+        if self.router.breaks_off(source, record.stamp) {
+            // What came before goes on before numbers begin anew.
+            self.forward(now);
+        }
+        if !self.router.accept(source, record.stamp, now) {
+            return Ok(());
+        }
+        let media = Media {
+            codec,
+            header,
+            packet,
+            audio_level: None,
+            repaired: record.repaired,
+        };
+        match self.router.handle_media(source, media, now) {
+            Ok(Gathered::Open) => Ok(()),
+            Ok(Gathered::Full) => {
+                self.forward(now);
+                Ok(())
+            }
+            // What was muted or came twice was counted where it arrived.
+            Err(DropReason::Muted | DropReason::Replayed) => Ok(()),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+/// What came from other shards in words.
+impl Shard {
+    pub(super) fn receive_messages(&mut self, now: Instant) {
+        /// Then packets have their turn.
+        const MESSAGES_PER_TURN: usize = 256;
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some((from, message)) = self.neighbours.poll_message() else {
+                break;
+            };
+            self.guarded(|shard| shard.handle_shard_message(from, message, now));
+        }
+    }
+
+    pub(super) fn handle_shard_message(&mut self, from: u8, message: Message, now: Instant) {
+        match message {
+            Message::Subscribe(subscribe) => self.handle_subscribe(from, *subscribe, now),
+            Message::Interest {
+                track,
+                alias,
+                interest,
+            } => {
+                self.router.relay(track, Port(from), alias.0, interest, now);
+            }
+            Message::Unsubscribe { track, alias } => {
+                self.handle_unsubscribe(from, &track, alias, now);
+            }
+            Message::KeyFrame(source) => self.router.request_key_frame(source, now),
+            Message::Packets(source, numbers) => self.repair_remote(from, source, &numbers),
+            Message::Received(track) => self.handle_received(track),
+            Message::State(alias, state) => self.handle_state(alias, state, now),
+            Message::Report(alias, report) => {
+                let index = self.remote.named(alias);
+                let known = index.and_then(|index| self.remote.tracks[index].known.as_ref());
+                if let Some(key) = known.map(|known| known.key) {
+                    self.router.handle_relayed_report(key, &report, now);
+                }
+            }
+            Message::Ended(alias) => self.handle_ended(alias),
+            Message::Unknown(alias) => self.handle_unknown(alias, now),
+            Message::RoomOpened(room) => self.handle_room_opened(from, &room),
+            Message::RoomHere(room, speakers) => self.handle_room_here(from, &room, speakers),
+            Message::RoomClosed(room) => self.handle_room_closed(from, &room),
+            Message::Speakers(room, changes) => self.handle_speakers(from, &room, &changes),
+            Message::Quality(room, judged) => self.handle_quality(&room, &judged),
+            Message::Data {
+                room,
+                packet,
+                reliable,
+            } => self.handle_data_elsewhere(&room, packet, reliable, now),
+        }
+    }
+
+    pub(super) fn publish_neighbour_counters(&self) {
+        let stats = self.neighbours.stats;
+        let counters = &self.counters;
+        let values = [
+            (&counters.relayed_out, stats.packets_out),
+            (&counters.relayed_in, stats.packets_in),
+            (&counters.relay_messages, stats.messages_out),
+            (
+                &counters.relay_waiting,
+                self.neighbours.waiting_bytes() as u64,
+            ),
+            (&counters.remote_tracks, self.remote.len() as u64),
+        ];
+        for (counter, value) in values {
+            Counters::set(counter, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

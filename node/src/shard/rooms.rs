@@ -1,0 +1,272 @@
+//! What a room's members share, on whichever shards they sit: who speaks, how good connections are, data
+//! packets.
+//!
+//! Each shard tells its own members, and the other shards that host the room what it told them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use pipemesh_node_core::data::{DataPacket, Destination};
+use pipemesh_node_core::speaker::SpeakerChange;
+use pipemesh_proto::ids::RoomId;
+
+use super::Shard;
+use super::command::SessionKey;
+use super::counters::Counters;
+use super::event::{Event, Judgement, Speaker};
+use super::message::Message;
+use super::neighbours::ShardSet;
+use super::session::{Parcel, RoomKey};
+
+/// The part of a room that sits on one shard.
+pub(super) struct Room {
+    pub(super) id: RoomId,
+    /// Indices of the sessions.
+    pub(super) members: Vec<usize>,
+    /// Judgements that the members have not been told.
+    pub(super) judged: Vec<Judgement>,
+    /// Other shards that host a part of it.
+    elsewhere: ShardSet,
+    /// Who speaks there, and where.
+    speaking: Vec<(u8, Speaker)>,
+}
+
+impl Room {
+    fn new(id: RoomId) -> Self {
+        Self {
+            id,
+            members: Vec::new(),
+            judged: Vec::new(),
+            elsewhere: ShardSet::default(),
+            speaking: Vec::new(),
+        }
+    }
+
+    /// Whether other shards host a part of it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
+}
+
+impl Shard {
+    /// The room of this name; a new one if there is none.
+    pub(super) fn open_room(&mut self, id: &RoomId) -> RoomKey {
+        if let Some(&room) = self.room_keys.get(id) {
+            return room;
+        }
+        let room = self.next_key();
+        self.room_keys.insert(id.clone(), room);
+        self.rooms.insert(room, Room::new(id.clone()));
+        for other in self.neighbours.numbers() {
+            self.neighbours.tell(other, Message::RoomOpened(id.clone()));
+        }
+        room
+    }
+
+    /// A session has left its room.
+    pub(super) fn leave_room(&mut self, key: RoomKey, index: usize) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        room.members.retain(|member| *member != index);
+        if !room.members.is_empty() {
+            return;
+        }
+        if let Some(room) = self.rooms.remove(&key) {
+            self.room_keys.remove(&room.id);
+            // To all, not only those known to host it: one of them may be about to say so.
+            for other in self.neighbours.numbers() {
+                let message = Message::RoomClosed(room.id.clone());
+                self.neighbours.tell(other, message);
+            }
+        }
+    }
+
+    fn room_mut(&mut self, id: &RoomId) -> Option<&mut Room> {
+        self.rooms.get_mut(self.room_keys.get(id)?)
+    }
+
+    fn tell_elsewhere(&mut self, key: RoomKey, message: impl Fn(RoomId) -> Message) {
+        let Some(room) = self.rooms.get(&key) else {
+            return;
+        };
+        for shard in room.elsewhere.iter() {
+            self.neighbours.tell(shard, message(room.id.clone()));
+        }
+    }
+
+    pub(super) fn handle_room_opened(&mut self, from: u8, id: &RoomId) {
+        let Some(&key) = self.room_keys.get(id) else {
+            return;
+        };
+        if let Some(room) = self.rooms.get_mut(&key) {
+            room.elsewhere.insert(from);
+        }
+        let speakers = self.name_speakers(&self.router.active_speakers(key));
+        let message = Message::RoomHere(id.clone(), speakers);
+        self.neighbours.tell(from, message);
+    }
+
+    pub(super) fn handle_room_here(&mut self, from: u8, id: &RoomId, speakers: Vec<Speaker>) {
+        let Some(room) = self.room_mut(id) else {
+            return;
+        };
+        room.elsewhere.insert(from);
+        self.handle_speakers(from, id, &speakers);
+    }
+
+    pub(super) fn handle_room_closed(&mut self, from: u8, id: &RoomId) {
+        let Some(room) = self.room_mut(id) else {
+            return;
+        };
+        room.elsewhere.remove(from);
+        // Nobody is left there to speak.
+        let silent = room.speaking.iter().filter(|(shard, _)| *shard == from);
+        let silent: Vec<Speaker> = silent
+            .map(|(_, speaker)| Speaker {
+                level: 0.0,
+                active: false,
+                ..speaker.clone()
+            })
+            .collect();
+        self.handle_speakers(from, id, &silent);
+    }
+
+    // Speakers.
+
+    /// Somebody here began or ceased to speak.
+    pub(super) fn tell_speakers(&mut self, key: RoomKey, changes: &[SpeakerChange<SessionKey>]) {
+        let speakers = self.name_speakers(changes);
+        if speakers.is_empty() {
+            return;
+        }
+        self.tell_members(key, &Event::SpeakersChanged(speakers.clone()));
+        let speakers: Arc<[Speaker]> = speakers.into();
+        self.tell_elsewhere(key, |room| Message::Speakers(room, Arc::clone(&speakers)));
+    }
+
+    /// A session has come: who speaks is told at once, not when they next pause.
+    pub(super) fn greet(&mut self, index: usize) {
+        let key = self.sessions[index].room;
+        let mut speakers = self.name_speakers(&self.router.active_speakers(key));
+        if let Some(room) = self.rooms.get(&key) {
+            speakers.extend(room.speaking.iter().map(|(_, speaker)| speaker.clone()));
+        }
+        if !speakers.is_empty() {
+            self.sessions[index].tell(Event::SpeakersChanged(speakers));
+        }
+    }
+
+    pub(super) fn handle_speakers(&mut self, from: u8, id: &RoomId, changes: &[Speaker]) {
+        let Some(&key) = self.room_keys.get(id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        for change in changes {
+            room.speaking
+                .retain(|(_, speaker)| speaker.participant != change.participant);
+            if change.active {
+                room.speaking.push((from, change.clone()));
+            }
+        }
+        if !changes.is_empty() {
+            self.tell_members(key, &Event::SpeakersChanged(changes.to_vec()));
+        }
+    }
+
+    fn name_speakers(&self, changes: &[SpeakerChange<SessionKey>]) -> Vec<Speaker> {
+        let named = changes.iter().filter_map(|change| {
+            let index = self.session_index.get(&change.participant)?;
+            let participant = self.sessions.get(*index)?.participant.clone();
+            Some(Speaker {
+                participant,
+                level: change.level,
+                active: change.active,
+            })
+        });
+        named.collect()
+    }
+
+    fn tell_members(&mut self, key: RoomKey, event: &Event) {
+        let members = self.rooms.get(&key).map(|room| &room.members);
+        for &member in members.map_or(&[][..], |members| members) {
+            self.sessions[member].tell(event.clone());
+        }
+    }
+
+    // Quality.
+
+    /// Tells a room's members what has been judged of late, all in one.
+    pub(super) fn tell_quality(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(&key) else {
+            return;
+        };
+        let judged: Arc<[Judgement]> = std::mem::take(&mut room.judged).into();
+        self.tell_members(key, &Event::QualityChanged(Arc::clone(&judged)));
+        self.tell_elsewhere(key, |room| Message::Quality(room, Arc::clone(&judged)));
+    }
+
+    pub(super) fn handle_quality(&mut self, id: &RoomId, judged: &Arc<[Judgement]>) {
+        if let Some(&key) = self.room_keys.get(id) {
+            self.tell_members(key, &Event::QualityChanged(Arc::clone(judged)));
+        }
+    }
+
+    // Data.
+
+    /// Sends a stamped packet to whom it is meant for, here and elsewhere, but its sender.
+    pub(super) fn spread_parcel(&mut self, sender: usize, parcel: &Parcel, now: Instant) {
+        let key = self.sessions[sender].room;
+        if self.rooms.get(&key).is_some_and(Room::is_elsewhere) {
+            // Like a client that takes data more slowly than it is sent.
+            if self.neighbours.is_congested() {
+                Counters::add(&self.counters.data_drops, 1);
+            } else {
+                self.tell_elsewhere(key, |room| Message::Data {
+                    room,
+                    packet: parcel.bytes.clone(),
+                    reliable: parcel.reliable,
+                });
+            }
+        }
+        self.deliver_parcel(key, Some(sender), parcel, now);
+    }
+
+    pub(super) fn handle_data_elsewhere(
+        &mut self,
+        id: &RoomId,
+        bytes: Bytes,
+        reliable: bool,
+        now: Instant,
+    ) {
+        if let Some(&key) = self.room_keys.get(id) {
+            self.deliver_parcel(key, None, &Parcel { bytes, reliable }, now);
+        }
+    }
+
+    fn deliver_parcel(
+        &mut self,
+        key: RoomKey,
+        sender: Option<usize>,
+        parcel: &Parcel,
+        now: Instant,
+    ) {
+        let Ok(packet) = DataPacket::parse(&parcel.bytes) else {
+            return;
+        };
+        let destinations: Vec<Destination<'_>> = packet.destinations().collect();
+        let members = self.rooms.get(&key).map(|room| room.members.clone());
+        for member in members.unwrap_or_default() {
+            let receiver = &self.sessions[member];
+            let (identity, id) = (&receiver.identity, receiver.participant.as_str());
+            let is_meant =
+                destinations.is_empty() || destinations.iter().any(|to| to.is(identity, id));
+            if Some(member) != sender && is_meant && receiver.rights.receive {
+                self.send_parcel(member, parcel, now);
+            }
+        }
+    }
+}
