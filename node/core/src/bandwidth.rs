@@ -4,9 +4,9 @@
 //! One object per connection. It numbers what is sent and hears what arrived; it knows neither tracks nor
 //! layers nor who gets the bits (that is [`crate::allocate`]), and holds no packets.
 //!
-//! The way of feedback: [`feedback`] reads it, [`history`] knows the packets it speaks of, [`delay`] and
-//! [`loss`] judge the path, [`acknowledged`] measures what gets through, [`aimd`] moves the estimate,
-//! [`probe`] raises it. The algorithm is Google congestion control as published
+//! The way of feedback: [`feedback`] reads it, [`history`] knows the packets it speaks of, [`delay`],
+//! [`standing`] and [`loss`] judge the path, [`acknowledged`] measures what gets through, [`aimd`] moves the
+//! estimate, [`probe`] raises it. [`reports`] is for clients that give no such feedback. The algorithm is Google congestion control as published
 //! (draft-ietf-rmcat-gcc-02 and what libwebrtc made of it), changed where a forwarder differs from an
 //! encoder:
 //!
@@ -22,24 +22,31 @@
 
 mod acknowledged;
 mod aimd;
+mod clock;
 mod delay;
 pub mod feedback;
 mod history;
 mod loss;
 mod pacer;
 mod probe;
+mod reports;
+mod sent;
+mod standing;
 
 use std::time::{Duration, Instant};
 
 use crate::units::{Bitrate, DataSize};
 use acknowledged::AcknowledgedRate;
 use aimd::RateControl;
+use clock::Clock;
 use delay::{DelayTrend, Usage};
 use feedback::{Feedback, Status};
 use history::History;
 use loss::{LossTrend, Verdict};
 use pacer::Pacer;
 use probe::{Path, ProbeControl};
+use sent::SentRate;
+use standing::{Sight, Standing, StandingQueue};
 
 /// Packets that overtake each other do so within this; what is missing longer is lost. In microseconds.
 const REORDERING: i64 = 60_000;
@@ -59,9 +66,6 @@ const SMALL_QUEUE: i64 = 15_000;
 const SMALL_QUEUE_SIZE: DataSize = DataSize::from_bytes(3_000);
 /// A queue that counts as congestion although little is sent.
 const CLEAR_QUEUE: i64 = 30_000;
-/// A queue that neither grows nor drains is congestion too, if it is that long for that long.
-const STANDING_QUEUE: i64 = 80_000;
-const STANDING_FOR: i64 = 200_000;
 /// So long a queue is congestion whatever the trend says, which sees a path that has become much narrower
 /// only when the first packets are through. What a probe may do to the delay is less.
 const LONG_QUEUE: i64 = 120_000;
@@ -77,11 +81,6 @@ const CALM_AFTER: i64 = 600_000;
 const NEARLY_ALL: u32 = 10;
 /// Loss beyond the usual at which nothing grows.
 const NO_GROWTH: f64 = 0.02;
-/// Reports show a rate to fit below this loss, to be too much above that one.
-const REPORTS_FINE: f64 = 0.02;
-const REPORTS_CONGESTED: f64 = 0.10;
-/// … and so do round trips this much longer than the shortest.
-const REPORTS_QUEUE: Duration = Duration::from_millis(200);
 
 /// What a packet is to the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,36 +151,11 @@ pub struct Bandwidth {
     newest: i64,
     /// How long packets wait on the way, in microseconds.
     queue: i64,
-    standing_since: Option<i64>,
+    standing: StandingQueue,
     /// The receiver's own estimate.
     remote: Option<Bitrate>,
     limits: Limits,
     target: Bitrate,
-}
-
-/// The rate of sending, looked at now and then.
-#[derive(Debug, Default)]
-struct SentRate {
-    bytes: u64,
-    at: u64,
-    rate: Bitrate,
-}
-
-impl SentRate {
-    /// Frames even out over this long, in microseconds.
-    const INTERVAL: u64 = 400_000;
-
-    fn update(&mut self, bytes: u64, now: u64) {
-        let elapsed = now.saturating_sub(self.at);
-        if elapsed < Self::INTERVAL {
-            return;
-        }
-        let sent = DataSize::from_bytes(bytes - self.bytes);
-        self.rate = sent
-            .over(Duration::from_micros(elapsed))
-            .unwrap_or_default();
-        (self.bytes, self.at) = (bytes, now);
-    }
 }
 
 impl Bandwidth {
@@ -205,7 +179,7 @@ impl Bandwidth {
             shortest_round_trip: None,
             newest: 0,
             queue: 0,
-            standing_since: None,
+            standing: StandingQueue::default(),
             remote: None,
             limits,
             target: limits.start,
@@ -314,6 +288,7 @@ impl Bandwidth {
         // What speaks of nothing we sent, or only of what was known, tells nothing.
         if let Some((packet, arrival)) = newest {
             self.detailed = true;
+            self.remote = None;
             self.newest = self.newest.max(packet.sent);
             let round_trip = Duration::from_micros((now as i64 - packet.sent).max(0) as u64);
             self.learn_round_trip(round_trip);
@@ -338,8 +313,9 @@ impl Bandwidth {
         self.judge_loss(now);
         let round_trip = self.round_trip().as_micros() as i64;
         self.queue = self.delay.queue().max(waited);
+        let stands = self.stands(time);
         let delivered = self.acknowledged.rate();
-        if self.is_congested() {
+        if self.is_congested(stands) {
             // A path that is full delivers evenly, so the last moments show what it carries.
             let recent = self.acknowledged.recent_rate();
             let delivered = if self.queue >= LONG_QUEUE {
@@ -387,22 +363,35 @@ impl Bandwidth {
         }
     }
 
-    fn is_congested(&mut self) -> bool {
-        let usage = self.delay.usage();
-        if self.queue < STANDING_QUEUE || usage == Usage::Under {
-            self.standing_since = None;
-        } else if self.standing_since.is_none() {
-            self.standing_since = Some(self.newest);
+    /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is undone.
+    fn stands(&mut self, time: i64) -> bool {
+        let sight = Sight {
+            sent: self.newest,
+            queue: self.queue,
+            delivered: self.acknowledged.total(),
+            rate: self.acknowledged.rate().as_bps(),
+            estimate: self.control.estimate().as_bps(),
+        };
+        match self.standing.look(sight) {
+            Standing::No => false,
+            Standing::Queue => self.delay.usage() != Usage::Under,
+            Standing::Elsewhere(estimate) => {
+                self.delay.rebase();
+                self.queue = 0;
+                self.control.restore(estimate as f64, time);
+                false
+            }
         }
+    }
+
+    fn is_congested(&self, stands: bool) -> bool {
+        let usage = self.delay.usage();
         if self.queue >= LONG_QUEUE && usage != Usage::Under {
             return true;
         }
         if self.probe.disturbs(self.newest) {
             return false;
         }
-        let stands = self
-            .standing_since
-            .is_some_and(|since| self.newest - since >= STANDING_FOR);
         let estimate = self.control.estimate();
         let few_packets = SMALL_QUEUE_SIZE.at(estimate).as_micros() as i64;
         let small = if self.sent_rate.rate >= estimate.scale(LIMITING) {
@@ -411,70 +400,6 @@ impl Bandwidth {
             CLEAR_QUEUE
         };
         stands || usage == Usage::Over && self.queue >= small.max(few_packets)
-    }
-
-    /// The receiver's estimate (REMB), for clients that give no transport-wide feedback.
-    pub fn handle_remb(&mut self, rate: Bitrate, now: Instant) {
-        let now = self.clock.micros(now);
-        self.remote = Some(rate);
-        if !self.detailed {
-            let found = rate > self.control.estimate();
-            self.control.proven(rate, now as i64);
-            self.probe.evaluate_by_reports(found, now);
-        }
-        self.update_target();
-    }
-
-    /// The worst share of packets lost, and the round trip, as receiver reports have it.
-    pub fn handle_receiver_report(
-        &mut self,
-        loss: f32,
-        round_trip: Option<Duration>,
-        now: Instant,
-    ) {
-        if let Some(round_trip) = round_trip {
-            self.learn_round_trip(round_trip);
-        }
-        if !self.detailed {
-            let now = self.clock.micros(now);
-            let queue = self.queue_by_reports(round_trip);
-            self.judge_by_reports(loss, queue, now);
-        }
-    }
-
-    /// Round trips that have grown are the only sign of a queue.
-    fn queue_by_reports(&mut self, round_trip: Option<Duration>) -> Duration {
-        let Some(sample) = round_trip else {
-            return Duration::ZERO;
-        };
-        let shortest = self.shortest_round_trip.map_or(sample, |s| s.min(sample));
-        self.shortest_round_trip = Some(shortest);
-        sample - shortest
-    }
-
-    fn judge_by_reports(&mut self, loss: f32, queue: Duration, now: u64) {
-        self.sent_rate.update(self.sent_bytes, now);
-        let time = now as i64;
-        let loss = f64::from(loss.clamp(0.0, 1.0));
-        let delivered = self.sent_rate.rate.scale(1.0 - loss);
-        if loss > REPORTS_CONGESTED || queue > REPORTS_QUEUE {
-            self.control
-                .lossy(loss.max(REPORTS_CONGESTED), delivered, time);
-            self.probe.cancel(now);
-            self.probe_id = 0;
-        } else if self.remote.is_none() {
-            let fine = loss < REPORTS_FINE && queue < REPORTS_QUEUE / 2;
-            if fine {
-                let round_trip = self.round_trip().as_micros() as i64;
-                self.control.grow(delivered, time, round_trip);
-            }
-            if let Some(rate) = self.probe.evaluate_by_reports(fine, now)
-                && rate > self.control.estimate()
-            {
-                self.control.proven(rate, time);
-            }
-        }
-        self.update_target();
     }
 
     fn learn_round_trip(&mut self, sample: Duration) {
@@ -531,6 +456,7 @@ impl Bandwidth {
             self.control.silent(now as i64);
             self.probe.cancel(now);
             self.delay.pause();
+            self.standing.forget();
             self.queue = 0;
             // Counted anew, for half as much again.
             self.unanswered = Some(now);
@@ -560,8 +486,12 @@ impl Bandwidth {
         self.round_trip.is_some() || self.remote.is_some()
     }
 
-    /// When transport-wide feedback should have spoken of what was sent.
+    /// When transport-wide feedback should have spoken of what was sent. Of a client that only reports
+    /// otherwise none is awaited.
     fn silent_at(&self) -> Option<u64> {
+        if !self.detailed && self.has_feedback() {
+            return None;
+        }
         let longest = FEEDBACK_ABSENT + self.round_trip();
         Some(self.unanswered? + longest.as_micros() as u64)
     }
@@ -594,39 +524,6 @@ impl Bandwidth {
         let drained = excess.clamp(0.0, 1.0) * MOST_DRAINED;
         self.target = self.estimate().scale(1.0 - drained).max(self.limits.min);
         self.pacer.set_estimate(self.target, queue >= DRAIN_FROM);
-    }
-}
-
-/// Microseconds since a connection began. Packets of a burst share their time, so the last answer is kept:
-/// to subtract two times costs more than all else that a packet needs.
-#[derive(Debug)]
-struct Clock {
-    origin: Instant,
-    last: Instant,
-    last_micros: u64,
-}
-
-impl Clock {
-    fn new(now: Instant) -> Self {
-        Self {
-            origin: now,
-            last: now,
-            last_micros: 0,
-        }
-    }
-
-    #[inline]
-    fn micros(&mut self, now: Instant) -> u64 {
-        if now != self.last {
-            let elapsed = now.saturating_duration_since(self.origin);
-            self.last_micros = elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros());
-            self.last = now;
-        }
-        self.last_micros
-    }
-
-    fn instant(&self, micros: u64) -> Instant {
-        self.origin + Duration::from_micros(micros)
     }
 }
 

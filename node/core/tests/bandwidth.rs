@@ -255,6 +255,47 @@ fn without_feedback_less_and_less_is_sent() {
 }
 
 #[test]
+fn a_longer_way_is_not_taken_for_a_queue() {
+    with_seeds(8, |seed| {
+        let mut viewer = three_cameras(seed, 8_000);
+        viewer.run(15 * SECOND);
+        assert!(viewer.is_full(), "{:?}", viewer.encodings());
+        viewer.forward.delay += millis(150);
+        viewer.run(8 * SECOND);
+        assert!(viewer.is_full(), "{:?}", viewer.encodings());
+        viewer.forward.delay -= millis(150);
+        viewer.forget();
+        viewer.run(10 * SECOND);
+        assert_eq!(viewer.switches, 0);
+    });
+}
+
+#[test]
+fn packets_that_come_in_turns_are_not_a_queue() {
+    with_seeds(8, |seed| {
+        let mut viewer = three_cameras(seed, 8_000);
+        viewer.forward.turn = millis(40);
+        viewer.run(15 * SECOND);
+        assert!(viewer.is_full(), "{:?}", viewer.encodings());
+        viewer.forget();
+        viewer.run(30 * SECOND);
+        assert!(viewer.switches <= 1, "{}", viewer.switches);
+    });
+}
+
+#[test]
+fn a_narrow_path_is_known_soon() {
+    with_seeds(8, |seed| {
+        let mut viewer = three_cameras(seed, 300);
+        viewer.run(3 * SECOND);
+        viewer.forget();
+        viewer.run(20 * SECOND);
+        assert!(viewer.worst_queue < millis(200), "{:?}", viewer.worst_queue);
+        assert_eq!(viewer.audio_lost(), 0);
+    });
+}
+
+#[test]
 fn two_subscribers_share_one_link() {
     with_seeds(6, |seed| {
         let first = three_cameras(seed, 0);

@@ -21,6 +21,7 @@ pub(super) struct AcknowledgedRate {
     newest: i64,
     meter: RateMeter,
     short: RateMeter,
+    total: u64,
 }
 
 impl AcknowledgedRate {
@@ -31,16 +32,21 @@ impl AcknowledgedRate {
             newest: 0,
             meter: RateMeter::new(WINDOW),
             short: RateMeter::new(SHORT_WINDOW),
+            total: 0,
         }
     }
 
     pub(super) fn receive(&mut self, arrival: i64, size: u16) {
         if self.first.is_none() || (arrival - self.newest).abs() > JUMP {
-            *self = Self::new(self.origin);
-            self.first = Some(arrival);
-            self.newest = arrival;
+            *self = Self {
+                first: Some(arrival),
+                newest: arrival,
+                total: self.total,
+                ..Self::new(self.origin)
+            };
         }
         self.newest = self.newest.max(arrival);
+        self.total += u64::from(size);
         let at = self.time(arrival);
         let size = DataSize::from_bytes(size.into());
         self.meter.add(size, at);
@@ -50,6 +56,11 @@ impl AcknowledgedRate {
     fn time(&self, arrival: i64) -> Instant {
         let after = arrival.saturating_sub(self.first.unwrap_or(arrival));
         self.origin + Duration::from_micros(after.max(0) as u64)
+    }
+
+    /// Bytes that arrived.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 
     /// Zero before anything arrived.

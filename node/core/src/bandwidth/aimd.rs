@@ -104,9 +104,14 @@ impl RateControl {
 
     /// Something is heard again, and all is well.
     pub(super) fn heard(&mut self, now: i64) {
-        if let Some((estimate, _)) = self.before_silence.take()
-            && estimate > self.estimate
-        {
+        if let Some((estimate, _)) = self.before_silence.take() {
+            self.restore(estimate, now);
+        }
+    }
+
+    /// It was lowered by mistake.
+    pub(super) fn restore(&mut self, estimate: f64, now: i64) {
+        if estimate > self.estimate {
             self.set(estimate);
             self.decreased = None;
             self.updated = Some(now);

@@ -211,6 +211,15 @@ impl DelayTrend {
         self.detector.usage
     }
 
+    /// The way is as long as it looks at present.
+    pub(super) fn rebase(&mut self) {
+        self.base = Base::default();
+        if let Some(delay) = self.recent().take(FLOOR_GROUPS).map(|s| s.delay).min() {
+            let at = self.group.map_or(0, |group| group.first_sent);
+            self.base.add(delay, at);
+        }
+    }
+
     /// Feedback was absent for long: what comes next is not compared with what was before.
     pub(super) fn pause(&mut self) {
         self.group = None;

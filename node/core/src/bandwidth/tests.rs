@@ -142,6 +142,11 @@ fn a_receivers_own_estimate_is_followed() {
         padding < kbps(2_000).during(Duration::from_secs(25)),
         "{padding:?}"
     );
+    // Nothing else is awaited, even if what is sent has numbers.
+    bandwidth.packet_sent(100, PacketKind::Video, now);
+    now += Duration::from_secs(10);
+    bandwidth.handle_timeout(now);
+    assert_eq!(bandwidth.target(), kbps(2_000));
     bandwidth.handle_remb(Bitrate::ZERO, now);
     assert_eq!(bandwidth.target(), Limits::default().min);
     bandwidth.handle_remb(Bitrate::MAX, now);

@@ -31,6 +31,8 @@ pub struct Link {
     pub delay: Duration,
     /// Added, evenly spread; order is kept unless `reordered`.
     pub jitter: Duration,
+    /// Packets arrive together, at every multiple of this: a radio link that gives turns.
+    pub turn: Duration,
     /// Percent.
     pub loss: u64,
     pub reordered: u64,
@@ -43,6 +45,7 @@ pub struct Link {
     budget: u64,
     underway: BTreeMap<(Instant, u64), Arrival>,
     count: u64,
+    begin: Option<Instant>,
     last_exit: Option<Instant>,
 }
 
@@ -53,6 +56,8 @@ impl Link {
             longest_queue: Duration::from_millis(500),
             delay: Duration::from_millis(20),
             jitter: Duration::ZERO,
+            turn: Duration::ZERO,
+            begin: None,
             loss: 0,
             reordered: 0,
             repeated: 0,
@@ -122,6 +127,10 @@ impl Link {
     fn leave(&mut self, arrival: Arrival, now: Instant, rng: &mut Rng) {
         let jitter = rng.below(self.jitter.as_micros() as u64 + 1);
         let mut at = now + self.delay + Duration::from_micros(jitter);
+        let begin = *self.begin.get_or_insert(now);
+        if let Some(late) = (at - begin).as_millis().checked_rem(self.turn.as_millis()) {
+            at += self.turn - Duration::from_millis(late as u64);
+        }
         if rng.chance(self.reordered) {
             at += Duration::from_millis(5 + rng.below(25));
         } else {
