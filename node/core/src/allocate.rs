@@ -51,6 +51,8 @@ pub const MAX_STEPS: usize = 16;
 /// More is given only if the bandwidth exceeds its rate by this factor. Lower comes back a little earlier
 /// and flickers; higher leaves bandwidth unused.
 const HEADROOM: f64 = 1.15;
+/// … to go on with a track that is paused: that it is seen at all is worth a mistake more.
+const RESUME_HEADROOM: f64 = 1.08;
 /// … for so long: rates differ from one moment to the next.
 const MOMENT: Duration = Duration::from_millis(400);
 /// Nothing is given so soon after something was taken.
@@ -296,7 +298,11 @@ impl Allocation {
         let resumed = self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
         let with_headroom = budget.all.scale(1.0 / HEADROOM);
         // Who gets more leaves the others what there is besides the headroom.
-        let mut to_keep = if resumed { with_headroom } else { budget.all };
+        let mut to_keep = if resumed {
+            budget.all.scale(1.0 / RESUME_HEADROOM)
+        } else {
+            budget.all
+        };
         let highest = if may_give {
             Limit::Top
         } else {
@@ -354,8 +360,8 @@ impl Allocation {
             let demand = &demands[index as usize];
             let used = self.used + rate(demand, 0);
             let fits = match demand.held {
-                Held::Paused => may_give && used.scale(HEADROOM) <= bandwidth,
-                Held::New | Held::At(_) if resumed => used.scale(HEADROOM) <= bandwidth,
+                Held::Paused => may_give && used.scale(RESUME_HEADROOM) <= bandwidth,
+                Held::New | Held::At(_) if resumed => used.scale(RESUME_HEADROOM) <= bandwidth,
                 Held::New | Held::At(_) => used <= bandwidth,
             };
             if fits {
@@ -451,20 +457,21 @@ impl Allocation {
             let at = self.at[index as usize];
             let own = at.map_or(Bitrate::ZERO, |at| rate(demand, at.into()));
             let others = self.used.saturating_sub(own);
-            let step = match at {
-                None => Some(0),
+            let (step, headroom) = match at {
+                None => (Some(0), RESUME_HEADROOM),
                 Some(at) => {
-                    offer(demands, index, at, Limit::Top, Bitrate::MAX).map(|offer| offer.step)
+                    let offer = offer(demands, index, at, Limit::Top, Bitrate::MAX);
+                    (offer.map(|offer| offer.step), HEADROOM)
                 }
             };
             let Some(step) = step else {
                 continue;
             };
-            let need = others + rate(demand, step.into());
+            let need = (others + rate(demand, step.into())).scale(headroom);
             next = Some(next.map_or(need, |next| next.min(need)));
             all += most_useful(demand).saturating_sub(own);
         }
-        self.next = next.unwrap_or_default().scale(HEADROOM);
+        self.next = next.unwrap_or_default();
         self.wanted = match next {
             Some(_) => all.scale(HEADROOM),
             None => Bitrate::ZERO,

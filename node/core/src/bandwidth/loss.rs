@@ -83,3 +83,56 @@ impl LossTrend {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// Verdicts of so many seconds with so much loss, a hundred packets each.
+    fn verdicts(trend: &mut LossTrend, from: i64, seconds: i64, lost: u32) -> Vec<Verdict> {
+        (from..from + seconds)
+            .map(|second| trend.judge(100 - lost, lost, second * SECOND))
+            .filter(|verdict| *verdict != Verdict::Open)
+            .collect()
+    }
+
+    #[test]
+    fn much_loss_is_congestion_and_some_is_not() {
+        fn check(lost: u32, expected: Verdict) {
+            let verdicts = verdicts(&mut LossTrend::default(), 1, 9, lost);
+            assert!(!verdicts.is_empty());
+            assert!(
+                verdicts.iter().all(|v| *v == expected),
+                "{lost}: {verdicts:?}"
+            );
+        }
+        check(0, Verdict::Fine);
+        check(5, Verdict::Fine);
+        // Might be chance.
+        check(15, Verdict::Fine);
+        check(17, Verdict::Congested);
+        check(60, Verdict::Congested);
+    }
+
+    #[test]
+    fn few_packets_prove_nothing() {
+        let mut trend = LossTrend::default();
+        assert_eq!(trend.judge(0, 10, SECOND), Verdict::Open);
+        assert_eq!(trend.judge(9, 0, 2 * SECOND), Verdict::Open);
+        assert_eq!(trend.judge(1, 0, 3 * SECOND), Verdict::Congested);
+    }
+
+    #[test]
+    fn what_a_path_always_loses_is_its_way() {
+        let mut trend = LossTrend::default();
+        verdicts(&mut trend, 1, 25, 20);
+        assert!((trend.usual() - 0.2).abs() < 1e-9);
+        assert_eq!(verdicts(&mut trend, 26, 5, 20), [Verdict::Fine; 5]);
+        assert_eq!(verdicts(&mut trend, 31, 5, 45), [Verdict::Congested; 5]);
+        // Ten good seconds later it is not any more.
+        verdicts(&mut trend, 36, 25, 0);
+        assert!(trend.usual() < 1e-9);
+    }
+}

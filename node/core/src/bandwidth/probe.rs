@@ -374,3 +374,107 @@ impl Arrivals {
         self.bytes += u64::from(packet.size);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: u64 = 1_000;
+
+    fn path(estimate: u64) -> Path {
+        Path {
+            estimate: Bitrate::from_kbps(estimate),
+            calm: true,
+            detailed: true,
+            patience: 600 * MILLI,
+        }
+    }
+
+    /// Runs probes for a time over a path that carries `capacity`, and answers the padding sent and the
+    /// estimate at the end. Nothing else is sent.
+    fn run(
+        control: &mut ProbeControl,
+        mut estimate: u64,
+        capacity: u64,
+        millis: u64,
+    ) -> (u64, u64) {
+        let (mut padding, mut number) = (0, 0);
+        let mut free_at = 0;
+        let mut arrivals: Vec<(Acknowledged, i64)> = Vec::new();
+        for milli in 0..millis {
+            let now = milli * MILLI;
+            let id = match control.deadline(path(estimate).estimate) {
+                Some(at) if at <= now => control.advance(path(estimate), now),
+                _ => control.sending().map_or(0, |probe| probe.id),
+            };
+            while let Some(due) = (id != 0).then(|| control.padding(now)).flatten() {
+                for _ in 0..due.as_bytes().div_ceil(250) {
+                    control.packet_sent(number, 250);
+                    free_at = now.max(free_at) + 250 * 8 * MILLI / capacity;
+                    let packet = Acknowledged {
+                        number,
+                        sent: now as i64,
+                        size: 250,
+                        probe: id,
+                    };
+                    arrivals.push((packet, free_at as i64));
+                    number += 1;
+                    padding += 250;
+                }
+            }
+            // Feedback every 100 ms.
+            if milli % 100 == 0 {
+                let (come, rest) = arrivals.into_iter().partition(|(_, at)| *at <= now as i64);
+                arrivals = rest;
+                let come: Vec<(Acknowledged, i64)> = come;
+                let reached = come.last().map(|(packet, _)| packet.number + 1);
+                come.into_iter()
+                    .for_each(|(packet, at)| control.receive(packet, at));
+                let found = reached
+                    .and_then(|reached| control.evaluate(reached, path(estimate).estimate, now));
+                estimate = found.map_or(estimate, |found| estimate.max(found.rate.as_bps() / 1000));
+            }
+        }
+        (padding, estimate)
+    }
+
+    #[test]
+    fn what_fits_is_found_in_a_second() {
+        let mut control = ProbeControl::new();
+        control.set_wish(Bitrate::from_kbps(6_000), Bitrate::from_kbps(6_000));
+        let (_, estimate) = run(&mut control, 1_000, 20_000, 1_000);
+        assert!(estimate >= 6_000, "{estimate}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_asked_for_less_and_less() {
+        let mut control = ProbeControl::new();
+        control.set_wish(Bitrate::from_kbps(1_500), Bitrate::from_kbps(6_000));
+        let (_, estimate) = run(&mut control, 1_000, 1_000, 10_000);
+        assert!((950..=1_010).contains(&estimate), "{estimate}");
+        let (padding, estimate) = run(&mut control, estimate, 1_000, 60_000);
+        assert!((950..=1_010).contains(&estimate), "{estimate}");
+        // Of what the path carries in a minute.
+        let share = padding * 100 / (1_000 * 60 * 125);
+        assert!((1..=4).contains(&share), "{share} %");
+    }
+
+    #[test]
+    fn nothing_is_sent_for_nobody_or_into_congestion() {
+        let mut control = ProbeControl::new();
+        assert_eq!(run(&mut control, 1_000, 20_000, 5_000).0, 0);
+        control.set_wish(Bitrate::from_kbps(900), Bitrate::from_kbps(900));
+        assert_eq!(run(&mut control, 1_000, 20_000, 5_000).0, 0);
+        control.set_wish(Bitrate::from_kbps(3_000), Bitrate::from_kbps(3_000));
+        let congested = Path {
+            calm: false,
+            ..path(1_000)
+        };
+        assert_eq!(control.advance(congested, 0), 0);
+        assert!(
+            control
+                .deadline(congested.estimate)
+                .is_some_and(|at| at > 0)
+        );
+    }
+}

@@ -109,3 +109,70 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is seen of a queue that begins at 200 ms and changes by `drain` in each of so many tenths of a
+    /// second, while `sent` of what is delivered at first goes on being sent.
+    fn look(drain: i64, sent: f64, tenths: i64) -> Vec<Standing> {
+        let mut standing = StandingQueue::default();
+        (0..tenths)
+            .map(|tenth| {
+                standing.look(Sight {
+                    sent: tenth * 100_000,
+                    queue: (200_000 - tenth * drain).max(0),
+                    delivered: (tenth as f64 * sent * 12_500.0) as u64,
+                    rate: 1_000_000,
+                    estimate: 1_000_000 - 1_000 * tenth as u64,
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_drains_as_it_should_is_ours() {
+        // 60 % of the rate: 40 ms in each tenth of a second.
+        let seen = look(40_000, 0.6, 8);
+        assert_eq!(seen[..3], [Standing::No, Standing::No, Standing::Queue]);
+        assert!(seen[4..].iter().all(|standing| *standing == Standing::No));
+    }
+
+    #[test]
+    fn what_does_not_drain_is_not_ours() {
+        let seen = look(0, 0.6, 6);
+        assert_eq!(seen[2..4], [Standing::Queue; 2]);
+        assert_eq!(
+            seen[4],
+            Standing::Elsewhere(1_000_000),
+            "as it was at first"
+        );
+    }
+
+    #[test]
+    fn as_long_as_as_much_is_sent_nothing_can_be_told() {
+        let seen = look(0, 1.0, 40);
+        assert!(
+            seen[2..]
+                .iter()
+                .all(|s| *s != Standing::Elsewhere(1_000_000))
+        );
+        assert_eq!(seen.last(), Some(&Standing::Queue));
+    }
+
+    #[test]
+    fn a_short_queue_is_none() {
+        let mut standing = StandingQueue::default();
+        for tenth in 0..20 {
+            let sight = Sight {
+                sent: tenth * 100_000,
+                queue: LEAST - 1,
+                delivered: 0,
+                rate: 1,
+                estimate: 1,
+            };
+            assert_eq!(standing.look(sight), Standing::No);
+        }
+    }
+}
