@@ -12,5 +12,6 @@
 pub mod poll;
 pub mod ring;
 pub mod srtp;
+pub mod tcp;
 pub mod thread;
 pub mod udp;

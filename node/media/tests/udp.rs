@@ -193,7 +193,7 @@ fn each_datagram_leaves_from_its_socket() {
     for number in 0..20_u8 {
         let which = number % 2;
         let to = Destination {
-            socket: which,
+            socket: which.into(),
             addr: receivers[usize::from(which)].local_addr(),
         };
         push(

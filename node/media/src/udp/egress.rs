@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use self::pool::{Chunk, Message, Pool};
 pub use self::report::{Drops, EgressStats, FlushReport, SocketSet};
 use super::UdpSocket;
+use crate::tcp::{FIRST_STREAM, Streams};
 
 /// The longest datagram a run takes, in bytes: an Ethernet frame's payload, more than any path of
 /// 1,500 bytes lets through.
@@ -28,10 +29,11 @@ pub const MAX_SEGMENTS: usize = 64;
 /// here fit everywhere, so if cutting into them fails, it is not the path's fault.
 const FITS_EVERY_PATH: usize = 1_232;
 
-/// Where a datagram goes: to whom, and through which of the sockets given to [`Egress::flush`].
+/// Where a datagram goes: to whom, and through which of the sockets given to [`Egress::flush`] or, from
+/// [`FIRST_STREAM`] up, of the streams given to [`Egress::flush_streams`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
-    pub socket: u8,
+    pub socket: u32,
     pub addr: SocketAddr,
 }
 
@@ -69,6 +71,8 @@ pub struct Egress {
     pool: Pool,
     /// Per socket, the chunks to be sent, in the order in which they were opened.
     queues: Box<[Vec<u32>]>,
+    /// The same for all streams together.
+    stream_queue: Vec<u32>,
     max_segments: usize,
     /// Between calls empty; here to keep its memory.
     plan: Vec<Message>,
@@ -101,6 +105,7 @@ impl Egress {
             queues: (0..sockets)
                 .map(|_| Vec::with_capacity(chunks as usize))
                 .collect(),
+            stream_queue: Vec::with_capacity(chunks as usize),
             max_segments,
             plan: Vec::with_capacity(send::MAX_MESSAGES),
             stats: EgressStats::default(),
@@ -114,13 +119,17 @@ impl Egress {
     ///
     /// # Panics
     ///
-    /// If `max_len` is above [`MAX_DATAGRAM_LEN`] or the destination's socket is none of ours.
+    /// If `max_len` is above [`MAX_DATAGRAM_LEN`] or the destination's socket is neither one of ours nor
+    /// a stream.
     #[inline]
     pub fn reserve(&mut self, run: &mut Run, to: Destination, max_len: usize) -> Option<Slot<'_>> {
         assert!(max_len <= MAX_DATAGRAM_LEN, "a datagram of {max_len} bytes");
         let chunk = self.pool.chunk(run.chunk);
         if chunk.generation != run.generation || chunk.to != to || !chunk.has_room(max_len) {
-            let queue = &mut self.queues[usize::from(to.socket)];
+            let queue = match to.socket {
+                FIRST_STREAM.. => &mut self.stream_queue,
+                socket => &mut self.queues[socket as usize],
+            };
             let number = self.pool.open(to)?;
             queue.push(number);
             *run = Run {
@@ -165,6 +174,17 @@ impl Egress {
         report
     }
 
+    /// Hands over everything that was committed for streams; what it does not take, it counts.
+    pub fn flush_streams(&mut self, streams: &mut Streams) {
+        for number in self.stream_queue.drain(..) {
+            let to = self.pool.chunk(number).to;
+            for datagram in self.pool.datagrams(number) {
+                streams.push(to, datagram);
+            }
+            self.pool.free(number);
+        }
+    }
+
     pub fn stats(&self) -> &EgressStats {
         &self.stats
     }
@@ -183,6 +203,7 @@ impl Egress {
             max_segments,
             plan,
             stats,
+            ..
         } = self;
         let queue = &mut queues[usize::from(socket)];
         let mut freed = 0;

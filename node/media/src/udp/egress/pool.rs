@@ -95,6 +95,17 @@ impl Pool {
         &self.bytes[start..start + message.len]
     }
 
+    /// The datagrams of a chunk, one by one.
+    pub(super) fn datagrams(&self, number: u32) -> impl Iterator<Item = &[u8]> {
+        let chunk = self.chunk(number);
+        let mut start = number as usize * CHUNK_LEN;
+        chunk.lens[..chunk.count].iter().map(move |len| {
+            let datagram = &self.bytes[start..start + usize::from(*len)];
+            start += datagram.len();
+            datagram
+        })
+    }
+
     pub(super) fn free_chunks(&self) -> usize {
         self.free.len()
     }
