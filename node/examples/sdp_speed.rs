@@ -108,6 +108,7 @@ fn transport() -> LocalTransport {
         },
         fingerprint: [0x5a; 32],
         candidates: vec!["192.0.2.1:7000".parse().expect("an address")],
+        tcp_candidates: ["192.0.2.1:7001".parse().expect("an address")].into(),
         max_message_size: 262_144,
     }
 }

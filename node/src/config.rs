@@ -36,6 +36,12 @@ const SETTINGS: &[Setting] = &[
         "UDP port of the first shard; each further shard takes the next one.",
         "7882",
     ),
+    Setting::with_default(
+        "media.tcp_port",
+        "TCP port for clients whose network lets no UDP through, one for all shards; `off` for none. 443 \
+         passes most firewalls.",
+        "7881",
+    ),
     Setting::optional(
         "media.shards",
         "Media threads, 1 to 64. One less than there are cores if not set.",
@@ -123,6 +129,8 @@ pub struct Media {
     pub bind: Vec<IpAddr>,
     /// 0 lets the system choose, for tests.
     pub port: u16,
+    /// The same; none takes no TCP.
+    pub tcp_port: Option<u16>,
     pub shards: usize,
     /// Sessions that saturate a shard; none: only its load does.
     pub shard_sessions: Option<u32>,
@@ -168,6 +176,7 @@ impl ProcessConfig {
         let region = values.required("mesh.region", parse::from_str::<Region>);
         let bind = values.optional("media.bind", parse::list(parse::ip_addr));
         let port = values.required("media.port", parse::port);
+        let tcp_port = values.required("media.tcp_port", port_or_off);
         let shards = values.optional("media.shards", parse::whole(1..=MAX_SHARDS));
         let shard_sessions = values.optional("media.shard_sessions", parse::whole(1..=100_000));
         let advertise = values.optional(
@@ -248,6 +257,7 @@ impl ProcessConfig {
                 media: Media {
                     bind: bind?.unwrap_or_default(),
                     port: port?,
+                    tcp_port: tcp_port?,
                     shards: shards?.unwrap_or_else(default_shards),
                     shard_sessions: shard_sessions?,
                     advertise: advertise?.unwrap_or_default(),
@@ -269,6 +279,16 @@ impl ProcessConfig {
 
 /// Ports are taken in a row, one each.
 const MAX_SHARDS: usize = 64;
+
+/// A port, or none.
+fn port_or_off(text: &str) -> Result<Option<u16>, String> {
+    match text {
+        "off" => Ok(None),
+        port => parse::port(port)
+            .map(Some)
+            .map_err(|error| format!("{error} or off")),
+    }
+}
 
 fn between(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {

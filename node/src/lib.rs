@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod config;
 mod control;
+mod door;
 mod metrics;
 mod node;
 mod registration;

@@ -11,6 +11,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
 
+use crate::door;
 use crate::session::handshake;
 use crate::shard::{Counters, ShardHandle};
 use crate::status::Status;
@@ -82,6 +83,33 @@ const COUNTERS: &[Counted] = &[
         &[
             ("in", |c| Counters::get(&c.kernel_drops)),
             ("out", |c| Counters::get(&c.send_drops)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_tcp_datagrams_total",
+        "Datagrams over TCP connections.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.stream_received)),
+            ("out", |c| Counters::get(&c.stream_sent)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_tcp_bytes_total",
+        "Bytes of datagrams over TCP connections.",
+        "direction",
+        &[
+            ("in", |c| Counters::get(&c.stream_bytes_received)),
+            ("out", |c| Counters::get(&c.stream_bytes_sent)),
+        ],
+    ),
+    Counted::new(
+        "pipemesh_tcp_drops_total",
+        "Datagrams that TCP connections did not take.",
+        "reason",
+        &[
+            ("queue_full", |c| Counters::get(&c.stream_overflows)),
+            ("closed", |c| Counters::get(&c.stream_gone)),
         ],
     ),
     Counted::new(
@@ -175,6 +203,12 @@ const GAUGES: &[(&str, &str, Read, f64)] = &[
         1.0,
     ),
     (
+        "pipemesh_tcp_connections",
+        "TCP connections of clients.",
+        |c| Counters::get(&c.streams),
+        1.0,
+    ),
+    (
         "pipemesh_packet_cache_bytes",
         "Memory of packet caches.",
         |c| Counters::get(&c.cache_bytes),
@@ -192,11 +226,13 @@ const GAUGES: &[(&str, &str, Read, f64)] = &[
 pub(crate) struct Metrics {
     shards: Vec<ShardHandle>,
     handshakes: Arc<handshake::Counters>,
+    callers: Arc<door::Counters>,
     status: Arc<Status>,
     counters: Vec<IntCounterVec>,
     gauges: Vec<GaugeVec>,
     drops: IntCounterVec,
     handshake_results: IntCounterVec,
+    caller_results: IntCounterVec,
     state: IntGaugeVec,
     load: GaugeVec,
 }
@@ -211,6 +247,7 @@ impl Metrics {
     pub(crate) fn new(
         shards: Vec<ShardHandle>,
         handshakes: Arc<handshake::Counters>,
+        callers: Arc<door::Counters>,
         status: Arc<Status>,
     ) -> prometheus::Result<Self> {
         let constant = |name: &str, help: &str| {
@@ -239,6 +276,13 @@ impl Metrics {
                 constant("pipemesh_dtls_handshakes_total", "DTLS handshakes."),
                 &["result"],
             )?,
+            caller_results: IntCounterVec::new(
+                constant(
+                    "pipemesh_tcp_connections_total",
+                    "TCP connections to the media port, by what became of them.",
+                ),
+                &["result"],
+            )?,
             state: IntGaugeVec::new(
                 constant("pipemesh_node_state", "1 for the state the node is in."),
                 &["state"],
@@ -252,6 +296,7 @@ impl Metrics {
             )?,
             shards,
             handshakes,
+            callers,
             status,
         })
     }
@@ -262,9 +307,10 @@ impl Metrics {
             .iter()
             .map(|counter| counter as &dyn Collector);
         let gauges = self.gauges.iter().map(|gauge| gauge as &dyn Collector);
-        let rest: [&dyn Collector; 4] = [
+        let rest: [&dyn Collector; 5] = [
             &self.drops,
             &self.handshake_results,
+            &self.caller_results,
             &self.state,
             &self.load,
         ];
@@ -310,6 +356,9 @@ impl Collector for Metrics {
                 &[result],
                 counter.load(Ordering::Relaxed),
             );
+        }
+        for (result, total) in self.callers.results() {
+            raise(&self.caller_results, &[result], total);
         }
         let report = self.status.report();
         for (label, state) in [

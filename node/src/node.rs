@@ -1,12 +1,13 @@
 //! A node from start to stop: in which order its parts come up, drain and end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pipemesh_node_media::tcp;
 use pipemesh_node_media::udp::{Options, UdpSocket};
 use pipemesh_proto::auth::{CheckCaller, ClusterKey};
 use pipemesh_proto::node::node_server::NodeServer;
@@ -20,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::addresses::{NoAddress, to_advertise, to_bind};
-use crate::config::{Config, ControlTls};
+use crate::config::{Config, ControlTls, Media};
 use crate::control::Control;
+use crate::door::{self, Door};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::registration;
 use crate::session::dtls::{self, CertificateError};
@@ -84,6 +86,8 @@ pub enum Ended {
     Handshakes,
     #[error("the control server ended")]
     Control(#[source] Option<tonic::transport::Error>),
+    #[error("clients can no longer be taken in over TCP")]
+    Door(#[source] io::Error),
     #[error("another process took this node's id over")]
     TakenOver,
     #[error("a task of the node ended")]
@@ -95,6 +99,7 @@ pub enum Ended {
 pub struct Node {
     control: SocketAddr,
     media: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
     status: Arc<Status>,
     sessions: Arc<Sessions>,
     shards: Vec<ShardHandle>,
@@ -121,7 +126,9 @@ impl Node {
         let certificate = Arc::new(certificate);
         let (caller, tls) = who_may_call(&config)?;
 
-        let (prepared, advertised) = bind_shards(&config)?;
+        let addresses = to_bind(&config.media.bind)?;
+        let (prepared, advertised) = bind_shards(&config, &addresses)?;
+        let (listeners, tcp) = bind_door(&config.media, &addresses)?;
         let shards: Vec<ShardHandle> = prepared.iter().map(|shard| shard.handle.clone()).collect();
         let control = config.control.listen;
         let listener = TcpListener::bind(control)
@@ -147,19 +154,23 @@ impl Node {
         ));
         let requests = RequestMetrics::new(&status)?;
         requests.register(metrics)?;
+        let callers = Arc::new(door::Counters::default());
         let collected = Metrics::new(
             shards.clone(),
             Arc::clone(handshakes.counters()),
+            Arc::clone(&callers),
             Arc::clone(&status),
         )?;
         metrics.register(Box::new(collected))?;
 
+        let tcp_candidates: Arc<[SocketAddr]> = tcp.as_slice().into();
         let places = shards
             .iter()
             .zip(&advertised)
             .map(|(shard, candidates)| Place {
                 shard: shard.clone(),
                 candidates: candidates.clone(),
+                tcp_candidates: Arc::clone(&tcp_candidates),
             });
         let sessions = Arc::new(Sessions::new(
             places.collect(),
@@ -176,6 +187,10 @@ impl Node {
         tasks.spawn(tick(Arc::clone(&status), closing.clone()));
         let service = Control::new(Arc::clone(&sessions), Arc::clone(&status), closing.clone());
         tasks.spawn(serve(listener, service, caller, tls, closing.clone()));
+        let door = Arc::new(Door::new(shards.clone(), callers));
+        for listener in listeners {
+            tasks.spawn(Arc::clone(&door).serve(listener, closing.clone()));
+        }
         let registration = CancellationToken::new();
         let record = NodeRecord {
             id: config.id.clone(),
@@ -201,12 +216,14 @@ impl Node {
             region = %config.region,
             control = %control,
             media = ?media,
+            tcp = ?tcp,
             shards = shards.len(),
             "the node serves; clients are told the media addresses"
         );
         Ok(Self {
             control,
             media,
+            tcp,
             status,
             sessions,
             shards,
@@ -226,6 +243,11 @@ impl Node {
     /// What clients are told, all shards.
     pub fn media_addresses(&self) -> &[SocketAddr] {
         &self.media
+    }
+
+    /// What clients are told that UDP does not reach; empty if TCP is off.
+    pub fn tcp_addresses(&self) -> &[SocketAddr] {
+        &self.tcp
     }
 
     /// Reasons why the process should be restarted; empty means none.
@@ -324,8 +346,10 @@ fn fingerprint(certificate: &dtls::Certificate) -> [u8; 32] {
 }
 
 /// Binds every shard's sockets and works out what its clients are told.
-fn bind_shards(config: &Config) -> Result<(Vec<Prepared>, Vec<Vec<SocketAddr>>), StartError> {
-    let addresses = to_bind(&config.media.bind)?;
+fn bind_shards(
+    config: &Config,
+    addresses: &[IpAddr],
+) -> Result<(Vec<Prepared>, Vec<Vec<SocketAddr>>), StartError> {
     let mut prepared = Vec::new();
     let mut advertised = Vec::new();
     for number in 0..config.media.shards {
@@ -335,7 +359,7 @@ fn bind_shards(config: &Config) -> Result<(Vec<Prepared>, Vec<Vec<SocketAddr>>),
             first => first.saturating_add(number as u16),
         };
         let mut sockets = Vec::new();
-        for ip in &addresses {
+        for ip in addresses {
             let address = SocketAddr::new(*ip, port);
             let socket = UdpSocket::bind(address, SOCKET_BUFFERS)
                 .map_err(|source| StartError::Media { address, source })?;
@@ -355,6 +379,27 @@ fn bind_shards(config: &Config) -> Result<(Vec<Prepared>, Vec<Vec<SocketAddr>>),
         prepared.push(Prepared::new(sockets).map_err(StartError::Thread)?);
     }
     Ok((prepared, advertised))
+}
+
+/// Binds the TCP port, if there is one, and works out what clients are told of it.
+fn bind_door(
+    media: &Media,
+    addresses: &[IpAddr],
+) -> Result<(Vec<std::net::TcpListener>, Vec<SocketAddr>), StartError> {
+    let Some(port) = media.tcp_port else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    door::raise_descriptor_limit();
+    let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+    for ip in addresses {
+        let address = SocketAddr::new(*ip, port);
+        let failed = |source| StartError::Media { address, source };
+        let listener = tcp::listen(address).map_err(failed)?;
+        bound.push(listener.local_addr().map_err(failed)?);
+        listeners.push(listener);
+    }
+    let advertised = to_advertise(&bound, &media.advertise)?;
+    Ok((listeners, advertised))
 }
 
 type Threads = Vec<JoinHandle<io::Result<()>>>;

@@ -113,12 +113,12 @@ impl Session {
         events: tokio::sync::mpsc::Sender<Event>,
         mut rng: StdRng,
     ) -> Self {
-        let publisher = Credentials::generate(&mut rng);
+        let publisher = Credentials::generate(identity.shard, &mut rng);
         let mut connections = vec![(Role::Publisher, publisher.clone())];
         let answerer = Answerer::new(transport(publisher), &mut rng);
         let is_dual = identity.open.layout() == ConnectionLayout::Dual;
         let offerer = is_dual.then(|| {
-            let subscriber = Credentials::generate(&mut rng);
+            let subscriber = Credentials::generate(identity.shard, &mut rng);
             connections.push((Role::Subscriber, subscriber.clone()));
             Offerer::new(transport(subscriber), &mut rng)
         });

@@ -33,6 +33,8 @@ const MAX_GRACE: Duration = Duration::from_secs(600);
 pub(crate) struct Place {
     pub(crate) shard: ShardHandle,
     pub(crate) candidates: Vec<SocketAddr>,
+    /// The node's, the same for all shards.
+    pub(crate) tcp_candidates: Arc<[SocketAddr]>,
 }
 
 pub(crate) struct Sessions {
@@ -153,6 +155,7 @@ impl Sessions {
             credentials,
             fingerprint: self.fingerprint,
             candidates: place.candidates.clone(),
+            tcp_candidates: Arc::clone(&place.tcp_candidates),
             max_message_size: sctp::MAX_MESSAGE as u32,
         };
         let identity = Identity {

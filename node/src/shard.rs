@@ -2,8 +2,8 @@
 //!
 //! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
 //! `control` what control decided, `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive,
-//! `reports` RTCP that is sent, `data` data channels, `wire` all that leaves, `remote` tracks that cross
-//! shards, `rooms` what the members of a room share wherever they sit.
+//! `reports` RTCP that is sent, `data` data channels, `streams` TCP connections, `wire` all that leaves,
+//! `remote` tracks that cross shards, `rooms` what the members of a room share wherever they sit.
 
 mod command;
 mod connection;
@@ -20,6 +20,7 @@ mod remote;
 mod reports;
 mod rooms;
 mod session;
+mod streams;
 mod transport;
 mod wire;
 
@@ -35,6 +36,7 @@ use pipemesh_node_core::router::{Output, Router, SubscriptionKey, TrackKey};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
 use pipemesh_node_media::poll::{Poller, Token};
+use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
 use pipemesh_node_media::thread;
 use pipemesh_node_media::udp::{ReceiveBatch, ReceiveStats, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
@@ -57,6 +59,7 @@ use message::Alias;
 use remote::RemoteTracks;
 use rooms::Room;
 use session::{Published, Publisher, RoomKey, Session};
+use streams::Taken;
 use wire::Wire;
 
 /// Receive calls per socket and turn: 256 messages, then timers and sending have their turn. More would
@@ -83,6 +86,8 @@ enum Timer {
     Quality(usize, SessionKey),
     RoomQuality(RoomKey),
     AskAgain(Alias),
+    /// A TCP connection has had its time to prove itself.
+    Stream(u32, u64),
 }
 
 /// Everything of one shard but its receive buffers.
@@ -96,6 +101,10 @@ struct Shard {
     /// Authenticated addresses.
     paths: HashMap<Path, usize>,
     ufrags: HashMap<String, usize>,
+    /// TCP connections by their socket number.
+    streams: HashMap<u32, Taken>,
+    /// Those the poller does not know yet.
+    fresh_streams: Vec<u32>,
     rooms: BTreeMap<RoomKey, Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     tracks: HashMap<TrackId, Published>,
@@ -158,6 +167,8 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         now,
     );
     let mut batch = ReceiveBatch::new();
+    let mut frames = FrameBatch::new();
+    let mut readable_streams = Vec::new();
     let mut count_at = now;
     let mut busy = Busy::new(now);
 
@@ -194,7 +205,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
                 now = Instant::now();
                 for (remote, datagram) in batch.datagrams() {
                     let path = Path {
-                        socket: socket as u8,
+                        socket: socket as u32,
                         remote,
                     };
                     shard.guarded(|shard| shard.handle_datagram(path, datagram, now));
@@ -204,6 +215,9 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
                     break;
                 }
             }
+        }
+        for socket in readable_streams.drain(..) {
+            shard.receive_stream(socket, &mut frames);
         }
 
         // … and at other shards, for sessions of this one. What is for others goes first: they work on
@@ -232,6 +246,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             let blocked = report.blocked.contains(socket as u8);
             poller.watch_writable(&shard.wire.sockets()[socket], Token(socket as u32), blocked)?;
         }
+        shard.settle_streams(&poller, now);
 
         if now >= count_at {
             count_at = now + COUNT_EVERY;
@@ -253,7 +268,17 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             shard.until_next_timeout(now)
         };
         for ready in poller.wait(Some(timeout))? {
-            readable[ready.token.0 as usize] |= ready.readable;
+            match ready.token.0 {
+                stream @ FIRST_STREAM.. => {
+                    if ready.writable {
+                        shard.wire.streams.writable(stream);
+                    }
+                    if ready.readable {
+                        readable_streams.push(stream);
+                    }
+                }
+                socket => readable[socket as usize] |= ready.readable,
+            }
         }
         now = Instant::now();
     }
@@ -277,6 +302,8 @@ impl Shard {
             connection_index: HashMap::new(),
             paths: HashMap::new(),
             ufrags: HashMap::new(),
+            streams: HashMap::new(),
+            fresh_streams: Vec::new(),
             rooms: BTreeMap::new(),
             room_keys: HashMap::new(),
             tracks: HashMap::new(),
@@ -321,7 +348,7 @@ impl Shard {
 
     fn handle_stun(&mut self, path: Path, datagram: &[u8], now: Instant) {
         let index = IceAgent::local_ufrag(datagram).and_then(|ufrag| self.ufrags.get(ufrag));
-        match index.copied() {
+        match index.copied().filter(|index| self.may_check(path, *index)) {
             Some(index) => {
                 self.serving = Some(self.connections[index].session);
                 self.handle_check(index, path, datagram, now);
@@ -350,6 +377,7 @@ impl Shard {
                 }
                 Timer::RoomQuality(room) => self.tell_quality(room),
                 Timer::AskAgain(alias) => self.ask_again(alias),
+                Timer::Stream(socket, key) => self.handle_stream_timeout(socket, key),
                 Timer::Transport(..)
                 | Timer::Feedback(..)
                 | Timer::Reports(..)
@@ -386,6 +414,7 @@ impl Shard {
         let counters = &self.counters;
         let (tracks, subscriptions, _) = self.router.len();
         let sent = self.wire.stats();
+        let streams = self.wire.streams.stats();
         let kernel_drops = self
             .wire
             .sockets()
@@ -406,6 +435,13 @@ impl Shard {
             (&counters.send_syscalls, sent.syscalls),
             (&counters.send_drops, sent.dropped.total()),
             (&counters.kernel_drops, kernel_drops.map(u64::from).sum()),
+            (&counters.streams, self.streams.len() as u64),
+            (&counters.stream_received, streams.received),
+            (&counters.stream_bytes_received, streams.bytes_received),
+            (&counters.stream_sent, streams.sent),
+            (&counters.stream_bytes_sent, streams.bytes_sent),
+            (&counters.stream_overflows, streams.overflowed),
+            (&counters.stream_gone, streams.gone),
             (&counters.cache_bytes, self.router.cache_memory() as u64),
             (
                 &counters.cpu_nanoseconds,

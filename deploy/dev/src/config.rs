@@ -35,6 +35,12 @@ const SETTINGS: &[Setting] = &[
         "UDP port of the first node's first shard; all others follow. 0 lets the system choose.",
         "7900",
     ),
+    Setting::optional(
+        "media.tcp_port",
+        "TCP port of the first node for clients that UDP does not reach; each further node takes the next. \
+         The number of media.port if not set, `off` for none.",
+        "7900",
+    ),
     Setting::with_default("media.shards", "Media threads of each node, 1 to 64.", "1"),
     Setting::optional(
         "media.advertise",
@@ -55,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) nodes: u16,
     pub(crate) media_bind: Vec<IpAddr>,
     pub(crate) media_port: u16,
+    pub(crate) tcp_port: Option<u16>,
     pub(crate) shards: u16,
     pub(crate) advertise: Vec<Advertised>,
     pub(crate) resume_grace: Duration,
@@ -67,6 +74,7 @@ impl Config {
         let nodes = values.required("mesh.nodes", parse::whole(1..=16));
         let media_bind = values.required("media.bind", parse::list(parse::ip_addr));
         let media_port = values.required("media.port", any_port);
+        let tcp_port = values.optional("media.tcp_port", port_or_off);
         let shards = values.required("media.shards", parse::whole(1..=64));
         let advertise = values.optional(
             "media.advertise",
@@ -85,12 +93,18 @@ impl Config {
         {
             values.problem("media.port", what);
         }
+        if let (Some(Some(Some(first))), Some(nodes)) = (tcp_port, nodes)
+            && let Err(what) = ports_fit(first, nodes, 1)
+        {
+            values.problem("media.tcp_port", what);
+        }
         Some(Self {
             http: http?,
             operator: operator?,
             nodes: nodes?,
             media_bind: media_bind?,
             media_port: media_port?,
+            tcp_port: tcp_port?.unwrap_or(media_port),
             shards: shards?,
             advertise: advertise?.unwrap_or_default(),
             resume_grace: resume_grace?,
@@ -104,6 +118,15 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
         Ok(address)
     } else {
         Err("can be reached from other machines; a demo lets everybody in".to_owned())
+    }
+}
+
+fn port_or_off(text: &str) -> Result<Option<u16>, String> {
+    match text {
+        "off" => Ok(None),
+        port => any_port(port)
+            .map(Some)
+            .map_err(|error| format!("{error} or off")),
     }
 }
 

@@ -80,12 +80,17 @@ fn node_config(config: &Config, number: u16, region: &Region) -> anyhow::Result<
         0 => 0,
         first => first + number * config.shards,
     };
+    let tcp_port = config.tcp_port.map(|first| match first {
+        0 => 0,
+        first => first + number,
+    });
     Ok(NodeConfig {
         id,
         region: region.clone(),
         media: Media {
             bind: config.media_bind.clone(),
             port,
+            tcp_port,
             shards: config.shards.into(),
             shard_sessions: None,
             advertise: config.advertise.clone(),

@@ -85,6 +85,7 @@ fn config() -> anyhow::Result<Config> {
         media: Media {
             bind: vec![LOCALHOST],
             port: 0,
+            tcp_port: None,
             shards: 1,
             shard_sessions: None,
             advertise: Vec::new(),

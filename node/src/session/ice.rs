@@ -28,10 +28,10 @@ const CONSENT_EXPIRES_AFTER: Duration = Duration::from_secs(30);
 /// more only lets a client fill the shard's address table.
 const MAX_PATHS: usize = 8;
 
-/// A way to the client: one of our sockets and the client's address.
+/// A way to the client: one of our sockets, or a TCP connection, and the client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Path {
-    pub socket: u8,
+    pub socket: u32,
     pub remote: SocketAddr,
 }
 
@@ -39,13 +39,14 @@ pub struct Path {
 pub enum Event {
     /// Whatever comes from this path belongs to the connection.
     PathAdded(Path),
-    /// The path is not the connection's any more.
+    /// The path is not the connection's any more, and not to be sent to. If it was selected and
+    /// another one is, that follows.
     PathRemoved(Path),
     /// Send here. Follows `PathAdded` for the same path.
     PathSelected(Path),
     /// The first check, or the first after an interruption or a failure.
     Connected,
-    /// No check for 10 s. The path stays selected.
+    /// No check for 10 s, whereupon the path stays selected; or the only path was closed.
     Interrupted,
     /// No check for 30 s: every path is gone, nothing may be sent.
     Failed,
@@ -232,9 +233,25 @@ impl IceAgent {
         self.events.pop_front()
     }
 
+    /// The path does not exist any more: a TCP connection was closed. Without another one the client
+    /// is interrupted, and has until its consent expires to come back.
+    pub fn close_path(&mut self, path: Path) {
+        let Some(index) = self.paths.iter().position(|known| known.path == path) else {
+            return;
+        };
+        self.remove_path(index);
+        self.replace_selected();
+        if self.paths.is_empty() && self.state == State::Connected {
+            self.state = State::Interrupted;
+            self.events.push_back(Event::Interrupted);
+        }
+    }
+
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.paths.iter().map(|known| known.last_check).min();
-        let expiry = expiry.map(|oldest| oldest + CONSENT_EXPIRES_AFTER);
+        let oldest = self.paths.iter().map(|known| known.last_check).min();
+        // Of a client without a path, when it was last heard.
+        let last = self.last_check.filter(|_| self.state == State::Interrupted);
+        let expiry = oldest.or(last).map(|last| last + CONSENT_EXPIRES_AFTER);
         let interruption = (self.state == State::Connected)
             .then_some(self.last_check)
             .flatten()
@@ -261,17 +278,26 @@ impl IceAgent {
         {
             self.remove_path(index);
         }
-        if self.selected.is_some_and(|path| !self.is_served(path)) {
-            self.selected = None;
-            self.nomination = None;
-            let latest = self.paths.iter().max_by_key(|known| known.last_check);
-            match latest.map(|known| known.path) {
-                Some(path) => self.select(path),
-                None => {
-                    self.state = State::Failed;
-                    self.events.push_back(Event::Failed);
-                }
-            }
+        self.replace_selected();
+        let expired = self
+            .last_check
+            .is_some_and(|last| silence(last) >= CONSENT_EXPIRES_AFTER);
+        if expired && self.paths.is_empty() && self.state != State::Failed {
+            self.state = State::Failed;
+            self.events.push_back(Event::Failed);
+        }
+    }
+
+    /// Selects the path that was checked last if the selected one is gone.
+    fn replace_selected(&mut self) {
+        if self.selected.is_none_or(|path| self.is_served(path)) {
+            return;
+        }
+        self.selected = None;
+        self.nomination = None;
+        let latest = self.paths.iter().max_by_key(|known| known.last_check);
+        if let Some(path) = latest.map(|known| known.path) {
+            self.select(path);
         }
     }
 

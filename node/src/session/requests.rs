@@ -53,9 +53,9 @@ impl Session {
 
     fn handle_offer(&mut self, request_id: u64, offer: &ClientOffer, now: Instant) {
         let mut restarted = None;
-        let rng = &mut self.rng;
+        let (shard, rng) = (self.identity.shard, &mut self.rng);
         let answer = self.publisher.handle_offer(&offer.sdp, || {
-            let credentials = Credentials::generate(rng);
+            let credentials = Credentials::generate(shard, rng);
             restarted = Some(credentials.clone());
             credentials
         });
@@ -266,7 +266,7 @@ impl Session {
                 "the client restarts this connection by its own offer",
             ));
         };
-        let credentials = Credentials::generate(&mut self.rng);
+        let credentials = Credentials::generate(self.identity.shard, &mut self.rng);
         offerer.restart(credentials.clone());
         let (session, role) = (self.identity.key, Role::Subscriber);
         self.command(Command::RestartIce {

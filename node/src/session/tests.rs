@@ -47,6 +47,7 @@ impl Bench {
             credentials,
             fingerprint: [7; 32],
             candidates: vec!["127.0.0.1:7882".parse().unwrap()],
+            tcp_candidates: ["127.0.0.1:7881".parse().unwrap()].into(),
             max_message_size: 262_144,
         };
         let (events, _) = tokio::sync::mpsc::channel(1);

@@ -4,6 +4,7 @@ use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::Event;
+use crate::door::Caller;
 use crate::session::ice::Credentials;
 use crate::session::plan::ConnectionPlan;
 use pipemesh_node_core::router::LayerWish;
@@ -33,6 +34,8 @@ pub(crate) enum Role {
 pub(crate) enum Command {
     Open(OpenSession),
     Close(SessionKey),
+    /// Somebody called by TCP.
+    Take(Box<Caller>),
     /// A connection was negotiated, for the first time or again.
     Apply {
         session: SessionKey,

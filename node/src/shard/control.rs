@@ -25,6 +25,7 @@ impl Shard {
             Command::Close(key) => {
                 self.with_session(key, |shard, index| shard.close_session(index, now))
             }
+            Command::Take(caller) => self.take_stream(*caller, now),
             Command::Apply {
                 session,
                 role,
@@ -194,6 +195,7 @@ impl Shard {
             dtls.close(now);
         }
         self.flush_dtls(index);
+        self.finish_streams(index);
         let connection = self.connections.remove(index);
         if matches!(connection.dtls, Dtls::Handshaking) {
             self.handshakes.cancel(connection.key);

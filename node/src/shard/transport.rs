@@ -19,11 +19,8 @@ impl Shard {
         let connection = &mut self.connections[index];
         match connection.ice.handle_binding(datagram, path, now) {
             Ok((_, reply)) => {
-                let to = Destination {
-                    socket: path.socket,
-                    addr: path.remote,
-                };
-                self.wire.datagram(index, Some(to), reply.bytes());
+                self.wire
+                    .datagram(index, Some(destination(path)), reply.bytes());
             }
             Err(ice::DropReason::Malformed | ice::DropReason::NotARequest) => {
                 self.drops.count(DropReason::Malformed);
@@ -37,25 +34,25 @@ impl Shard {
         self.schedule(index, now);
     }
 
-    fn handle_ice_events(&mut self, index: usize) {
+    pub(super) fn handle_ice_events(&mut self, index: usize) {
         while let Some(event) = self.connections[index].ice.poll_event() {
             match event {
                 ice::Event::PathAdded(path) => {
                     // An address belongs to the connection that authenticated from it last: a page that
                     // was reloaded comes from the address its former connection had.
                     self.paths.insert(path, index);
+                    self.stream_proved(path);
                 }
                 ice::Event::PathRemoved(path) => {
                     if self.paths.get(&path) == Some(&index) {
                         self.paths.remove(&path);
                     }
+                    let link = self.wire.link(index);
+                    link.destination = link.destination.filter(|to| *to != destination(path));
+                    self.wire.streams.finish(path.socket);
                 }
                 ice::Event::PathSelected(path) => {
-                    let to = Destination {
-                        socket: path.socket,
-                        addr: path.remote,
-                    };
-                    self.wire.link(index).destination = Some(to);
+                    self.wire.link(index).destination = Some(destination(path));
                 }
                 ice::Event::Connected => self.update_state(index, None),
                 ice::Event::Interrupted => {
@@ -253,5 +250,12 @@ impl Shard {
         let role = connection.role;
         let session = &mut self.sessions[connection.session];
         session.tell(Event::ConnectionChanged { role, state });
+    }
+}
+
+fn destination(path: Path) -> Destination {
+    Destination {
+        socket: path.socket,
+        addr: path.remote,
     }
 }

@@ -13,6 +13,7 @@ use pipemesh_node_core::router::{Burst, Forward, MAX_BURST, SubscriptionKey};
 use pipemesh_node_core::rtcp::CompoundWriter;
 use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::srtp::{Profile, Sealer};
+use pipemesh_node_media::tcp::Streams;
 use pipemesh_node_media::udp::{
     Destination, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN, Run, Slot,
     UdpSocket,
@@ -96,6 +97,7 @@ impl Outgoing {
 /// The sockets, runs and keys of one shard.
 pub(crate) struct Wire {
     sockets: Vec<UdpSocket>,
+    pub(crate) streams: Streams,
     egress: Egress,
     /// By connection index.
     links: Vec<Link>,
@@ -117,6 +119,7 @@ impl Wire {
         Self {
             egress: Egress::new(options),
             sockets,
+            streams: Streams::default(),
             links: Vec::new(),
             outgoing: Vec::new(),
             drops: Drops::default(),
@@ -185,6 +188,7 @@ impl Wire {
             links,
             egress,
             sockets,
+            streams,
             drops,
             pending,
             forwarded,
@@ -208,7 +212,8 @@ impl Wire {
                 drops.count(DropReason::UnknownPayloadType);
                 continue;
             };
-            let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
+            let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to)
+            else {
                 drops.count(DropReason::QueueFull);
                 continue;
             };
@@ -244,6 +249,7 @@ impl Wire {
             links,
             egress,
             sockets,
+            streams,
             pending,
             ..
         } = self;
@@ -262,7 +268,7 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return;
         };
-        let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
+        let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
             return self.drops.count(DropReason::QueueFull);
         };
         let header = OutgoingHeader {
@@ -298,6 +304,7 @@ impl Wire {
             links,
             egress,
             sockets,
+            streams,
             pending,
             ..
         } = self;
@@ -307,7 +314,7 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &mut link.sealer) else {
             return;
         };
-        let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
+        let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
             return self.drops.count(DropReason::QueueFull);
         };
         let mut writer = CompoundWriter::new(&mut out[..MAX_RTCP_LEN]);
@@ -329,6 +336,7 @@ impl Wire {
             links,
             egress,
             sockets,
+            streams,
             pending,
             ..
         } = self;
@@ -341,7 +349,7 @@ impl Wire {
         if bytes.len() > MAX_DATAGRAM_LEN {
             return self.drops.count(DropReason::Limit);
         }
-        let Some(mut out) = reserve(egress, sockets, pending, &mut link.run, to) else {
+        let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
             return self.drops.count(DropReason::QueueFull);
         };
         out[..bytes.len()].copy_from_slice(bytes);
@@ -351,6 +359,8 @@ impl Wire {
     /// Sends everything. The report covers flushes in between, too.
     pub(crate) fn flush(&mut self) -> FlushReport {
         let last = self.egress.flush(&self.sockets);
+        self.egress.flush_streams(&mut self.streams);
+        self.streams.flush();
         let before = std::mem::take(&mut self.pending);
         FlushReport {
             blocked: last.blocked,
@@ -371,12 +381,14 @@ impl Wire {
 fn reserve<'a>(
     egress: &'a mut Egress,
     sockets: &[UdpSocket],
+    streams: &mut Streams,
     pending: &mut FlushReport,
     run: &mut Run,
     to: Destination,
 ) -> Option<Slot<'a>> {
     if egress.is_exhausted() {
         let report = egress.flush(sockets);
+        egress.flush_streams(streams);
         pending.gso_lost = pending.gso_lost | report.gso_lost;
     }
     egress.reserve(run, to, MAX_DATAGRAM_LEN)

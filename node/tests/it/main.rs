@@ -18,3 +18,4 @@ mod speakers;
 mod spread;
 mod subscriptions;
 mod support;
+mod tcp;

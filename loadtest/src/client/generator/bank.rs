@@ -84,7 +84,7 @@ impl Banks {
             bank.flush();
         }
         let destination = Destination {
-            socket: slot.socket,
+            socket: slot.socket.into(),
             addr: to,
         };
         let Some(mut place) = bank.egress.reserve(run, destination, datagram.len()) else {

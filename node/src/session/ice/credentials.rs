@@ -9,8 +9,8 @@ use super::stun;
 /// `ice-char` of RFC 8839 section 5.4.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// 72 bits. RFC 8839 asks for 24; connections are found by this name alone, so it should be
-/// unique among a shard's connections without looking.
+/// 66 bits and the shard. RFC 8839 asks for 24; connections are found by this name alone, so it should
+/// be unique among a shard's connections without looking.
 const UFRAG_LENGTH: usize = 12;
 
 /// 144 bits. RFC 8839 asks for 128.
@@ -24,11 +24,24 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    pub fn generate(rng: &mut (impl Rng + CryptoRng)) -> Self {
+    /// For a connection on a shard, of which there are no more than letters.
+    ///
+    /// The ufrag begins with the shard's letter: whoever accepts a TCP connection learns from its
+    /// first check where it belongs, and need not know any ufrags.
+    pub fn generate(shard: u8, rng: &mut (impl Rng + CryptoRng)) -> Self {
+        let mut ufrag = String::with_capacity(UFRAG_LENGTH);
+        ufrag.push(char::from(ALPHABET[usize::from(shard) % ALPHABET.len()]));
+        ufrag.push_str(&ice_chars(rng, UFRAG_LENGTH - 1));
         Self {
-            ufrag: ice_chars(rng, UFRAG_LENGTH),
+            ufrag,
             password: ice_chars(rng, PASSWORD_LENGTH),
         }
+    }
+
+    /// The shard that a ufrag of [`Self::generate`] was made for.
+    pub fn shard(ufrag: &str) -> Option<usize> {
+        let letter = ufrag.as_bytes().first()?;
+        ALPHABET.iter().position(|known| known == letter)
     }
 }
 
@@ -84,5 +97,26 @@ impl Generation {
 
     pub(super) fn key(&self) -> &hmac::Key {
         &self.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn a_ufrag_says_which_shard_it_is_for() {
+        let mut rng = StdRng::seed_from_u64(6544);
+        for shard in 0..ALPHABET.len() {
+            let Credentials { ufrag, .. } = Credentials::generate(shard as u8, &mut rng);
+            assert_eq!(ufrag.len(), UFRAG_LENGTH);
+            assert_eq!(Credentials::shard(&ufrag), Some(shard), "{ufrag}");
+        }
+        assert_eq!(Credentials::shard(""), None);
+        assert_eq!(Credentials::shard("-abc"), None);
+        assert_eq!(Credentials::shard("\u{e4}bc"), None);
     }
 }

@@ -80,7 +80,7 @@ impl Check {
 
 fn agent() -> IceAgent {
     let mut rng = StdRng::seed_from_u64(8445);
-    IceAgent::new(Credentials::generate(&mut rng))
+    IceAgent::new(Credentials::generate(0, &mut rng))
 }
 
 fn path(number: u16) -> Path {
@@ -393,7 +393,7 @@ fn a_restart_serves_both_generations_until_a_nomination() {
     accept(&mut agent, &old, path(1), start);
     events(&mut agent);
 
-    let fresh = Credentials::generate(&mut rng);
+    let fresh = Credentials::generate(0, &mut rng);
     agent.restart(fresh.clone());
     assert_ne!(fresh.ufrag, old_ufrag);
     assert_eq!(events(&mut agent), []);
@@ -425,10 +425,10 @@ fn an_unused_restart_does_not_displace_what_the_client_uses() {
     let in_use = Check::to(&agent).nominating();
     accept(&mut agent, &in_use, path(1), now);
     events(&mut agent);
-    let unused = Credentials::generate(&mut rng);
+    let unused = Credentials::generate(0, &mut rng);
     agent.restart(unused.clone());
     let unused = unused.ufrag;
-    agent.restart(Credentials::generate(&mut rng));
+    agent.restart(Credentials::generate(0, &mut rng));
     assert_eq!(events(&mut agent), [Event::UfragRetired(unused)]);
     accept(&mut agent, &in_use, path(1), now);
 }
@@ -440,7 +440,7 @@ fn numbering_starts_over_with_a_restart() {
     let mut agent = agent();
     let old = Check::to(&agent).numbered(9);
     accept(&mut agent, &old, path(1), now);
-    agent.restart(Credentials::generate(&mut rng));
+    agent.restart(Credentials::generate(0, &mut rng));
     let new = Check::to(&agent);
     accept(&mut agent, &new.numbered(1), path(2), now);
     assert_eq!(agent.selected(), Some(path(2)));
@@ -480,8 +480,8 @@ fn mutated_checks_change_nothing() {
 #[test]
 fn generated_credentials_are_what_sdp_allows() {
     let mut rng = StdRng::seed_from_u64(4);
-    let first = Credentials::generate(&mut rng);
-    let second = Credentials::generate(&mut rng);
+    let first = Credentials::generate(0, &mut rng);
+    let second = Credentials::generate(0, &mut rng);
     assert_ne!(first, second);
     assert!(first.ufrag.len() >= 8 && first.password.len() >= 24);
     let ice_char = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
@@ -493,4 +493,89 @@ fn generated_credentials_are_what_sdp_allows() {
             .all(ice_char)
     );
     assert!(!format!("{first:?}").contains(&first.password));
+}
+
+fn stream(number: u16) -> Path {
+    Path {
+        socket: 64 + u32::from(number),
+        ..path(number)
+    }
+}
+
+#[test]
+fn a_closed_path_is_left_at_once() {
+    let now = Instant::now();
+    let mut agent = agent();
+    let check = Check::to(&agent);
+    accept(&mut agent, &check.clone().nominating(), path(1), now);
+    accept(&mut agent, &check.clone(), stream(2), now + seconds(1));
+    accept(
+        &mut agent,
+        &check.clone().nominating(),
+        stream(3),
+        now + seconds(1),
+    );
+    events(&mut agent);
+
+    // One that is not in use goes without consequence, and only once.
+    agent.close_path(stream(2));
+    agent.close_path(stream(2));
+    assert_eq!(events(&mut agent), [Event::PathRemoved(stream(2))]);
+    // The one in use is replaced by what was checked last, as if nothing had been nominated.
+    agent.close_path(stream(3));
+    assert_eq!(
+        events(&mut agent),
+        [Event::PathRemoved(stream(3)), Event::PathSelected(path(1))]
+    );
+    accept(&mut agent, &check, stream(4), now + seconds(2));
+    assert_eq!(agent.selected(), Some(stream(4)));
+}
+
+#[test]
+fn without_a_path_the_client_has_until_its_consent_expires() {
+    let now = Instant::now();
+    let mut agent = agent();
+    let check = Check::to(&agent).nominating();
+    accept(&mut agent, &check, stream(1), now);
+    agent.close_path(stream(1));
+    assert_eq!(
+        events(&mut agent).split_off(3),
+        [Event::PathRemoved(stream(1)), Event::Interrupted]
+    );
+    assert_eq!(agent.selected(), None);
+
+    // It comes back over another connection.
+    accept(&mut agent, &check, stream(2), now + seconds(5));
+    assert_eq!(
+        events(&mut agent),
+        [
+            Event::PathAdded(stream(2)),
+            Event::PathSelected(stream(2)),
+            Event::Connected
+        ]
+    );
+
+    agent.close_path(stream(2));
+    events(&mut agent);
+    assert_eq!(agent.poll_timeout(), Some(now + seconds(35)));
+    agent.handle_timeout(now + seconds(34));
+    assert_eq!(events(&mut agent), []);
+    agent.handle_timeout(now + seconds(35));
+    assert_eq!(events(&mut agent), [Event::Failed]);
+    assert_eq!(agent.poll_timeout(), None);
+    accept(&mut agent, &check, path(1), now + seconds(40));
+    assert_eq!(events(&mut agent).last(), Some(&Event::Connected));
+}
+
+#[test]
+fn a_renomination_outlives_no_path() {
+    let now = Instant::now();
+    let mut agent = agent();
+    let check = Check::to(&agent);
+    accept(&mut agent, &check.clone().numbered(9), stream(1), now);
+    accept(&mut agent, &check.clone(), path(2), now);
+    agent.close_path(stream(1));
+    assert_eq!(agent.selected(), Some(path(2)));
+    accept(&mut agent, &check.numbered(3), path(3), now);
+    assert_eq!(agent.selected(), Some(path(3)));
 }

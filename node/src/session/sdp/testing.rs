@@ -30,6 +30,7 @@ pub(super) fn transport() -> LocalTransport {
             "192.0.2.1:7000".parse().unwrap(),
             "[2001:db8::1]:7000".parse().unwrap(),
         ],
+        tcp_candidates: ["192.0.2.1:7001".parse().unwrap()].into(),
         max_message_size: 262_144,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::text::Writer;
 use crate::session::ice::Credentials;
@@ -10,6 +11,14 @@ use crate::session::plan::{Fingerprint, HashAlgorithm};
 
 /// More hashes of one certificate than there are algorithms.
 const MAX_FINGERPRINTS: usize = 8;
+
+/// Type preference of a host (RFC 8445 section 5.1.2.2).
+const UDP_PREFERENCE: usize = 126;
+/// Media suffers over TCP, so it is for those who have nothing else (RFC 6544 section 4.2). The number
+/// is libwebrtc's.
+const TCP_PREFERENCE: usize = 90;
+/// Direction preference of a passive candidate (RFC 6544 section 4.2).
+const PASSIVE: usize = 4;
 
 /// The node's end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +28,8 @@ pub struct LocalTransport {
     pub fingerprint: [u8; 32],
     /// UDP addresses, the preferred one first.
     pub candidates: Vec<SocketAddr>,
+    /// Addresses that take TCP connections, for those that UDP does not reach.
+    pub tcp_candidates: Arc<[SocketAddr]>,
     /// Largest data channel message the node takes, in bytes.
     pub max_message_size: u32,
 }
@@ -65,21 +76,33 @@ impl LocalTransport {
 
     /// The candidates, all of them: what is bundled needs them once.
     pub(super) fn candidate_lines(&self) -> String {
-        let mut lines = Writer::with_capacity(64 * self.candidates.len());
-        for (index, address) in self.candidates.iter().enumerate() {
-            // RFC 8445 section 5.1.2.1: type preference of a host, local preference by order,
-            // component 1.
-            let preference = 65_535 - index.min(65_535);
-            let priority = (126 << 24) | (preference << 8) | 255;
+        let (udp, tcp) = (&self.candidates, &self.tcp_candidates);
+        let mut lines = Writer::with_capacity(80 * (udp.len() + tcp.len()));
+        for (index, address) in udp.iter().enumerate() {
+            let priority = priority(UDP_PREFERENCE, 65_535 - index.min(65_535));
             let (ip, port) = (address.ip(), address.port());
             lines.line(format_args!(
                 "a=candidate:{} 1 udp {priority} {ip} {port} typ host",
                 index + 1
             ));
         }
+        for (index, address) in tcp.iter().enumerate() {
+            let preference = (PASSIVE << 13) | (8_191 - index.min(8_191));
+            let priority = priority(TCP_PREFERENCE, preference);
+            let (ip, port) = (address.ip(), address.port());
+            lines.line(format_args!(
+                "a=candidate:{} 1 tcp {priority} {ip} {port} typ host tcptype passive",
+                udp.len() + index + 1
+            ));
+        }
         lines.block("a=end-of-candidates\r\n");
         lines.finish()
     }
+}
+
+/// RFC 8445 section 5.1.2.1, of component 1.
+fn priority(type_preference: usize, local_preference: usize) -> usize {
+    (type_preference << 24) | (local_preference << 8) | 255
 }
 
 fn hex(digest: &[u8]) -> String {
@@ -182,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_address_families_are_offered() {
+    fn both_address_families_and_protocols_are_offered() {
         let transport = LocalTransport {
             credentials: Credentials {
                 ufrag: "user".into(),
@@ -193,10 +216,17 @@ mod tests {
                 "192.0.2.1:7000".parse().unwrap(),
                 "[2001:db8::1]:7000".parse().unwrap(),
             ],
+            tcp_candidates: [
+                "192.0.2.1:443".parse().unwrap(),
+                "[2001:db8::1]:443".parse().unwrap(),
+            ]
+            .into(),
             max_message_size: 262_144,
         };
         let expected = "a=candidate:1 1 udp 2130706431 192.0.2.1 7000 typ host\r\n\
                         a=candidate:2 1 udp 2130706175 2001:db8::1 7000 typ host\r\n\
+                        a=candidate:3 1 tcp 1520435199 192.0.2.1 443 typ host tcptype passive\r\n\
+                        a=candidate:4 1 tcp 1520434943 2001:db8::1 443 typ host tcptype passive\r\n\
                         a=end-of-candidates\r\n";
         assert_eq!(transport.candidate_lines(), expected);
         let digest = ["AB"; 32].join(":");

@@ -26,6 +26,7 @@ pub(crate) fn config() -> Config {
         media: Media {
             bind: vec![LOCALHOST],
             port: 0,
+            tcp_port: Some(0),
             shards: 1,
             shard_sessions: None,
             advertise: Vec::new(),
@@ -67,6 +68,11 @@ impl TestNode {
 
     pub(crate) fn control_address(&self) -> SocketAddr {
         self.node.control_address()
+    }
+
+    /// Where clients come in that UDP does not reach.
+    pub(crate) fn tcp_address(&self) -> SocketAddr {
+        self.node.tcp_addresses()[0]
     }
 
     /// A signaling process, with a connection of its own.

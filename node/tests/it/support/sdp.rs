@@ -31,7 +31,9 @@ pub(crate) struct Local {
 pub(crate) struct Remote {
     pub(crate) ufrag: String,
     pub(crate) password: String,
+    /// Of UDP.
     pub(crate) candidates: Vec<SocketAddr>,
+    pub(crate) tcp_candidates: Vec<SocketAddr>,
 }
 
 /// An audio or video section of a client's offer; its mid is its place.
@@ -154,15 +156,21 @@ pub(crate) fn remote(sdp: &str) -> Remote {
         line.unwrap_or_else(|| panic!("no {name} in {sdp}"))
             .to_owned()
     };
-    let candidate = |line: &str| {
-        let mut words = line.strip_prefix("a=candidate:")?.split(' ').skip(4);
-        let (ip, port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(SocketAddr::new(ip, port))
+    let candidates = |protocol: &str| -> Vec<SocketAddr> {
+        let candidate = |line: &str| {
+            let mut words = line.strip_prefix("a=candidate:")?.split(' ').skip(2);
+            let fits = words.next()? == protocol;
+            let mut words = words.skip(1);
+            let (ip, port) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            fits.then(|| SocketAddr::new(ip, port))
+        };
+        sdp.lines().filter_map(candidate).collect()
     };
     Remote {
         ufrag: value("ice-ufrag"),
         password: value("ice-pwd"),
-        candidates: sdp.lines().filter_map(candidate).collect(),
+        candidates: candidates("udp"),
+        tcp_candidates: candidates("tcp"),
     }
 }
 

@@ -1,9 +1,10 @@
-//! A client's transport, played packet by packet: ICE, DTLS and SRTP over a socket of its own, and a
-//! record of every packet that the node sends.
+//! A client's transport, played packet by packet: ICE, DTLS and SRTP over a socket of its own, UDP or
+//! TCP, and a record of every packet that the node sends.
 
 pub(crate) mod check;
 mod dtls;
 mod task;
+pub(crate) mod way;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +20,7 @@ use super::sdp::{Local, Remote};
 use super::within;
 use dtls::Dtls;
 use task::{Command, Task};
+use way::Way;
 
 /// A client's transport. Dropping it is a client that vanishes without a word.
 pub(crate) struct Wire {
@@ -43,6 +45,8 @@ pub(crate) struct Received {
     pub(crate) connected: bool,
     /// The node said goodbye.
     pub(crate) closed: bool,
+    /// The TCP connection is over.
+    pub(crate) hung_up: bool,
     /// In order of arrival.
     pub(crate) rtp: Vec<RtpPacket>,
     pub(crate) rtcp: Vec<RtcpPacket>,
@@ -97,15 +101,25 @@ impl Wire {
     }
 
     pub(crate) fn over(socket: UdpSocket, profile: Profile) -> Self {
+        let address = socket.local_addr().unwrap();
+        Self::by(Way::Udp(socket), address, profile)
+    }
+
+    /// A client whose network lets only TCP through.
+    pub(crate) fn tcp() -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Self::by(Way::TcpLater, nowhere, Profile::AeadAes128Gcm)
+    }
+
+    fn by(way: Way, address: SocketAddr, profile: Profile) -> Self {
         let dtls = Dtls::new(profile);
         let local = Local {
             fingerprint: dtls.fingerprint().to_owned(),
             ..credentials()
         };
-        let address = socket.local_addr().unwrap();
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
-        let task = Task::new(socket, dtls, inbox, Arc::clone(&shared));
+        let task = Task::new(way, dtls, inbox, Arc::clone(&shared));
         Self {
             local,
             address,
@@ -151,7 +165,17 @@ impl Wire {
     pub(crate) async fn change_port(&mut self) {
         let socket = UdpSocket::bind((self.address.ip(), 0)).await.unwrap();
         self.address = socket.local_addr().unwrap();
-        self.command(Command::Socket(socket));
+        self.go_by(Way::Udp(socket));
+    }
+
+    /// Goes on another way.
+    pub(crate) fn go_by(&self, way: Way) {
+        self.command(Command::Way(way));
+    }
+
+    /// Takes nothing from the network, or takes it again.
+    pub(crate) fn set_reading(&self, reading: bool) {
+        self.command(Command::Reading(reading));
     }
 
     pub(crate) fn send(&self, packet: Outgoing) {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use pipemesh_node_core::rtcp::is_rtcp;
 use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::srtp::{OpenError, Opener, Sealer};
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::dtls::{Dtls, Event};
+use super::way::Way;
 use super::{Outgoing, RtcpPacket, RtpPacket, Shared, check};
 use crate::support::sdp::Remote;
 
@@ -21,13 +21,15 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// Our ufrag, and the node's end.
     Connect(String, Remote),
-    Socket(UdpSocket),
+    Way(Way),
+    Reading(bool),
     Rtp(Outgoing),
     Rtcp(Vec<u8>),
 }
 
 pub(super) struct Task {
-    socket: UdpSocket,
+    way: Way,
+    reading: bool,
     dtls: Dtls,
     commands: mpsc::UnboundedReceiver<Command>,
     shared: Arc<Shared>,
@@ -53,13 +55,14 @@ impl Peer {
 
 impl Task {
     pub(super) fn new(
-        socket: UdpSocket,
+        way: Way,
         dtls: Dtls,
         commands: mpsc::UnboundedReceiver<Command>,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            socket,
+            way,
+            reading: true,
             dtls,
             commands,
             shared,
@@ -70,7 +73,6 @@ impl Task {
     }
 
     pub(super) async fn run(mut self) {
-        let mut buffer = vec![0; 2048];
         loop {
             self.flush_dtls().await;
             let next_check = self.peer.as_ref().map(|peer| peer.next_check);
@@ -83,12 +85,15 @@ impl Task {
                     Some(command) => self.handle_command(command).await,
                     None => return,
                 },
-                received = self.socket.recv_from(&mut buffer) => {
-                    // A port that nobody listens on any more is reported here; it means nothing.
-                    if let Ok((len, _)) = received {
-                        self.handle_datagram(&mut buffer[..len]);
-                        self.shared.changed.notify_waiters();
+                received = self.way.receive(), if self.reading => {
+                    match received {
+                        Some(mut datagram) => self.handle_datagram(&mut datagram),
+                        None => {
+                            self.shared.received.lock().unwrap().hung_up = true;
+                            self.reading = false;
+                        }
                     }
+                    self.shared.changed.notify_waiters();
                 }
                 () = timer => self.handle_timeouts().await,
             }
@@ -98,6 +103,7 @@ impl Task {
     async fn handle_command(&mut self, command: Command) {
         match command {
             Command::Connect(local_ufrag, remote) => {
+                self.way.connect(remote.tcp_candidates.first()).await;
                 self.peer = Some(Peer {
                     local_ufrag,
                     remote,
@@ -105,8 +111,9 @@ impl Task {
                     consented: false,
                 });
             }
-            Command::Socket(socket) => {
-                self.socket = socket;
+            Command::Reading(reading) => self.reading = reading,
+            Command::Way(way) => {
+                (self.way, self.reading) = (way, true);
                 if let Some(peer) = &mut self.peer {
                     (peer.next_check, peer.consented) = (Instant::now(), false);
                 }
@@ -219,8 +226,8 @@ impl Task {
         let Some(peer) = &self.peer else {
             return;
         };
-        // As above: what an earlier packet met may be reported now.
-        let _ = self.socket.send_to(datagram, peer.address()).await;
+        let to = peer.address();
+        self.way.send(datagram, to).await;
     }
 }
 

@@ -1,0 +1,230 @@
+//! Who may wait at the door: so many in all, so many from one address. And what became of them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Callers that have proved nothing, in all. Each costs a descriptor, a small task, and what the kernel
+/// keeps for a connection.
+const PLACES: usize = 1_024;
+
+/// … from one address: an office behind one, whose people all come back at once after its network failed.
+const PLACES_OF_SOURCE: usize = 64;
+
+/// Why a caller was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Too many wait.
+    Full,
+    /// Too many wait that come from the same address.
+    SourceFull,
+    /// It did not say what it wants in time.
+    Late,
+    /// It hung up, or the network did, before it had proved anything.
+    Closed,
+    /// What it said is no check.
+    Malformed,
+    /// Its check is for nobody here.
+    UnknownUfrag,
+    /// Its checks were not signed by whom they are for.
+    Unproven,
+}
+
+impl Turned {
+    const ALL: [Self; 7] = [
+        Self::Full,
+        Self::SourceFull,
+        Self::Late,
+        Self::Closed,
+        Self::Malformed,
+        Self::UnknownUfrag,
+        Self::Unproven,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::SourceFull => "source_full",
+            Self::Late => "late",
+            Self::Closed => "closed",
+            Self::Malformed => "malformed",
+            Self::UnknownUfrag => "unknown_ufrag",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
+/// What became of all who called.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    proved: AtomicU64,
+    turned: [AtomicU64; Turned::ALL.len()],
+}
+
+impl Counters {
+    /// Totals by the label of their outcome.
+    pub(crate) fn results(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let turned = Turned::ALL
+            .into_iter()
+            .map(|reason| (reason.label(), &self.turned[reason as usize]));
+        [("proved", &self.proved)]
+            .into_iter()
+            .chain(turned)
+            .map(|(label, counter)| (label, counter.load(Ordering::Relaxed)))
+    }
+
+    fn count(&self, turned: Turned) {
+        self.turned[turned as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+pub(crate) struct Places {
+    // Held for one look-up, by those who accept and, once for each connection, by shards.
+    taken: Mutex<Taken>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_source: HashMap<IpAddr, usize>,
+}
+
+/// A caller's place. However it ends, the place is free again.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    source: IpAddr,
+}
+
+impl Places {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            taken: Mutex::default(),
+            counters,
+        }
+    }
+
+    /// A place for who calls from this address, if there is one.
+    pub(crate) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let source = source(from);
+        let refused = self.try_take(source).err();
+        if let Some(refused) = refused {
+            self.counters.count(refused);
+            return None;
+        }
+        Some(Place {
+            places: Arc::clone(self),
+            source,
+        })
+    }
+
+    fn try_take(&self, source: IpAddr) -> Result<(), Turned> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= PLACES {
+            return Err(Turned::Full);
+        }
+        let of_source = taken.by_source.entry(source).or_default();
+        if *of_source >= PLACES_OF_SOURCE {
+            return Err(Turned::SourceFull);
+        }
+        *of_source += 1;
+        taken.all += 1;
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The caller has proved who it is, and needs the place no more.
+    pub(crate) fn give_back(self) {
+        self.places.counters.proved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn turn_away(self, turned: Turned) {
+        self.places.counters.count(turned);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let taken = &self.places.taken;
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        if let Some(of_source) = taken.by_source.get_mut(&self.source) {
+            *of_source -= 1;
+            if *of_source == 0 {
+                taken.by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// Who has one IPv6 address has 2^64 of them.
+fn source(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Arc<Places> {
+        Arc::new(Places::new(Arc::default()))
+    }
+
+    fn count(places: &Places, label: &str) -> u64 {
+        let mut results = places.counters.results();
+        results.find(|(it, _)| *it == label).unwrap().1
+    }
+
+    #[test]
+    fn one_address_has_a_share_and_gets_it_back() {
+        let places = places();
+        let from: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut held: Vec<Place> = (0..PLACES_OF_SOURCE)
+            .map(|_| places.take(from).unwrap())
+            .collect();
+        assert!(places.take(from).is_none());
+        assert!(places.take("::ffff:192.0.2.1".parse().unwrap()).is_none());
+        assert_eq!(count(&places, "source_full"), 2);
+        assert!(places.take("192.0.2.2".parse().unwrap()).is_some());
+        held.pop().unwrap().give_back();
+        held.pop().unwrap().turn_away(Turned::Late);
+        held.push(places.take(from).unwrap());
+        held.push(places.take(from).unwrap());
+        assert!(places.take(from).is_none());
+        assert_eq!((count(&places, "proved"), count(&places, "late")), (1, 1));
+        drop(held);
+        let taken = places.taken.lock().unwrap();
+        assert_eq!((taken.all, taken.by_source.len()), (0, 0));
+    }
+
+    #[test]
+    fn all_together_have_so_many() {
+        let places = places();
+        let held: Vec<Option<Place>> = (0..PLACES as u128)
+            .map(|number| places.take(Ipv6Addr::from_bits(number << 64).into()))
+            .collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(places.take("192.0.2.1".parse().unwrap()).is_none());
+        assert_eq!(count(&places, "full"), 1);
+        drop(held);
+        assert!(places.take("192.0.2.1".parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let places = places();
+        let from = |host: u128| Ipv6Addr::from_bits(0x2001_0db8 << 96 | host).into();
+        let held: Vec<_> = (0..PLACES_OF_SOURCE as u128)
+            .map(|host| places.take(from(host)).unwrap())
+            .collect();
+        assert!(places.take(from(u128::from(u64::MAX))).is_none());
+        assert!(places.take(from(1 << 64)).is_some());
+        drop(held);
+    }
+}
