@@ -25,4 +25,4 @@ pub use media::{Audio, Layer, Media, Video};
 pub use participant::{InVain, Join, JoinError, Participant, ResumeError};
 pub use transport::data::Reliability;
 pub use transport::dtls::CertificateError;
-pub use user::{DataMessage, LayerWish, Layout, Message, RemoteTrack};
+pub use user::{DataMessage, LayerWish, Layout, Message, Protocol, RemoteTrack};

@@ -4,6 +4,7 @@
 //! threads, its sockets included. Participants are driven by [`super::participant`].
 
 mod bank;
+mod lines;
 mod seat;
 mod worker;
 

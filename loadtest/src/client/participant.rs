@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_response::Message as Response;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,9 +20,9 @@ use super::connection::ReceiveMode;
 use super::generator::{Command, Generator, Newcomer, SeatId, Thread, Watch};
 use super::impairment::Network;
 use super::media::Media;
-use super::signal::{ConnectError, ReceiveError, SignalClient};
+use super::signal::{ConnectError, ReceiveError, SignalClient, TrustError};
 use super::stats::Stats;
-use super::user::{DataMessage, LayerWish, Layout, Message, Setup, Wish};
+use super::user::{DataMessage, LayerWish, Layout, Message, Protocol, Setup, Wish};
 
 /// Received messages that wait for [`Participant::next_message`]; what comes then is counted only.
 const MESSAGES: usize = 4_096;
@@ -29,10 +30,13 @@ const MESSAGES: usize = 4_096;
 /// How to join.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// `ws://host:port/prefix`, or `http://`.
+    /// `ws://host:port/prefix`, or `http://`; `wss://` or `https://` for TLS.
     pub url: String,
+    /// Whose certificates the server may have, for TLS; if none are given, whom the system trusts.
+    pub roots: Vec<CertificateDer<'static>>,
     pub token: String,
     pub layout: Layout,
+    pub protocol: Protocol,
     /// Receive everything that is published; else what is asked for.
     pub auto_subscribe: bool,
     pub mode: ReceiveMode,
@@ -50,8 +54,10 @@ impl Join {
     pub fn new(url: impl Into<String>, token: impl Into<String>, layout: Layout) -> Self {
         Self {
             url: url.into(),
+            roots: Vec::new(),
             token: token.into(),
             layout,
+            protocol: Protocol::default(),
             auto_subscribe: true,
             mode: ReceiveMode::Full,
             network: Network::default(),
@@ -64,8 +70,10 @@ impl Join {
 
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    #[error("{0} is no ws:// or http:// address")]
+    #[error("{0} is no ws://, wss://, http:// or https:// address")]
     Url(String),
+    #[error("there is nobody to trust")]
+    Trust(#[from] TrustError),
     #[error("signaling cannot be reached")]
     Connect(#[from] ConnectError),
     #[error("the server did not let us in")]
@@ -116,6 +124,7 @@ impl Generator {
         let newcomer = Newcomer {
             setup: Setup {
                 layout: join.layout,
+                protocol: join.protocol,
                 mode: join.mode,
                 ipv4: join.local.is_ipv4(),
                 seed: join.seed,

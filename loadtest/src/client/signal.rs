@@ -1,7 +1,10 @@
-//! A signaling connection: one WebSocket, typed messages both ways, a deadline for every wait.
+//! A signaling connection: one WebSocket, over TLS if need be, typed messages both ways, a deadline for
+//! every wait.
 //!
 //! Knows both dialects and both encodings. What arrives while something else is awaited is kept, so
 //! the order of waits need not be the order of arrival.
+
+mod tls;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +27,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::url::{Dialect, target};
+pub use tls::{Tls, TrustError};
 
 /// Messages that may wait for somebody to ask for them. More: the test has forgotten to look.
 const BACKLOG: usize = 4096;
@@ -46,6 +50,8 @@ pub struct Connect {
     pub token_in: TokenIn,
     pub dialect: Dialect,
     pub encoding: Encoding,
+    /// None: plain TCP.
+    pub tls: Option<Tls>,
 }
 
 /// Where the token travels.
@@ -75,6 +81,7 @@ impl Connect {
             token_in: TokenIn::Query,
             dialect,
             encoding: Encoding::Binary,
+            tls: None,
         }
     }
 
@@ -129,7 +136,7 @@ pub struct SignalClient {
 }
 
 impl SignalClient {
-    /// Connects over plain TCP.
+    /// Connects over TCP, or TLS on top of it.
     ///
     /// # Errors
     /// When the server cannot be reached or does not upgrade.
@@ -138,7 +145,14 @@ impl SignalClient {
         let tcp = timeout_at(deadline, TcpStream::connect(&connect.address)).await;
         let tcp = tcp.map_err(|_| ConnectError::Timeout)??;
         tcp.set_nodelay(true)?;
-        Self::connect_over(Box::new(tcp), connect, deadline - Instant::now()).await
+        let transport: Box<dyn Transport> = match &connect.tls {
+            None => Box::new(tcp),
+            Some(tls) => {
+                let shaken = timeout_at(deadline, tls.connect(&connect.address, tcp)).await;
+                Box::new(shaken.map_err(|_| ConnectError::Timeout)??)
+            }
+        };
+        Self::connect_over(transport, connect, deadline - Instant::now()).await
     }
 
     /// Connects over something that is connected already.

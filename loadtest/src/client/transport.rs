@@ -140,6 +140,10 @@ impl Transport {
         self.ice.add_candidate(candidate, now);
     }
 
+    pub(crate) fn handle_way_lost(&mut self, now: Instant) {
+        self.ice.handle_way_lost(now);
+    }
+
     pub(crate) fn is_secured(&self) -> bool {
         self.srtp.is_some()
     }

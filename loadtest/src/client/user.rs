@@ -44,9 +44,19 @@ pub enum Layout {
     Dual,
 }
 
+/// What carries media.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    Udp,
+    /// As behind a firewall that blocks UDP: connects to the server's passive candidates (RFC 6544).
+    Tcp,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
     pub(super) layout: Layout,
+    pub(super) protocol: Protocol,
     pub(super) mode: ReceiveMode,
     /// Of addresses it can reach.
     pub(super) ipv4: bool,
@@ -168,6 +178,13 @@ impl User {
         if let Some(connection) = self.connections.get_mut(socket) {
             connection.handle_datagram(datagram, &mut self.outbox, now);
             self.settle(now);
+        }
+    }
+
+    /// A TCP connection is over: if there is to be another, it begins with a check.
+    pub(super) fn handle_way_lost(&mut self, socket: usize, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(socket) {
+            connection.transport.handle_way_lost(now);
         }
     }
 

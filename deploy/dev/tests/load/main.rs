@@ -15,3 +15,5 @@ mod modes;
 mod resume;
 mod room;
 mod switching;
+mod tcp;
+mod tls;

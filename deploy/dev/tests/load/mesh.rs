@@ -22,10 +22,16 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_pipemesh-dev"))
             .args(["--http-listen", "127.0.0.1:0"])
             .args(["--operator-listen", "127.0.0.1:0"])
             .args(["--media-port", "0"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -40,24 +46,7 @@ impl Mesh {
     }
 
     pub(crate) fn join(&self, room: &str, identity: &str, layout: Layout) -> Join {
-        let grants = VideoGrants {
-            room_join: true,
-            room: room.to_owned(),
-            ..Default::default()
-        };
-        let token = AccessToken::with_api_key(KEY, SECRET)
-            .with_identity(identity)
-            .with_grants(grants)
-            .to_jwt()
-            .unwrap();
-        let seed = identity
-            .bytes()
-            .fold(7, |seed, byte| seed * 31 + u64::from(byte));
-        println!("{identity}: seed {seed}");
-        Join {
-            seed,
-            ..Join::new(&self.url, token, layout)
-        }
+        join(&self.url, room, identity, layout)
     }
 
     /// Joins, and waits for media and data.
@@ -65,6 +54,27 @@ impl Mesh {
         let participant = self.generator.join(join).await.unwrap();
         participant.connected(PATIENCE).await.unwrap();
         participant
+    }
+}
+
+pub(crate) fn join(url: &str, room: &str, identity: &str, layout: Layout) -> Join {
+    let grants = VideoGrants {
+        room_join: true,
+        room: room.to_owned(),
+        ..Default::default()
+    };
+    let token = AccessToken::with_api_key(KEY, SECRET)
+        .with_identity(identity)
+        .with_grants(grants)
+        .to_jwt()
+        .unwrap();
+    let seed = identity
+        .bytes()
+        .fold(7, |seed, byte| seed * 31 + u64::from(byte));
+    println!("{identity}: seed {seed}");
+    Join {
+        seed,
+        ..Join::new(url, token, layout)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A participant's place on its thread: its sockets, the bad network in front of them, and who
 //! waits for it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
@@ -9,7 +9,8 @@ use pipemesh_node_media::udp::Run;
 use tokio::sync::mpsc;
 
 use super::bank::{Banks, Slot};
-use super::{Newcomer, Watch};
+use super::lines::Lines;
+use super::{Newcomer, SeatId, Watch};
 use crate::client::impairment::{Impairment, Network};
 use crate::client::stats::Stats;
 use crate::client::user::{Message, User};
@@ -19,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) struct Seat {
     pub(super) user: User,
+    id: SeatId,
+    local: IpAddr,
+    /// Its UDP sockets; none if it uses TCP.
     pub(super) slots: Vec<Slot>,
     runs: Vec<Run>,
     up: Impairment<(usize, SocketAddr, Vec<u8>)>,
@@ -32,10 +36,17 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(newcomer: Newcomer, slots: Vec<Slot>, now: Instant) -> Self {
-        let Newcomer { setup, network, .. } = newcomer;
+    pub(super) fn new(id: SeatId, newcomer: Newcomer, slots: Vec<Slot>, now: Instant) -> Self {
+        let Newcomer {
+            setup,
+            network,
+            local,
+            ..
+        } = newcomer;
         Self {
             user: User::new(setup, &newcomer.identity, newcomer.began, now),
+            id,
+            local,
             runs: slots.iter().map(|_| Run::default()).collect(),
             slots,
             // Two networks that lose the same packets would be one.
@@ -47,6 +58,10 @@ impl Seat {
             next_look: now,
             timer: None,
         }
+    }
+
+    pub(super) fn id(&self) -> SeatId {
+        self.id
     }
 
     pub(super) fn set_network(&mut self, network: Network) {
@@ -108,20 +123,24 @@ impl Seat {
     }
 
     /// Passes on what the participant has to send and to say.
-    pub(super) fn settle(&mut self, banks: &mut Banks, now: Instant) {
+    pub(super) fn settle(&mut self, banks: &mut Banks, lines: &mut Lines, now: Instant) {
         let Self {
             user,
             slots,
             runs,
             up,
+            id,
+            local,
             ..
         } = self;
+        let mut send = |socket: usize, to: SocketAddr, datagram: &[u8]| match slots.get(socket) {
+            Some(slot) => banks.send(*slot, &mut runs[socket], to, datagram),
+            None => lines.send(*id, socket, *local, to, datagram, now),
+        };
         let outbox = user.outbox();
         if !outbox.is_empty() {
             if up.is_transparent(now) {
-                outbox.drain(|socket, to, datagram| {
-                    banks.send(slots[socket], &mut runs[socket], to, datagram);
-                });
+                outbox.drain(&mut send);
             } else {
                 outbox.drain(|socket, to, datagram| {
                     up.push((socket, to, datagram.to_vec()), datagram.len(), now);
@@ -129,7 +148,7 @@ impl Seat {
             }
         }
         while let Some((socket, to, datagram)) = up.pop(now) {
-            banks.send(slots[socket], &mut runs[socket], to, &datagram);
+            send(socket, to, &datagram);
         }
         // Both end with the participant's handle, before the seat does.
         while let Some(request) = user.poll_signal() {

@@ -6,13 +6,15 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_media::poll::{Poller, Ready, Token};
+use pipemesh_node_media::tcp::FrameBatch;
 use pipemesh_node_media::thread::cpu_time;
 use pipemesh_node_media::udp::ReceiveBatch;
 
 use super::bank::Banks;
+use super::lines::Lines;
 use super::seat::Seat;
 use super::{Command, Load, Newcomer, SeatId};
-use crate::client::user::User;
+use crate::client::user::{Protocol, User};
 
 /// Sockets of a participant, at most; part of its token.
 const SOCKETS: u32 = 2;
@@ -27,9 +29,11 @@ pub(super) struct Worker {
     poller: Poller,
     commands: Receiver<Command>,
     banks: Banks,
+    lines: Lines,
     seats: BTreeMap<SeatId, Seat>,
     timers: BTreeSet<(Instant, SeatId)>,
     batch: ReceiveBatch,
+    frames: FrameBatch,
     lag: Duration,
 }
 
@@ -39,9 +43,11 @@ impl Worker {
             poller,
             commands,
             banks: Banks::default(),
+            lines: Lines::default(),
             seats: BTreeMap::new(),
             timers: BTreeSet::new(),
             batch: ReceiveBatch::new(),
+            frames: FrameBatch::new(),
             lag: Duration::ZERO,
         }
     }
@@ -59,6 +65,7 @@ impl Worker {
             // 2. What is due.
             self.serve_timers(Instant::now());
             // 3. Out with all of it, before waiting.
+            self.flush_lines(Instant::now());
             let blocked = self.banks.flush().then_some(BLOCKED_PAUSE);
             let due = self.timers.first().map(|(at, _)| *at);
             let due = due.map(|at| at.saturating_duration_since(Instant::now()));
@@ -70,7 +77,10 @@ impl Worker {
             }
             // 5. What came.
             for event in &ready {
-                self.receive(event.token);
+                match Lines::stream_of(event.token) {
+                    Some(stream) => self.serve_stream(stream, *event),
+                    None => self.receive(event.token),
+                }
             }
         }
     }
@@ -85,7 +95,13 @@ impl Worker {
             if let Some(seat) = self.seats.get_mut(&id) {
                 seat.timer = None;
                 seat.handle_timeout(now);
-                settle(seat, id, &mut self.banks, &mut self.timers, now);
+                settle(
+                    seat,
+                    &mut self.banks,
+                    &mut self.lines,
+                    &mut self.timers,
+                    now,
+                );
             }
         }
     }
@@ -104,11 +120,50 @@ impl Worker {
             for (_, datagram) in self.batch.datagrams() {
                 seat.handle_datagram(socket, datagram, now);
             }
-            settle(seat, id, &mut self.banks, &mut self.timers, now);
+            settle(
+                seat,
+                &mut self.banks,
+                &mut self.lines,
+                &mut self.timers,
+                now,
+            );
             // Of a closed port at the other end the kernel tells here; it means nothing.
             if received.unwrap_or(0) < ReceiveBatch::CAPACITY {
                 return;
             }
+        }
+    }
+
+    fn serve_stream(&mut self, stream: u32, event: Ready) {
+        if event.writable {
+            self.lines.writable(stream);
+        }
+        if !event.readable {
+            return;
+        }
+        let Some((id, socket)) = self.lines.receive(stream, &mut self.frames) else {
+            return;
+        };
+        let Some(seat) = self.seats.get_mut(&id) else {
+            return;
+        };
+        let now = Instant::now();
+        for datagram in self.frames.datagrams() {
+            seat.handle_datagram(socket, datagram, now);
+        }
+        settle(
+            seat,
+            &mut self.banks,
+            &mut self.lines,
+            &mut self.timers,
+            now,
+        );
+    }
+
+    /// Sends over TCP, and tells participants whose connections are over.
+    fn flush_lines(&mut self, now: Instant) {
+        for (id, socket) in self.lines.flush(&self.poller, now) {
+            self.with(id, now, |seat| seat.user.handle_way_lost(socket, now));
         }
     }
 
@@ -134,6 +189,8 @@ impl Worker {
                 let stats = seat.stats();
                 // What was said last goes out before its socket does.
                 self.banks.flush();
+                self.flush_lines(now);
+                self.lines.remove(id);
                 self.timers.retain(|(_, other)| *other != id);
                 for slot in seat.slots {
                     let _ = self.poller.deregister(self.banks.socket(slot));
@@ -149,7 +206,7 @@ impl Worker {
                     cpu: cpu_time(),
                     lag: std::mem::take(&mut self.lag),
                     socket_drops: self.banks.socket_drops(),
-                    send_drops: self.banks.send_drops(),
+                    send_drops: self.banks.send_drops() + self.lines.drops(),
                 };
                 let _ = reply.send(load);
             }
@@ -162,7 +219,7 @@ impl Worker {
         let admitted = std::mem::replace(&mut newcomer.admitted, admitted);
         let opened = self.open(id, &newcomer);
         let told = opened.map(|slots| {
-            let seat = Seat::new(newcomer, slots, now);
+            let seat = Seat::new(id, newcomer, slots, now);
             self.seats.insert(id, seat);
         });
         let _ = admitted.send(told);
@@ -170,6 +227,9 @@ impl Worker {
 
     fn open(&mut self, id: SeatId, newcomer: &Newcomer) -> io::Result<Vec<super::bank::Slot>> {
         let mut slots = Vec::new();
+        if newcomer.setup.protocol == Protocol::Tcp {
+            return Ok(slots);
+        }
         for socket in 0..User::sockets(newcomer.setup.layout) {
             let slot = self.banks.open(newcomer.local)?;
             let token = Token(id.0 * SOCKETS + socket as u32);
@@ -182,7 +242,13 @@ impl Worker {
     fn with(&mut self, id: SeatId, now: Instant, work: impl FnOnce(&mut Seat)) {
         if let Some(seat) = self.seats.get_mut(&id) {
             work(seat);
-            settle(seat, id, &mut self.banks, &mut self.timers, now);
+            settle(
+                seat,
+                &mut self.banks,
+                &mut self.lines,
+                &mut self.timers,
+                now,
+            );
         }
     }
 }
@@ -190,12 +256,13 @@ impl Worker {
 /// Passes on what a participant has to send, and sets its timer.
 fn settle(
     seat: &mut Seat,
-    id: SeatId,
     banks: &mut Banks,
+    lines: &mut Lines,
     timers: &mut BTreeSet<(Instant, SeatId)>,
     now: Instant,
 ) {
-    seat.settle(banks, now);
+    let id = seat.id();
+    seat.settle(banks, lines, now);
     let next = seat.poll_timeout();
     if next != seat.timer {
         if let Some(former) = std::mem::replace(&mut seat.timer, next) {

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Join, JoinError};
 use crate::client::generator::{Command, SeatId, Thread};
-use crate::client::signal::{Connect, ConnectError, ReceiveError, SignalClient};
+use crate::client::signal::{Connect, ConnectError, ReceiveError, SignalClient, Tls};
 use crate::client::url::Dialect;
 use crate::client::user::{Layout, Wish};
 
@@ -40,6 +40,7 @@ pub(super) enum Order {
 /// Where and as whom to connect.
 pub(super) struct Server {
     address: String,
+    tls: Option<Tls>,
     prefix: String,
     token: String,
     layout: Layout,
@@ -49,18 +50,28 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(join: &Join) -> Result<Self, JoinError> {
-        let schemes = ["ws://", "http://"];
-        let rest = schemes
+        let schemes = [
+            ("ws://", false),
+            ("http://", false),
+            ("wss://", true),
+            ("https://", true),
+        ];
+        let known = schemes
             .iter()
-            .find_map(|scheme| join.url.strip_prefix(scheme));
-        let rest = rest.ok_or_else(|| JoinError::Url(join.url.clone()))?;
+            .find_map(|(scheme, secure)| Some((join.url.strip_prefix(scheme)?, *secure)));
+        let (rest, secure) = known.ok_or_else(|| JoinError::Url(join.url.clone()))?;
+        let tls = match secure {
+            true => Some(Tls::trusting(&join.roots)?),
+            false => None,
+        };
         let (address, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let address = match address.contains(':') {
             true => address.to_owned(),
-            false => format!("{address}:80"),
+            false => format!("{address}:{}", if secure { 443 } else { 80 }),
         };
         Ok(Self {
             address,
+            tls,
             prefix: match prefix.trim_end_matches('/') {
                 "" => String::new(),
                 prefix => format!("/{prefix}"),
@@ -107,6 +118,7 @@ impl Server {
         };
         let mut connect = Connect::new(self.address.clone(), self.token.clone(), dialect);
         connect.prefix.clone_from(&self.prefix);
+        connect.tls.clone_from(&self.tls);
         connect
     }
 }

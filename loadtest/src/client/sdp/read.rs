@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Direction, Extensions, Media};
 use crate::client::transport::RemoteEnd;
 use crate::client::transport::ice::Credentials;
+use crate::client::user::Protocol;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
@@ -18,7 +19,7 @@ struct End {
     ufrag: String,
     password: String,
     fingerprint: String,
-    candidates: Vec<SocketAddr>,
+    candidates: Vec<(Protocol, SocketAddr)>,
 }
 
 #[derive(Debug, Clone)]
@@ -86,7 +87,7 @@ impl Description {
     }
 
     /// None if the description says too little to connect.
-    pub(crate) fn remote_end(&self) -> Option<RemoteEnd> {
+    pub(crate) fn remote_end(&self, protocol: Protocol) -> Option<RemoteEnd> {
         let End {
             ufrag,
             password,
@@ -98,7 +99,11 @@ impl Description {
         complete.then(|| RemoteEnd {
             credentials: Credentials { ufrag, password },
             fingerprint,
-            candidates,
+            candidates: candidates
+                .into_iter()
+                .filter(|(it, _)| *it == protocol)
+                .map(|(_, candidate)| candidate)
+                .collect(),
             data: self.sections.iter().any(is_data),
         })
     }
@@ -132,14 +137,21 @@ impl End {
     }
 }
 
-/// A UDP candidate (RFC 8839 section 5.1); of names nothing is known.
-pub(crate) fn read_candidate(value: &str) -> Option<SocketAddr> {
+/// A UDP candidate (RFC 8839 section 5.1), or a TCP one to connect to (RFC 6544 section 4.5); of names
+/// nothing is known.
+pub(crate) fn read_candidate(value: &str) -> Option<(Protocol, SocketAddr)> {
     let value = value.strip_prefix("candidate:").unwrap_or(value);
     let mut words = value.split_ascii_whitespace().skip(2);
-    let is_udp = words.next()?.eq_ignore_ascii_case("udp");
+    let protocol = match words.next()? {
+        udp if udp.eq_ignore_ascii_case("udp") => Protocol::Udp,
+        tcp if tcp.eq_ignore_ascii_case("tcp") => Protocol::Tcp,
+        _ => return None,
+    };
     let ip: IpAddr = words.nth(1)?.parse().ok()?;
     let port: u16 = words.next()?.parse().ok()?;
-    is_udp.then(|| SocketAddr::new(ip, port))
+    let is_passive = words.any(|word| word == "passive");
+    let usable = protocol == Protocol::Udp || is_passive;
+    usable.then(|| (protocol, SocketAddr::new(ip, port)))
 }
 
 impl Section {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::client::transport::ice::Credentials;
+use crate::client::user::Protocol;
 
 /// A server's answer, as the node's golden files have them.
 const ANSWER: &str = "v=0\r
@@ -40,11 +41,18 @@ a=inactive\r
 #[test]
 fn a_servers_answer_is_read() {
     let answer = Description::parse(ANSWER);
-    let end = answer.remote_end().unwrap();
+    let end = answer.remote_end(Protocol::Udp).unwrap();
     assert_eq!((end.credentials.ufrag.as_str(), end.data), ("node0", true));
     assert_eq!(end.fingerprint, "5A:5B");
     let candidates: Vec<String> = end.candidates.iter().map(ToString::to_string).collect();
     assert_eq!(candidates, ["192.0.2.1:7000", "[2001:db8::1]:7000"]);
+    let over_tcp = answer.remote_end(Protocol::Tcp).unwrap();
+    let candidates: Vec<String> = over_tcp
+        .candidates
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(candidates, ["192.0.2.1:7001"]);
     let video = &answer.sections[0];
     assert_eq!((video.mid.as_str(), video.rejected), ("1", false));
     assert!(video.direction.send && !video.direction.receive);
@@ -104,7 +112,7 @@ fn what_is_written_can_be_read() {
             ..Extensions::OURS
         }
     );
-    assert!(read.remote_end().unwrap().data);
+    assert!(read.remote_end(Protocol::Udp).unwrap().data);
 }
 
 #[test]

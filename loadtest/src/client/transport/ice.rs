@@ -188,6 +188,13 @@ impl IceAgent {
         }
     }
 
+    /// The way to the server is gone: a check may open another one.
+    pub(crate) fn handle_way_lost(&mut self, now: Instant) {
+        if self.remote.is_some() && !self.failed {
+            self.next_check = Some(now + KEEP_ALIVE_RETRY);
+        }
+    }
+
     pub(crate) fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
         let Some(remote) = &self.remote else {
             return;

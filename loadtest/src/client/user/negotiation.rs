@@ -189,7 +189,7 @@ impl User {
         };
         let description = Description::parse(&offer.sdp);
         // New credentials of the server's ask for new ones of ours (RFC 8839 section 4.4.1.1.1).
-        if let Some(end) = description.remote_end()
+        if let Some(end) = description.remote_end(self.setup.protocol)
             && self.connections[place]
                 .transport
                 .ice()
@@ -230,7 +230,8 @@ impl User {
         };
         let init: Option<serde_json::Value> = serde_json::from_str(&trickle.candidate_init).ok();
         let candidate = init.as_ref().and_then(|init| init["candidate"].as_str());
-        if let Some(candidate) = candidate.and_then(read_candidate)
+        if let Some((protocol, candidate)) = candidate.and_then(read_candidate)
+            && protocol == self.setup.protocol
             && candidate.is_ipv4() == self.setup.ipv4
         {
             self.connections[place]
@@ -240,7 +241,7 @@ impl User {
     }
 
     fn set_remote_end(&mut self, place: usize, description: &Description, now: Instant) {
-        if let Some(mut end) = description.remote_end() {
+        if let Some(mut end) = description.remote_end(self.setup.protocol) {
             let ipv4 = self.setup.ipv4;
             end.candidates
                 .retain(|candidate| candidate.is_ipv4() == ipv4);
