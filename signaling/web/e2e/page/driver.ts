@@ -71,6 +71,16 @@ export interface AudioStats {
   bytesReceived: number;
 }
 
+/** The protocols of both ends of the selected pair of candidates. */
+export interface Carrier {
+  protocol: string;
+  theirs: string;
+}
+
+interface Candidate {
+  protocol: string;
+}
+
 export type Happening =
   | { kind: 'came' | 'left'; identity: string }
   | { kind: 'state'; state: string }
@@ -229,6 +239,17 @@ const driver = {
     };
   },
 
+  /** What carries a track that is sent, or one that is received from somebody. */
+  async carrier(source: Source, identity?: string): Promise<Carrier | undefined> {
+    const track = identity === undefined ? local(source).track : remoteTrack(identity, source);
+    const report = await track?.getRTCStatsReport();
+    const transport = rows<RTCTransportStats>(report, 'transport')[0];
+    const pair = row<RTCIceCandidatePairStats>(report, transport?.selectedCandidatePairId);
+    const ours = row<Candidate>(report, pair?.localCandidateId);
+    const theirs = row<Candidate>(report, pair?.remoteCandidateId);
+    return ours && theirs && { protocol: ours.protocol, theirs: theirs.protocol };
+  },
+
   setQuality(identity: string, quality: 'low' | 'medium' | 'high'): void {
     const wish = { low: VideoQuality.LOW, medium: VideoQuality.MEDIUM, high: VideoQuality.HIGH }[quality];
     remote(identity, 'camera').setVideoQuality(wish);
@@ -326,6 +347,10 @@ function rows<T>(report: RTCStatsReport | undefined, type: string): T[] {
     if (row.type === type) found.push(row as T);
   });
   return found;
+}
+
+function row<T>(report: RTCStatsReport | undefined, id: string | undefined): T | undefined {
+  return id === undefined ? undefined : (report?.get(id) as T | undefined);
 }
 
 function checksum(bytes: Uint8Array): number {
