@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use crate::auth::{ApiKey, Keys};
 use crate::nodes::Control;
 use crate::rooms::RoomTimeouts;
+use crate::source::Network;
 use crate::turn::Turn;
 
 /// LiveKit's own bound of a credential's lifetime.
@@ -62,6 +63,18 @@ pub const SETTINGS: &[Setting] = &[
         "http.max_connections",
         "Connections of clients at a time.",
         "20000",
+    ),
+    Setting::with_default(
+        "http.trusted_proxies",
+        "Proxies whose X-Forwarded-For is believed, as addresses or ranges, separated by commas. They \
+         have to append the address they were asked from.",
+        "127.0.0.0/8, ::1",
+    ),
+    Setting::with_default(
+        "limits.joins_per_address",
+        "Joins that one address may do a second, and twenty times as many at once after a pause; more \
+         get 429 with Retry-After. A /64 counts as one address of IPv6. 0 is no limit.",
+        "50",
     ),
     Setting::with_default(
         "session.resume_grace",
@@ -137,6 +150,9 @@ pub struct Config {
     pub keys: Keys,
     pub demo: bool,
     pub max_connections: usize,
+    pub trusted_proxies: Vec<Network>,
+    /// A second; 0 is no limit.
+    pub joins_per_address: u32,
     pub resume_grace: Duration,
     pub auto_create: bool,
     pub rooms: RoomTimeouts,
@@ -173,6 +189,12 @@ impl Config {
             values.problem("auth.demo", what);
         }
         let max_connections = values.required("http.max_connections", parse::whole(1..=1_000_000));
+        let trusted_proxies = values.required(
+            "http.trusted_proxies",
+            parse::list(parse::from_str::<Network>),
+        );
+        let joins_per_address =
+            values.required("limits.joins_per_address", parse::whole(0..=1_000_000));
         let resume_grace = values.required("session.resume_grace", at_least(MIN_RESUME_GRACE));
         let auto_create = values.required("room.auto_create", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);
@@ -187,6 +209,8 @@ impl Config {
             keys: keys?,
             demo: demo?,
             max_connections: max_connections?,
+            trusted_proxies: trusted_proxies?,
+            joins_per_address: joins_per_address?,
             resume_grace: resume_grace?,
             auto_create: auto_create?,
             rooms: RoomTimeouts {
@@ -216,6 +240,9 @@ impl Config {
             keys: demo_keys().expect("the demo's key is one"),
             demo: true,
             max_connections: 20_000,
+            trusted_proxies: Vec::new(),
+            // Everybody is on this machine.
+            joins_per_address: 0,
             resume_grace: Duration::from_secs(15),
             auto_create: true,
             rooms: RoomTimeouts {

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
+use crate::source::{Joins, Network};
 use crate::turn::{Turn, ice_servers};
 
 pub(crate) struct Context {
@@ -29,6 +30,9 @@ pub(crate) struct Context {
     pub(crate) turn: Option<Turn>,
     pub(crate) stun: Vec<String>,
     pub(crate) demo: bool,
+    /// Whose word counts on where a request comes from.
+    pub(crate) proxies: Vec<Network>,
+    pub(crate) joins: Joins,
     /// Joins and sessions. They outlive the requests that started them.
     pub(crate) tasks: TaskTracker,
     /// Nobody new is let in any more.

@@ -23,19 +23,19 @@ pub(crate) fn router(context: Arc<Context>, scheme: Scheme) -> Router {
     Router::new()
         .route(
             "/rtc",
-            get(|a, b, c, d, e| rtc::upgrade(Path::V0, a, b, c, d, e)),
+            get(|a, b, c, d, e, f| rtc::upgrade(Path::V0, a, b, c, d, e, f)),
         )
         .route(
             "/rtc/validate",
-            get(|a, b, c| rtc::validate(Path::V0, a, b, c)),
+            get(|a, b, c, d| rtc::validate(Path::V0, a, b, c, d)),
         )
         .route(
             "/rtc/v1",
-            get(|a, b, c, d, e| rtc::upgrade(Path::V1, a, b, c, d, e)),
+            get(|a, b, c, d, e, f| rtc::upgrade(Path::V1, a, b, c, d, e, f)),
         )
         .route(
             "/rtc/v1/validate",
-            get(|a, b, c| rtc::validate(Path::V1, a, b, c)),
+            get(|a, b, c, d| rtc::validate(Path::V1, a, b, c, d)),
         )
         .route("/demo/token", get(token))
         .fallback(web::file)

@@ -8,6 +8,8 @@ mod api;
 pub mod auth;
 mod config;
 mod context;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod http;
 mod join;
 mod livekit;
@@ -17,6 +19,7 @@ pub mod rooms;
 mod server;
 mod session;
 mod sessions;
+mod source;
 pub mod turn;
 mod web;
 
@@ -32,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Config, SETTINGS};
+pub use source::Network;
 
 use crate::api::demo::Scheme;
 use crate::context::Context;
@@ -41,6 +45,7 @@ use crate::rooms::Rooms;
 use crate::server::{Listener, Shared};
 use crate::session::driver::Input;
 use crate::sessions::Sessions;
+use crate::source::Joins;
 
 /// Time for sessions to say goodbye when the process stops.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -117,6 +122,8 @@ impl Signaling {
             turn: config.turn,
             stun: config.stun,
             demo: config.demo,
+            proxies: config.trusted_proxies,
+            joins: Joins::new(config.joins_per_address),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         });

@@ -41,6 +41,8 @@ pub(crate) enum JoinResult {
     /// A resume of somebody who is not known.
     Unknown,
     Refused,
+    /// The address has joined too often.
+    Limited,
     NoNode,
     RoomFull,
     StoreUnavailable,
@@ -154,6 +156,7 @@ impl Metrics {
             JoinResult::Resumed => "resumed",
             JoinResult::Unknown => "state_mismatch",
             JoinResult::Refused => "refused",
+            JoinResult::Limited => "limited",
             JoinResult::NoNode => "no_node",
             JoinResult::RoomFull => "room_full",
             JoinResult::StoreUnavailable => "store_unavailable",

@@ -39,6 +39,10 @@ pub(crate) struct Listener {
 #[derive(Debug, Clone)]
 pub(crate) struct Place(#[expect(dead_code, reason = "held")] Arc<OwnedSemaphorePermit>);
 
+/// The address at the other end of the connection: a client's, or a proxy's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 /// What all listeners share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -75,8 +79,8 @@ impl Listener {
                 () = shared.stop.cancelled() => break,
                 accepted = self.tcp.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     if !std::mem::replace(&mut complained, true) {
                         tracing::warn!(%error, "connections cannot be accepted");
@@ -91,22 +95,35 @@ impl Listener {
                 continue;
             };
             let place = Place(Arc::new(place));
-            connections.spawn(connection(stream, self.tls.clone(), place, shared.clone()));
+            let peer = Peer(peer);
+            connections.spawn(connection(
+                stream,
+                peer,
+                self.tls.clone(),
+                place,
+                shared.clone(),
+            ));
         }
         connections.close();
         connections.wait().await;
     }
 }
 
-async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, place: Place, shared: Shared) {
+async fn connection(
+    tcp: TcpStream,
+    peer: Peer,
+    tls: Option<TlsAcceptor>,
+    place: Place,
+    shared: Shared,
+) {
     // Small messages must not wait for more.
     if tcp.set_nodelay(true).is_err() {
         return;
     }
     match tls {
-        None => speak(tcp, place, shared).await,
+        None => speak(tcp, peer, place, shared).await,
         Some(tls) => match tokio::time::timeout(HELLO_LIMIT, tls.accept(tcp)).await {
-            Ok(Ok(stream)) => speak(stream, place, shared).await,
+            Ok(Ok(stream)) => speak(stream, peer, place, shared).await,
             // Port scanners, and clients that do not trust the certificate: their business.
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -116,10 +133,12 @@ async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, place: Place, shar
 
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Peer,
     place: Place,
     shared: Shared,
 ) {
-    let service = TowerToHyperService::new(shared.router.layer(Extension(place)));
+    let service =
+        TowerToHyperService::new(shared.router.layer((Extension(place), Extension(peer))));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HELLO_LIMIT)

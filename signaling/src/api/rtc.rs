@@ -15,6 +15,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pipemesh_service::Chain;
+use pipemesh_service::limit::Refused;
 use tokio::sync::mpsc;
 
 use crate::auth::{AuthError, Denial, Grants};
@@ -25,11 +26,12 @@ use crate::livekit::join::{InvalidJoin, Join, Resume};
 use crate::livekit::message;
 use crate::livekit::query::Query;
 use crate::metrics::JoinResult;
-use crate::server::Place;
+use crate::server::{Peer, Place};
 use crate::session::driver::{Attaching, Input};
 use crate::session::socket::{self, MAX_MESSAGE};
 use crate::session::{Attach, Farewell};
 use crate::sessions::Handle;
+use crate::source::client_address;
 
 /// When a client may ask again after being told that there is no room for it.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -48,6 +50,8 @@ pub(crate) enum Path {
 /// Why nobody is let in.
 #[derive(Debug)]
 pub(crate) enum Refusal {
+    /// The client's address has joined too often.
+    Limited(Refused),
     Auth(AuthError),
     Request(InvalidJoin),
     Join(JoinError),
@@ -64,6 +68,7 @@ pub(crate) async fn upgrade(
     State(context): State<Arc<Context>>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
+    peer: Extension<Peer>,
     place: Option<Extension<Place>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -74,6 +79,11 @@ pub(crate) async fn upgrade(
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE);
     let begin = Instant::now();
+    // Before anything that costs more.
+    let client = client_address(peer.0.0, &headers, &context.proxies);
+    if let Err(refused) = context.joins.allow(client, begin) {
+        return refuse(&context, Refusal::Limited(refused));
+    }
     let asked = match asked(&context, path, &headers, query.as_deref()) {
         Ok(asked) => asked,
         Err(refusal) => return refuse(&context, refusal),
@@ -109,7 +119,12 @@ pub(crate) async fn validate(
     State(context): State<Arc<Context>>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
+    peer: Extension<Peer>,
 ) -> Response {
+    let client = client_address(peer.0.0, &headers, &context.proxies);
+    if let Err(refused) = context.joins.check(client, Instant::now()) {
+        return refuse(&context, Refusal::Limited(refused));
+    }
     let asked = match asked(&context, path, &headers, query.as_deref()) {
         Ok(asked) => asked,
         Err(refusal) => return refuse(&context, refusal),
@@ -146,7 +161,17 @@ fn asked(
 }
 
 fn refuse(context: &Context, refusal: Refusal) -> Response {
+    let mut retry_after = None;
     let (status, text) = match &refusal {
+        Refusal::Limited(refused) => {
+            context.metrics.join(JoinResult::Limited);
+            let seconds = refused.retry_after.as_secs() + 1;
+            retry_after = Some(HeaderValue::from(seconds));
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many joins from this address, try again later".to_owned(),
+            )
+        }
         Refusal::Auth(error) => {
             context.metrics.auth_failure(error.reason());
             let status = match error.denial() {
@@ -171,16 +196,17 @@ fn refuse(context: &Context, refusal: Refusal) -> Response {
             let (status, result) = judge(error);
             context.metrics.join(result);
             if status == StatusCode::SERVICE_UNAVAILABLE {
+                retry_after = Some(RETRY_AFTER);
                 tracing::warn!(error = %Chain(error), "nobody can join");
             }
             (status, error.to_string())
         }
     };
     let mut response = (status, text).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if let Some(retry_after) = retry_after {
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, RETRY_AFTER);
+            .insert(header::RETRY_AFTER, retry_after);
     }
     response
 }

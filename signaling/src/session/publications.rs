@@ -100,13 +100,19 @@ impl Publications {
                 return Added::Known(Box::new(track.info.clone()));
             }
             if self.queued.len() >= MAX_QUEUED && !self.queued.contains_key(&request.cid) {
-                return Added::Refused(Reason::LimitExceeded, "too many queued tracks");
+                return Added::Refused(
+                    Reason::LimitExceeded,
+                    "at most 16 tracks may wait for an earlier one of their id to end",
+                );
             }
             self.queued.insert(request.cid.clone(), request.clone());
             return Added::Queued;
         }
         if self.tracks.len() >= MAX_TRACKS {
-            return Added::Refused(Reason::LimitExceeded, "too many tracks");
+            return Added::Refused(
+                Reason::LimitExceeded,
+                "a participant may publish at most 64 tracks",
+            );
         }
         let former = self.former.remove(&request.cid);
         let id = former

@@ -219,6 +219,55 @@ async fn without_a_node_a_client_is_told_to_come_later() {
     assert_eq!(ready(), ["no node can be reached"]);
 }
 
+/// What a client sends to be let in, behind a proxy that says where it comes from.
+async fn join_from(fixture: &Fixture, target: &str, client: &str) -> Http {
+    let from = format!("X-Forwarded-For: 192.0.2.250, {client}");
+    let headers = [
+        "Connection: close, Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        &from,
+    ];
+    fixture.http("GET", target, &headers).await
+}
+
+#[tokio::test]
+async fn an_address_that_joins_without_end_is_told_to_come_later() {
+    /// Twenty seconds' worth of one a second.
+    const BURST: usize = 20;
+    let node = FakeNode::start("node-a", "eu", 1);
+    let mut config = config();
+    config.joins_per_address = 1;
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let fixture = Fixture::with(config, &[&node]).await;
+    // Not even a good token is needed to use the address up.
+    for _ in 0..BURST {
+        let refused = join_from(&fixture, "/rtc/v1?access_token=x", "198.51.100.1").await;
+        assert_eq!(refused.status, 401);
+    }
+    let connect = fixture.connect(&token("standup", "alice"), single(JoinRequest::default()));
+    let limited = join_from(&fixture, &connect.target(), "198.51.100.1").await;
+    assert_eq!(limited.status, 429, "{limited:?}");
+    assert!(limited.body.contains("from this address"), "{limited:?}");
+    let seconds: u64 = limited.headers["retry-after"].parse().unwrap();
+    assert!((1..=2).contains(&seconds), "{limited:?}");
+    assert_eq!(limited.headers["access-control-allow-origin"], "*");
+    // An SDK that asks why hears the same.
+    let why = ["X-Forwarded-For: 198.51.100.1"];
+    let why = fixture.http("GET", &connect.validate_target(), &why).await;
+    assert_eq!((why.status, &why.body), (429, &limited.body));
+    let counted = fixture.metric("pipemesh_joins_total", &[("result", "limited")]);
+    assert_eq!(counted, 2.0);
+    // Everybody else goes on.
+    let other = ["X-Forwarded-For: 198.51.100.2"];
+    let other = fixture
+        .http("GET", &connect.validate_target(), &other)
+        .await;
+    assert_eq!(other.status, 200);
+    let (_alice, _) = fixture.join("standup", "alice").await;
+}
+
 #[tokio::test]
 async fn connections_beyond_the_bound_are_closed_at_once() {
     let node = FakeNode::start("node-a", "eu", 1);
