@@ -4,12 +4,14 @@
 //! Knows neither rooms nor sockets, and not the SSRC the receiver sees.
 
 pub mod continuity;
+mod resend;
 
 use std::time::{Duration, Instant};
 
 use crate::codec::vp8;
 use crate::stats::SenderClock;
 use continuity::{Beginning, Continuity, Origin, Rewrite};
+use resend::Resends;
 
 /// Simulcast encodings a track has at most. Browsers send three.
 pub const MAX_ENCODINGS: usize = 4;
@@ -100,7 +102,7 @@ pub struct Forwarder {
     numbers: Continuity,
     packets: u32,
     octets: u32,
-    resent: RecentlyResent,
+    resends: Resends,
 }
 
 impl Forwarder {
@@ -112,7 +114,7 @@ impl Forwarder {
             numbers: Continuity::new(first, clock_rate),
             packets: 0,
             octets: 0,
-            resent: RecentlyResent::default(),
+            resends: Resends::default(),
         }
     }
 
@@ -235,6 +237,7 @@ impl Forwarder {
             packet.vp8,
             now,
         )?;
+        self.resends.earn();
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
         Some(rewrite)
@@ -250,7 +253,7 @@ impl Forwarder {
     ) -> Option<Resend> {
         let sequence = self.numbers.extend(sequence)?;
         let origin = self.numbers.origin(sequence)?;
-        self.resent
+        self.resends
             .allow(sequence, round_trip, now)
             .then_some(Resend { sequence, origin })
     }
@@ -292,39 +295,6 @@ pub struct Resend {
     /// The number it went out under.
     pub sequence: u64,
     pub origin: Origin,
-}
-
-/// The last packets that were sent again: one lost packet is often asked for several times before the
-/// first answer can have arrived.
-#[derive(Debug, Default)]
-struct RecentlyResent {
-    entries: Vec<(u64, Instant)>,
-    next: usize,
-}
-
-impl RecentlyResent {
-    const MAX: usize = 32;
-
-    fn allow(&mut self, sequence: u64, round_trip: Duration, now: Instant) -> bool {
-        if let Some((_, at)) = self
-            .entries
-            .iter_mut()
-            .find(|(known, _)| *known == sequence)
-        {
-            let allowed = now.saturating_duration_since(*at) >= round_trip;
-            if allowed {
-                *at = now;
-            }
-            return allowed;
-        }
-        if self.entries.len() < Self::MAX {
-            self.entries.push((sequence, now));
-        } else {
-            self.entries[self.next] = (sequence, now);
-            self.next = (self.next + 1) % Self::MAX;
-        }
-        true
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod data;
 mod demand;
 pub mod drops;
 pub mod forward;
+pub mod ingress;
 pub mod key_frames;
 pub mod nack;
 pub mod quality;

@@ -13,16 +13,26 @@ const MAX_REQUESTS: u8 = 8;
 /// More missing than this is an outage, which a key frame ends and retransmissions only prolong.
 const MAX_MISSING: usize = 256;
 
+/// Until a publisher has answered once. Longer than most paths, since a request too many is answered
+/// with a packet too many by somebody whose uplink is full.
+const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
+
 /// Losses of one encoding.
 #[derive(Debug, Default)]
 pub struct LossTracker {
     highest: Option<u64>,
     missing: BTreeMap<u64, Missing>,
+    /// Between a request and the packet it asked for, smoothed.
+    ///
+    /// Measured where it is needed: a publisher is sent no media in a connection of its own, so reports
+    /// about what we send, the usual source, do not exist there.
+    round_trip: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Missing {
     since: Instant,
+    first_request: Option<Instant>,
     requests: u8,
     next: Instant,
 }
@@ -40,6 +50,32 @@ pub enum Arrival {
 }
 
 impl LossTracker {
+    /// A packet that came as a retransmission: on its way here it says how long that takes. To be
+    /// called before [`Self::handle_packet`].
+    ///
+    /// Counted from the first request, since nobody knows which one was answered. So it is never too
+    /// short, and nobody is asked twice for what is under way; a request that got lost makes it longer
+    /// until the next answer.
+    pub fn handle_repair(&mut self, sequence: u64, now: Instant) {
+        let missing = self.missing.get(&sequence);
+        let Some(asked) = missing.and_then(|missing| missing.first_request) else {
+            return;
+        };
+        let sample = now.saturating_duration_since(asked);
+        let smoothed = self.round_trip.map(|known| (known * 7 + sample) / 8);
+        self.round_trip = Some(smoothed.unwrap_or(sample));
+    }
+
+    /// How long the publisher takes to answer a request.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(ASSUMED_ROUND_TRIP)
+    }
+
+    /// The source's numbers begin anew. Its path stays the same.
+    pub fn restart(&mut self) {
+        (self.highest, self.missing) = (None, BTreeMap::new());
+    }
+
     pub fn handle_packet(&mut self, sequence: u64, now: Instant) -> Arrival {
         let Some(highest) = self.highest else {
             self.highest = Some(sequence);
@@ -60,6 +96,7 @@ impl LossTracker {
         }
         let missing = Missing {
             since: now,
+            first_request: None,
             requests: 0,
             next: now + REORDERING,
         };
@@ -74,15 +111,16 @@ impl LossTracker {
     }
 
     /// Adds the numbers to ask for now, ascending, and gives up on those that are too old.
-    pub fn due(&mut self, now: Instant, round_trip: Duration, lost: &mut Vec<u16>) {
-        let pause =
-            (round_trip.mul_f32(1.1) + Duration::from_millis(5)).max(Duration::from_millis(25));
+    pub fn due(&mut self, now: Instant, lost: &mut Vec<u16>) {
+        let pause = (self.round_trip().mul_f32(1.1) + Duration::from_millis(5))
+            .max(Duration::from_millis(25));
         self.missing.retain(|&sequence, missing| {
             if now.saturating_duration_since(missing.since) >= GIVE_UP_AFTER {
                 return false;
             }
             if missing.next <= now {
                 missing.requests += 1;
+                missing.first_request.get_or_insert(now);
                 missing.next = now + pause;
                 lost.push(sequence as u16);
             }
@@ -106,7 +144,7 @@ mod tests {
 
     fn due(tracker: &mut LossTracker, now: Instant) -> Vec<u16> {
         let mut lost = Vec::new();
-        tracker.due(now, Duration::from_millis(40), &mut lost);
+        tracker.due(now, &mut lost);
         lost
     }
 
@@ -114,7 +152,10 @@ mod tests {
     fn a_loss_is_asked_for_until_it_comes_or_is_too_old() {
         let start = start();
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let mut tracker = LossTracker::default();
+        let mut tracker = LossTracker {
+            round_trip: Some(Duration::from_millis(40)),
+            ..LossTracker::default()
+        };
         assert_eq!(tracker.handle_packet(65_535, at(0)), Arrival::Next);
         assert_eq!(tracker.handle_packet(65_538, at(0)), Arrival::Gap);
         assert_eq!(due(&mut tracker, at(9)), []);
@@ -128,6 +169,65 @@ mod tests {
         }
         assert_eq!(requests, usize::from(MAX_REQUESTS));
         assert_eq!(tracker.next_deadline(), None);
+    }
+
+    /// Loses a packet of every ten on a path with this round trip; answers how often each was asked
+    /// for, and the round trip that was learned.
+    fn ask(round_trip: u64, answers_lost: impl Fn(u64, u8) -> bool) -> (Vec<u8>, Duration) {
+        let start = start();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut tracker = LossTracker::default();
+        let mut arriving: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut asked = BTreeMap::new();
+        for millis in 0..20_000u64 {
+            let now = at(millis);
+            for sequence in arriving.remove(&millis).unwrap_or_default() {
+                tracker.handle_repair(sequence, now);
+                tracker.handle_packet(sequence, now);
+            }
+            // One packet each millisecond until the last second.
+            if millis % 10 != 3 && millis < 19_000 {
+                tracker.handle_packet(millis, now);
+            }
+            for sequence in due(&mut tracker, now) {
+                let sequence = u64::from(sequence);
+                let times: &mut u8 = asked.entry(sequence).or_default();
+                *times += 1;
+                if !answers_lost(sequence, *times) {
+                    arriving
+                        .entry(millis + round_trip)
+                        .or_default()
+                        .push(sequence);
+                }
+            }
+        }
+        (asked.into_values().collect(), tracker.round_trip())
+    }
+
+    #[test]
+    fn a_publisher_is_asked_once_for_what_is_under_way() {
+        for round_trip in [5, 20, 80, 150, 300] {
+            let (asked, learned) = ask(round_trip, |_, _| false);
+            assert_eq!(asked.len(), 1_900, "{round_trip} ms");
+            // Before the first answer nobody knows how long it takes.
+            let settled = asked.iter().skip(100);
+            let more = settled.filter(|times| **times > 1).count();
+            assert_eq!(more, 0, "{round_trip} ms");
+            let learned = learned.as_millis() as u64;
+            assert!(learned.abs_diff(round_trip) <= 1, "{round_trip}: {learned}");
+        }
+    }
+
+    #[test]
+    fn lost_requests_make_it_patient_and_not_impatient() {
+        // Every third request is in vain, the first one or a later one.
+        let (asked, learned) = ask(40, |sequence, times| {
+            (sequence / 10 + u64::from(times)) % 3 == 0
+        });
+        let learned = learned.as_millis() as u64;
+        assert!((40..120).contains(&learned), "{learned}");
+        let total: u32 = asked.iter().map(|times| u32::from(*times)).sum();
+        assert!(total < 1_900 * 16 / 10, "{total} requests for 1900 packets");
     }
 
     #[test]

@@ -395,6 +395,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 .stats
                 .handle_packet(sequence, media.header.timestamp, arrival);
         }
+        if media.repaired {
+            encoding.losses.handle_repair(sequence, now);
+        }
         let info = media.codec.inspect(payload);
         let is_key_frame = media.codec.is_video() && info.starts_key_frame;
         let missed = encoding.losses.handle_packet(sequence, now);
@@ -404,7 +407,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         }
         match missed {
             Arrival::Gap if track.spec.nack => {
-                if let Some(deadline) = encoding.losses.next_deadline() {
+                if let Some(deadline) = encoding.losses.next_deadline()
+                    && encoding.losses_alarm.set(deadline)
+                {
                     self.timers.set(deadline, Timer::Losses(source));
                 }
             }
@@ -532,11 +537,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(encoding) = self.encoding_mut(source) else {
             return;
         };
+        if !encoding.key_frames_alarm.fire(now) {
+            return;
+        }
         if !awaited {
             encoding.key_frames.withdraw();
         }
         let due = encoding.key_frames.due(now);
         let deadline = encoding.key_frames.deadline();
+        let deadline = deadline.filter(|deadline| encoding.key_frames_alarm.set(*deadline));
         if due {
             self.outputs.push_back(Output::RequestKeyFrame(source));
         }
@@ -546,14 +555,16 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     fn request_packets(&mut self, source: Source, now: Instant) {
-        /// Until round trips to publishers are measured: a typical one.
-        const ROUND_TRIP: Duration = Duration::from_millis(50);
         let Some(encoding) = self.encoding_mut(source) else {
             return;
         };
+        if !encoding.losses_alarm.fire(now) {
+            return;
+        }
         let mut lost = Vec::new();
-        encoding.losses.due(now, ROUND_TRIP, &mut lost);
+        encoding.losses.due(now, &mut lost);
         let deadline = encoding.losses.next_deadline();
+        let deadline = deadline.filter(|deadline| encoding.losses_alarm.set(*deadline));
         if !lost.is_empty() {
             self.outputs.push_back(Output::RequestPackets(source, lost));
         }
@@ -617,20 +628,28 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     fn watch_demand(&mut self, key: TrackKey) {
-        let track = self.track(key).filter(|track| track.spec.is_video);
-        if let Some(at) = track.and_then(|track| track.demand.deadline()) {
+        let Some(track) = self.track_mut(key).filter(|track| track.spec.is_video) else {
+            return;
+        };
+        if let Some(at) = track.demand.deadline()
+            && track.demand_alarm.set(at)
+        {
             self.timers.set(at, Timer::Demand(key));
         }
     }
 
     fn release(&mut self, key: TrackKey, now: Instant) {
-        if let Some(track) = self.track_mut(key)
-            && track.upstream.is_none()
-            && track.demand.due(now)
-        {
+        let Some(track) = self.track_mut(key) else {
+            return;
+        };
+        if !track.demand_alarm.fire(now) {
+            return;
+        }
+        if track.upstream.is_none() && track.demand.due(now) {
             let told = track.demand.told();
             self.outputs.push_back(Output::DemandChanged(key, told));
         }
+        self.watch_demand(key);
     }
 
     fn end_speaker_window(&mut self, name: R, now: Instant) {
@@ -779,12 +798,12 @@ fn want_key_frame<R: Copy, P>(
     timers: &mut crate::wheel::TimerWheel<Timer<R>>,
     outputs: &mut VecDeque<Output<R, P>>,
 ) {
-    let before = encoding.key_frames.deadline();
     if encoding.key_frames.want(now) {
         outputs.push_back(Output::RequestKeyFrame(source));
     }
-    let deadline = encoding.key_frames.deadline();
-    if let Some(at) = deadline.filter(|_| deadline != before) {
+    if let Some(at) = encoding.key_frames.deadline()
+        && encoding.key_frames_alarm.set(at)
+    {
         timers.set(at, Timer::KeyFrame(source));
     }
 }

@@ -12,6 +12,7 @@ use crate::router::relay::{Relay, Upstream};
 use crate::router::{Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
 use crate::stats::{ReceiveStats, SenderClock};
+use crate::wheel::Alarm;
 
 /// An encoding that sent nothing for this long, while another of its track did, has been stopped by
 /// the publisher. Shorter mistakes a slow frame for an end; longer is a longer freeze.
@@ -57,6 +58,7 @@ pub(crate) struct Track<R, P> {
     pub(crate) clocks: [Option<SenderClock>; MAX_ENCODINGS],
     pub(crate) live: EncodingSet,
     pub(crate) demand: Demand,
+    pub(crate) demand_alarm: Alarm,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
     /// Who takes it to receivers elsewhere.
     pub(crate) relays: Vec<Relay>,
@@ -70,7 +72,9 @@ pub(crate) struct Encoding {
     pub(crate) cache: PacketCache,
     pub(crate) stats: ReceiveStats,
     pub(crate) losses: LossTracker,
+    pub(crate) losses_alarm: Alarm,
     pub(crate) key_frames: KeyFrameRequests,
+    pub(crate) key_frames_alarm: Alarm,
     pub(crate) last_packet: Option<Instant>,
     /// Subscriptions that have to be shown this encoding's packets.
     pub(crate) interested: Vec<SubscriptionKey>,
@@ -87,7 +91,7 @@ impl Encoding {
     pub(crate) fn restart(&mut self) {
         self.sequences.restart();
         self.stats = ReceiveStats::default();
-        self.losses = LossTracker::default();
+        self.losses.restart();
         self.pending.clear();
         self.pending_bytes = 0;
         self.restarts = self.restarts.wrapping_add(1);
@@ -109,7 +113,9 @@ impl<R, P> Track<R, P> {
                     cache: PacketCache::new(packets, bytes),
                     stats: ReceiveStats::default(),
                     losses: LossTracker::default(),
+                    losses_alarm: Alarm::default(),
                     key_frames: KeyFrameRequests::default(),
+                    key_frames_alarm: Alarm::default(),
                     last_packet: None,
                     interested: Vec::new(),
                     pending: Vec::new(),
@@ -120,6 +126,7 @@ impl<R, P> Track<R, P> {
             clocks: [None; MAX_ENCODINGS],
             live: EncodingSet::default(),
             demand: Demand::new(spec.sizes.len().min(MAX_ENCODINGS) as u8, now),
+            demand_alarm: Alarm::default(),
             subscriptions: Vec::new(),
             relays: Vec::new(),
             upstream: None,

@@ -31,10 +31,11 @@ impl<K: Copy> TimerWheel<K> {
         }
     }
 
-    /// Fires `key` at `deadline`, rounded up to the millisecond; at once if that has passed.
+    /// Fires `key` at `deadline`, rounded up to the millisecond and so never before it; at once if that
+    /// has passed.
     pub fn set(&mut self, deadline: Instant, key: K) {
         let after = deadline.saturating_duration_since(self.origin);
-        let at = (after.as_micros().div_ceil(1000) as u64).max(self.now + 1);
+        let at = (after.as_nanos().div_ceil(1_000_000) as u64).max(self.now + 1);
         self.insert(at, key);
     }
 
@@ -87,6 +88,11 @@ impl<K: Copy> TimerWheel<K> {
         Some(self.origin + Duration::from_millis(self.now + 1 + distance as u64))
     }
 
+    /// Timers that are set.
+    pub fn pending(&self) -> usize {
+        self.len
+    }
+
     /// Slots from `first` to the next occupied one.
     fn next_occupied(&self, first: usize) -> Option<usize> {
         let masked = self.occupied[first / 64] & (u64::MAX << (first % 64));
@@ -98,6 +104,29 @@ impl<K: Copy> TimerWheel<K> {
             let bits = self.occupied[word];
             (bits != 0).then(|| step * 64 + bits.trailing_zeros() as usize - first % 64)
         })
+    }
+}
+
+/// The one timer of somebody who has several reasons to be woken, and is woken for the earliest.
+///
+/// Who sets a timer for each reason, and again whenever one fires, has more of them with every earlier
+/// deadline that comes up, for as long as there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// Whether a timer has to be set: there is none that fires by then.
+    pub fn set(&mut self, deadline: Instant) -> bool {
+        let is_earliest = self.0.is_none_or(|set| deadline < set);
+        if is_earliest {
+            self.0 = Some(deadline);
+        }
+        is_earliest
+    }
+
+    /// A timer has fired. `false`: one that an earlier one has made superfluous.
+    pub fn fire(&mut self, now: Instant) -> bool {
+        self.0.take_if(|set| *set <= now).is_some()
     }
 }
 

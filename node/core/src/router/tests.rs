@@ -62,6 +62,42 @@ fn deliver(
         .collect())
 }
 
+/// A publisher that never stops losing, and subscribers that come and go while it sends no key frame.
+#[test]
+fn timers_do_not_pile_up() {
+    let start = start();
+    let mut router = TestRouter::new(start);
+    let spec = TrackSpec {
+        is_video: true,
+        nack: true,
+        ..microphone(1)
+    };
+    let track = router.publish(spec, start);
+    let mut most = 0;
+    for millis in 0..60_000u64 {
+        let now = start + Duration::from_millis(millis);
+        router.handle_timeout(now);
+        while router.poll_output().is_some() {}
+        // Every third packet is lost, and some more now and then.
+        let sequence = millis * 3 / 2 + millis / 100;
+        let packet = audio(sequence as u16, 0);
+        let media = Media {
+            codec: Codec::H264,
+            header: Header::parse(&packet).unwrap(),
+            packet: &packet,
+            audio_level: None,
+            repaired: false,
+        };
+        let _ = router.handle_media(Source { track, encoding: 0 }, media, now);
+        let _ = forward(&mut router, now);
+        let wish = LayerWish::default();
+        let viewer = router.subscribe(track, wish, Codec::H264, 0, now);
+        router.unsubscribe(viewer.unwrap(), now);
+        most = most.max(router.timers.pending());
+    }
+    assert!(most < 10, "{most} timers for one track");
+}
+
 fn forward(
     router: &mut TestRouter,
     now: Instant,
