@@ -159,7 +159,8 @@ proptest! {
 
             let mut packet = sealed;
             let opened = opener.open_rtp(&mut packet, header.len());
-            prop_assert_eq!(opened, Ok(Opened { len: plain.len(), index }));
+            let opened = opened.map(|Opened { len, index, .. }| (len, index));
+            prop_assert_eq!(opened, Ok((plain.len(), index)));
             prop_assert_eq!(&packet[..plain.len()], &plain);
         }
     }
@@ -325,6 +326,54 @@ fn forgeries_do_not_move_the_window() {
 }
 
 /// A client may change its SSRCs as often as it likes, and come back to one.
+#[test]
+fn a_source_that_went_on_unheard_is_heard_again() {
+    for profile in PROFILES {
+        for missed in [40_000, 65_536, 65_000, 70_000, 100_000, 150_000, 230_000u64] {
+            let (sealer, mut opener) = (sealer(profile), opener(profile));
+            for index in 65_000..65_700 {
+                assert_eq!(open(&mut opener, packet(&sealer, 7, index)), Ok(index));
+            }
+            let begin = 65_699 + missed;
+            let mut lost = 0;
+            while open(&mut opener, packet(&sealer, 7, begin + lost)) != Ok(begin + lost) {
+                lost += 1;
+                assert!(lost < 8, "{profile:?} {missed}");
+            }
+            for index in begin + lost + 1..begin + lost + 2_000 {
+                assert_eq!(open(&mut opener, packet(&sealer, 7, index)), Ok(index));
+            }
+            // What it was before does not count any more.
+            let old = open(&mut opener, packet(&sealer, 7, 65_699));
+            assert!(old.is_err(), "{profile:?} {missed}");
+        }
+    }
+}
+
+#[test]
+fn the_first_packet_may_come_after_a_rollover() {
+    for profile in PROFILES {
+        let (sealer, mut opener) = (sealer(profile), opener(profile));
+        // 65,530 to 65,535 were lost.
+        let opened = (65_536..65_540).map(|index| open(&mut opener, packet(&sealer, 7, index)));
+        let opened: Vec<_> = opened.collect();
+        assert_eq!(opened[1..], [Ok(65_537), Ok(65_538), Ok(65_539)]);
+    }
+}
+
+#[test]
+fn forgeries_cost_an_honest_source_nothing() {
+    for profile in PROFILES {
+        let (sealer, mut opener) = (sealer(profile), opener(profile));
+        for index in 100..2_000u64 {
+            let mut forged = packet(&sealer, 7, index + 30_000 * (index % 3));
+            *forged.last_mut().unwrap() ^= 1;
+            assert!(open(&mut opener, forged).is_err());
+            assert_eq!(open(&mut opener, packet(&sealer, 7, index)), Ok(index));
+        }
+    }
+}
+
 #[test]
 fn sources_without_end() {
     for profile in PROFILES {

@@ -4,7 +4,8 @@ use super::keys::{SessionKeys, Traffic};
 use super::replay::{Found, ReplayWindow, Sources, estimate_index};
 use super::transform::Transform;
 use super::{
-    MasterKey, PacketId, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, RTP_FIXED_HEADER_LEN, read_u16, read_u32,
+    MAX_RTP_INDEX, MasterKey, PacketId, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, RTP_FIXED_HEADER_LEN,
+    read_u16, read_u32,
 };
 
 /// How far behind the newest packet of its source an RTP packet may arrive, in packets. About a
@@ -15,14 +16,41 @@ pub const RTP_REPLAY_WINDOW: usize = 1024;
 /// The same for RTCP, which has one packet for hundreds of RTP's.
 pub const RTCP_REPLAY_WINDOW: usize = 128;
 
+/// Rollover counters ahead of the expected one that are tried for a source which went on unheard. Four
+/// cycles are minutes of the fastest stream; no path that is silent for longer is still the client's.
+const MAX_MISSED_CYCLES: u64 = 4;
+
 /// Checks and opens everything one connection receives, whatever its SSRCs.
 ///
-/// Only a packet that proved authentic changes anything here.
+/// Only a packet that proved authentic changes what is known of a source.
 pub struct Opener {
     rtp: Transform,
     rtcp: Transform,
     rtp_sources: Sources<{ RTP_REPLAY_WINDOW / 64 }>,
     rtcp_sources: Sources<{ RTCP_REPLAY_WINDOW / 64 }>,
+    doubt: Doubt,
+}
+
+/// The source whose last packet did not fit the rollover counter expected of it. Somebody forges; or it
+/// went on unheard for half a cycle of its numbers or more, after which nobody can tell from a number
+/// which cycle it is of (RFC 3711 section 3.3.1), and all it sends would seem forged for ever.
+#[derive(Debug, Default)]
+struct Doubt {
+    ssrc: Option<u32>,
+    /// Cycles ahead that are tried with its next packet.
+    cycles: u64,
+    /// What a packet was before it was opened in vain.
+    copy: Vec<u8>,
+}
+
+impl Doubt {
+    fn note(&mut self, ssrc: u32) {
+        if self.ssrc == Some(ssrc) {
+            self.cycles = self.cycles % MAX_MISSED_CYCLES + 1;
+        } else {
+            (self.ssrc, self.cycles) = (Some(ssrc), 1);
+        }
+    }
 }
 
 /// An RTP packet that proved authentic and new.
@@ -32,6 +60,9 @@ pub struct Opened {
     pub len: usize,
     /// Rollover counter and sequence number: `(roc << 16) | seq`, 48 bits.
     pub index: u64,
+    /// Half a cycle of the source's numbers or more were missed before it: who counts by sequence
+    /// numbers alone has to begin anew.
+    pub leapt: bool,
 }
 
 /// Why a packet is dropped.
@@ -69,11 +100,13 @@ impl Opener {
             rtcp: transform(Traffic::Rtcp),
             rtp_sources: Sources::new(max_sources),
             rtcp_sources: Sources::new(max_sources),
+            doubt: Doubt::default(),
         }
     }
 
     /// Opens an RTP packet in place. `header_len` counts CSRCs and extensions; the caller has parsed
-    /// them. A source's first packet is taken to have rollover counter 0.
+    /// them. A source's first packet is taken to have rollover counter 0. If packets do not fit the
+    /// counter they should have, those that follow are tried with later ones as well.
     ///
     /// # Errors
     ///
@@ -87,18 +120,48 @@ impl Opener {
         let seq = read_u16(packet, 2);
         let ssrc = read_u32(packet, 8);
         let found = self.rtp_sources.find(ssrc);
-        let index = match found.window() {
-            Some(window) => estimate_index(window.highest(), seq),
-            None => seq.into(),
-        };
-        if found.window().is_some_and(|window| window.refuses(index)) {
-            return Err(OpenError::Replayed);
+        let highest = found.window().map(ReplayWindow::highest);
+        let expected = highest.map_or(seq.into(), |highest| estimate_index(highest, seq));
+        // What is refused was seen or is old, unless the source is a cycle or nearly one ahead.
+        let is_refused = found
+            .window()
+            .is_some_and(|window| window.refuses(expected));
+        let is_doubted = self.doubt.ssrc == Some(ssrc);
+
+        let mut opened = None;
+        if !is_refused {
+            if is_doubted {
+                self.doubt.copy.clear();
+                self.doubt.copy.extend_from_slice(&packet[header_len..]);
+            }
+            let id = PacketId {
+                ssrc,
+                index: expected,
+            };
+            let len = self.rtp.open_rtp(id, packet, header_len);
+            opened = len.map(|len| (len, expected));
         }
-        let id = PacketId { ssrc, index };
-        let len = self
-            .rtp
-            .open_rtp(id, packet, header_len)
-            .ok_or(OpenError::Authentication)?;
+        if opened.is_none() && is_doubted {
+            if !is_refused {
+                packet[header_len..].copy_from_slice(&self.doubt.copy);
+            }
+            let index = expected + (self.doubt.cycles << 16);
+            if index <= MAX_RTP_INDEX {
+                let id = PacketId { ssrc, index };
+                let len = self.rtp.open_rtp(id, packet, header_len);
+                opened = len.map(|len| (len, index));
+            }
+        }
+        let Some((len, index)) = opened else {
+            self.doubt.note(ssrc);
+            return Err(match is_refused {
+                true => OpenError::Replayed,
+                false => OpenError::Authentication,
+            });
+        };
+        if is_doubted {
+            self.doubt.ssrc = None;
+        }
         match found {
             Found::Live(window) => window.record(index),
             Found::Resting(mut window) => {
@@ -110,7 +173,9 @@ impl Opener {
                 self.rtp_sources.insert(ssrc, window);
             }
         }
-        Ok(Opened { len, index })
+        const HALF_A_CYCLE: u64 = 1 << 15;
+        let leapt = highest.is_some_and(|highest| index >= highest + HALF_A_CYCLE);
+        Ok(Opened { len, index, leapt })
     }
 
     /// Opens an RTCP compound in place and returns its length.
@@ -184,6 +249,7 @@ impl Opener {
             rtcp: Transform::new(profile, keys),
             rtp_sources: Sources::new(4),
             rtcp_sources: Sources::new(4),
+            doubt: Doubt::default(),
         }
     }
 }

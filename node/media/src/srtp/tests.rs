@@ -79,6 +79,7 @@ fn rfc_7714_16() {
         assert_eq!(
             opened,
             Ok(Opened {
+                leapt: false,
                 len: 50,
                 index: 0xf17b
             })
