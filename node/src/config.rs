@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pipemesh_node_core::ingress::Allowance;
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_service::config::{Program, Setting, Values, parse};
 use pipemesh_service::secret::Secret;
@@ -106,6 +107,24 @@ const SETTINGS: &[Setting] = &[
         "5000",
     ),
     Setting::with_default(
+        "limits.handshakes_per_address",
+        "DTLS handshakes that one address may begin a second on a shard, and as often it may become a new \
+         way to a client; twenty times as many at once after a pause. A /64 counts as one address of \
+         IPv6. 0 is no limit.",
+        "100",
+    ),
+    Setting::with_default(
+        "limits.publish_kilobits",
+        "Kilobits that one connection of a client may send a second. Beyond it video is dropped first. 0 \
+         is no limit.",
+        "50000",
+    ),
+    Setting::with_default(
+        "limits.publish_packets",
+        "Packets of media and reports that one connection of a client may send a second. 0 is no limit.",
+        "10000",
+    ),
+    Setting::with_default(
         "drain.deadline",
         "How long a drain waits for sessions to end before it ends them, up to 24h.",
         "3h",
@@ -121,6 +140,27 @@ pub struct Config {
     pub control: Control,
     pub session_grace: Duration,
     pub session_limit: u32,
+    pub limits: Limits,
+}
+
+/// What clients may cost. 0 of anything is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A second.
+    pub handshakes_per_address: u32,
+    /// A second, of one connection.
+    pub publish_kilobits: u32,
+    /// A second, of one connection.
+    pub publish_packets: u32,
+}
+
+impl Limits {
+    pub(crate) fn allowance(self) -> Allowance {
+        Allowance {
+            bits_per_second: u64::from(self.publish_kilobits) * 1000,
+            packets_per_second: self.publish_packets,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -195,6 +235,10 @@ impl ProcessConfig {
             between(Duration::from_secs(1), Duration::from_secs(600)),
         );
         let session_limit = values.required("session.limit", parse::whole(1..=100_000));
+        let handshakes =
+            values.required("limits.handshakes_per_address", parse::whole(0..=1_000_000));
+        let kilobits = values.required("limits.publish_kilobits", parse::whole(0..=10_000_000));
+        let packets = values.required("limits.publish_packets", parse::whole(0..=10_000_000));
         let drain_deadline = values.required(
             "drain.deadline",
             between(Duration::ZERO, Duration::from_secs(86_400)),
@@ -270,6 +314,11 @@ impl ProcessConfig {
                 },
                 session_grace: grace?,
                 session_limit: session_limit?,
+                limits: Limits {
+                    handshakes_per_address: handshakes?,
+                    publish_kilobits: kilobits?,
+                    publish_packets: packets?,
+                },
             },
             operator_listen: operator_listen?,
             drain_deadline: drain_deadline?,

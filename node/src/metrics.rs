@@ -209,6 +209,12 @@ const GAUGES: &[(&str, &str, Read, f64)] = &[
         1.0,
     ),
     (
+        "pipemesh_paths",
+        "Addresses of clients that are served.",
+        |c| Counters::get(&c.paths),
+        1.0,
+    ),
+    (
         "pipemesh_packet_cache_bytes",
         "Memory of packet caches.",
         |c| Counters::get(&c.cache_bytes),
@@ -233,6 +239,7 @@ pub(crate) struct Metrics {
     drops: IntCounterVec,
     handshake_results: IntCounterVec,
     caller_results: IntCounterVec,
+    handshake_drops: IntCounterVec,
     state: IntGaugeVec,
     load: GaugeVec,
 }
@@ -283,6 +290,13 @@ impl Metrics {
                 ),
                 &["result"],
             )?,
+            handshake_drops: IntCounterVec::new(
+                constant(
+                    "pipemesh_dtls_handshake_datagrams_dropped_total",
+                    "Datagrams of handshakes that went nowhere.",
+                ),
+                &["reason"],
+            )?,
             state: IntGaugeVec::new(
                 constant("pipemesh_node_state", "1 for the state the node is in."),
                 &["state"],
@@ -307,10 +321,11 @@ impl Metrics {
             .iter()
             .map(|counter| counter as &dyn Collector);
         let gauges = self.gauges.iter().map(|gauge| gauge as &dyn Collector);
-        let rest: [&dyn Collector; 5] = [
+        let rest: [&dyn Collector; 6] = [
             &self.drops,
             &self.handshake_results,
             &self.caller_results,
+            &self.handshake_drops,
             &self.state,
             &self.load,
         ];
@@ -359,6 +374,15 @@ impl Collector for Metrics {
         }
         for (result, total) in self.callers.results() {
             raise(&self.caller_results, &[result], total);
+        }
+        let drops = [
+            ("useless", &self.handshakes.ignored),
+            ("queue_full_in", &self.handshakes.inputs_dropped),
+            ("queue_full_out", &self.handshakes.outputs_dropped),
+        ];
+        for (reason, counter) in drops {
+            let dropped = counter.load(Ordering::Relaxed);
+            raise(&self.handshake_drops, &[reason], dropped);
         }
         let report = self.status.report();
         for (label, state) in [

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::addresses::{NoAddress, to_advertise, to_bind};
-use crate::config::{Config, ControlTls, Media};
+use crate::config::{Config, ControlTls, Limits, Media};
 use crate::control::Control;
 use crate::door::{self, Door};
 use crate::metrics::{Metrics, RequestMetrics};
@@ -144,7 +144,8 @@ impl Node {
                 source,
             })?;
 
-        let (handshakes, threads) = start_threads(prepared, Arc::clone(&certificate), origin)?;
+        let (handshakes, threads) =
+            start_threads(prepared, Arc::clone(&certificate), config.limits, origin)?;
         let status = Arc::new(Status::new(
             config.id.clone(),
             config.region.clone(),
@@ -407,6 +408,7 @@ type Threads = Vec<JoinHandle<io::Result<()>>>;
 fn start_threads(
     prepared: Vec<Prepared>,
     certificate: Arc<dtls::Certificate>,
+    limits: Limits,
     origin: Instant,
 ) -> Result<(HandshakePool, Threads), StartError> {
     let (outlets, outputs): (Vec<_>, Vec<_>) = prepared
@@ -441,6 +443,7 @@ fn start_threads(
                 neighbours,
                 pool.handle(number),
                 outputs,
+                limits,
                 origin,
             )
         });

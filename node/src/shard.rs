@@ -16,6 +16,7 @@ mod inbound;
 mod media;
 mod message;
 mod neighbours;
+mod newcomers;
 mod remote;
 mod reports;
 mod rooms;
@@ -52,10 +53,12 @@ pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
 pub(crate) use neighbours::Neighbours;
 
+use crate::config::Limits;
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
 use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
 use message::Alias;
+use newcomers::Newcomers;
 use remote::RemoteTracks;
 use rooms::Room;
 use session::{Published, Publisher, RoomKey, Session};
@@ -117,6 +120,8 @@ struct Shard {
     timers: TimerWheel<Timer>,
     fired: Vec<Timer>,
     handshakes: Handshakes,
+    newcomers: Newcomers,
+    limits: Limits,
     rng: StdRng,
     drops: Drops,
     /// For keys of rooms and connections.
@@ -136,6 +141,7 @@ pub(crate) struct Start {
     pub(crate) neighbours: Neighbours,
     pub(crate) handshakes: Handshakes,
     pub(crate) handshake_outputs: Receiver<HandshakeOutput>,
+    pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
     pub(crate) rng: StdRng,
     /// Beats are counted from here.
@@ -162,6 +168,7 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         sockets,
         neighbours,
         handshakes,
+        start.limits,
         start.counters,
         start.rng,
         now,
@@ -289,6 +296,7 @@ impl Shard {
         sockets: Vec<UdpSocket>,
         neighbours: Neighbours,
         handshakes: Handshakes,
+        limits: Limits,
         counters: Arc<Counters>,
         rng: StdRng,
         now: Instant,
@@ -314,6 +322,8 @@ impl Shard {
             timers: TimerWheel::new(now),
             fired: Vec::new(),
             handshakes,
+            newcomers: Newcomers::new(limits.handshakes_per_address),
+            limits,
             rng,
             drops: Drops::default(),
             last_key: 0,
@@ -328,7 +338,7 @@ impl Shard {
         match datagram.first() {
             Some(0..=3) => self.handle_stun(path, datagram, now),
             Some(20..=63) => match self.connection_at(path) {
-                Some(index) => self.handle_dtls(index, datagram, now),
+                Some(index) => self.handle_dtls(index, path, datagram, now),
                 None => self.drops.count(DropReason::UnknownAddress),
             },
             Some(128..=191) => match self.connection_at(path) {
@@ -425,6 +435,7 @@ impl Shard {
             (&counters.rooms, self.rooms.len() as u64),
             (&counters.tracks, tracks as u64),
             (&counters.subscriptions, subscriptions as u64),
+            (&counters.paths, self.paths.len() as u64),
             (&counters.packets_received, received.datagrams),
             (&counters.bytes_received, received.bytes),
             (&counters.packets_forwarded, self.wire.forwarded),

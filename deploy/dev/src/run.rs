@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pipemesh_node::Node;
-use pipemesh_node::config::{Config as NodeConfig, Control, Media};
+use pipemesh_node::config::{Config as NodeConfig, Control, Limits, Media};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_service::operator::{Health, Operator, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
@@ -103,6 +103,7 @@ fn node_config(config: &Config, number: u16, region: &Region) -> anyhow::Result<
         },
         session_grace: std::time::Duration::from_secs(15),
         session_limit: 5000,
+        limits: Limits::default(),
     })
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_node::Node;
-use pipemesh_node::config::{Config, Control, Media};
+use pipemesh_node::config::{Config, Control, Limits, Media};
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Configure, ConnectionLayout,
@@ -98,6 +98,7 @@ fn config() -> anyhow::Result<Config> {
         },
         session_grace: Duration::from_secs(15),
         session_limit: 100,
+        limits: Limits::default(),
     })
 }
 

@@ -86,8 +86,8 @@ pub struct NotConnected;
 /// One end of a DTLS association, without I/O.
 pub trait DtlsTransport: std::fmt::Debug + Send {
     /// Takes a datagram whose first byte is 20 to 63. Drain [`Self::poll_transmit`] and
-    /// [`Self::poll_event`] afterwards.
-    fn handle_datagram(&mut self, datagram: &[u8], now: Instant);
+    /// [`Self::poll_event`] afterwards. `false`: nothing in it was of any use.
+    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> bool;
     fn poll_transmit(&mut self) -> Option<Bytes>;
     fn poll_event(&mut self) -> Option<Event>;
     fn poll_timeout(&self) -> Option<Instant>;
@@ -158,12 +158,12 @@ impl DtlsServer {
 }
 
 impl DtlsTransport for DtlsServer {
-    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
+    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> bool {
         match &self.state {
             State::Handshaking(_) => self.handle_handshake(datagram, now),
             State::Connected(_) => self.handle_sealed(datagram, now),
             // rtc-dtls would begin a new association.
-            State::Over => {}
+            State::Over => false,
         }
     }
 
@@ -209,11 +209,11 @@ impl DtlsTransport for DtlsServer {
 }
 
 impl DtlsServer {
-    fn handle_handshake(&mut self, datagram: &[u8], now: Instant) {
+    fn handle_handshake(&mut self, datagram: &[u8], now: Instant) -> bool {
         let State::Handshaking(handshake) = &mut self.state else {
-            return;
+            return false;
         };
-        let mut repeats = false;
+        let (mut repeats, mut advances) = (false, false);
         let mut admitted = BytesMut::new();
         for record in record::records(datagram) {
             match (record.epoch, record.kind) {
@@ -224,6 +224,7 @@ impl DtlsServer {
                         &mut admitted,
                     );
                     repeats |= progress.repeats;
+                    advances |= progress.advances;
                     if progress.advances {
                         handshake.flight = None;
                     }
@@ -238,7 +239,7 @@ impl DtlsServer {
                 }
                 (0, record::ALERT) if is_final(record.body) => {
                     self.end(Event::Failed(Failure::PeerAlert));
-                    return;
+                    return true;
                 }
                 (1, record::HANDSHAKE) if admit_sealed(&record, &mut self.sealed_handshakes) => {
                     admitted.extend_from_slice(record.bytes);
@@ -246,6 +247,7 @@ impl DtlsServer {
                 _ => {}
             }
         }
+        let is_useful = repeats || advances || !admitted.is_empty();
         if !admitted.is_empty() {
             self.negotiate(admitted, now);
         }
@@ -256,6 +258,7 @@ impl DtlsServer {
             self.transmits
                 .extend(flight.handle_repeat(now).iter().cloned());
         }
+        is_useful
     }
 
     fn negotiate(&mut self, admitted: BytesMut, now: Instant) {
@@ -295,9 +298,9 @@ impl DtlsServer {
         }
     }
 
-    fn handle_sealed(&mut self, datagram: &[u8], now: Instant) {
+    fn handle_sealed(&mut self, datagram: &[u8], now: Instant) -> bool {
         let State::Connected(endpoint) = &mut self.state else {
-            return;
+            return false;
         };
         let mut admitted = BytesMut::with_capacity(datagram.len());
         for record in record::records(datagram) {
@@ -314,10 +317,14 @@ impl DtlsServer {
             }
         }
         if admitted.is_empty() {
-            return;
+            return false;
         }
         let outcome = read(endpoint, admitted, now);
+        let answers = self.transmits.len();
         self.transmits.extend(sent(endpoint));
+        // rtc-dtls does not say that a record was forged; it is silent then.
+        let is_silent = self.transmits.len() == answers;
+        let is_useful = !is_silent || !matches!(&outcome, Ok(events) if events.is_empty());
         match outcome {
             Ok(events) => events
                 .into_iter()
@@ -329,6 +336,7 @@ impl DtlsServer {
             Err(ReadError::Refused(_)) => {}
             Err(ReadError::Panicked) => self.end(Event::Failed(Failure::Panicked)),
         }
+        is_useful
     }
 
     fn handle_event(&mut self, event: EndpointEvent) {

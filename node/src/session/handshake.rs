@@ -82,6 +82,8 @@ pub struct Counters {
     pub timed_out: AtomicU64,
     /// Handshakes that were not begun because too many were in flight.
     pub refused: AtomicU64,
+    /// Datagrams in which there was nothing for the handshake.
+    pub ignored: AtomicU64,
     /// Inputs that found a worker's queue full.
     pub inputs_dropped: AtomicU64,
     /// Datagrams that found a shard's queue full.

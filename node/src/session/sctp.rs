@@ -161,7 +161,7 @@ impl DataChannels {
         let admission = match &mut self.association {
             Slot::Vacant => Init::read(&datagram).map_or(Admission::Refuse, Admission::Init),
             Slot::Taken(association) => association.gate.admit(&datagram),
-            Slot::Over => return,
+            Slot::Over => Admission::Refuse,
         };
         match admission {
             Admission::Pass => {
@@ -176,7 +176,10 @@ impl DataChannels {
                 }
             }
             Admission::Refuse => self.counters.packets_refused += 1,
-            Admission::Violation => self.end(EndReason::Violation, now),
+            Admission::Violation => {
+                self.counters.packets_refused += 1;
+                self.end(EndReason::Violation, now);
+            }
         }
     }
 

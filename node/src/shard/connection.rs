@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use pipemesh_node_core::ingress::Ingress;
 use pipemesh_node_core::rtcp::ArrivalLog;
+use pipemesh_node_core::wheel::Alarm;
 use pipemesh_node_media::srtp::{MasterKey, Opener, Profile, Sealer, WrongLength};
 
 use super::command::Role;
@@ -34,6 +36,8 @@ pub(crate) struct Connection {
     /// None until the client's certificate is verified.
     pub(crate) opener: Option<Opener>,
     pub(crate) inbound: Inbound,
+    /// How much more may come in.
+    pub(crate) ingress: Ingress,
     pub(crate) arrivals: ArrivalLog,
     /// A timer for transport-wide feedback is set.
     pub(crate) feedback_due: bool,
@@ -51,8 +55,8 @@ pub(crate) struct Connection {
     /// Whom our RTCP messages come from.
     pub(crate) ssrc: u32,
     pub(crate) state: ConnectionState,
-    /// The earliest timer that is set for this connection.
-    pub(crate) wake_at: Option<Instant>,
+    /// For its own state machines.
+    pub(crate) alarm: Alarm,
 }
 
 pub(crate) enum Dtls {
@@ -87,6 +91,7 @@ impl Connection {
         role: Role,
         credentials: Credentials,
         ssrc: u32,
+        ingress: Ingress,
         now: Instant,
     ) -> Self {
         Self {
@@ -99,6 +104,7 @@ impl Connection {
             held: None,
             opener: None,
             inbound: Inbound::default(),
+            ingress,
             arrivals: ArrivalLog::new(now),
             feedback_due: false,
             send: Vec::new(),
@@ -110,7 +116,7 @@ impl Connection {
             intra_requests: 0,
             ssrc,
             state: ConnectionState::New,
-            wake_at: None,
+            alarm: Alarm::default(),
         }
     }
 

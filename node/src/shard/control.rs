@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::ingress::Ingress;
 use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_proto::ids::TrackId;
@@ -144,7 +145,9 @@ impl Shard {
             let key = ConnectionKey(self.next_key());
             let ufrag = credentials.ufrag.clone();
             let ssrc = self.rng.random();
-            let connection = Connection::new(key, index, role, credentials, ssrc, now);
+            let allowance = self.limits.allowance();
+            let ingress = Ingress::new(allowance, now);
+            let connection = Connection::new(key, index, role, credentials, ssrc, ingress, now);
             let connection = self.connections.insert(connection);
             *self.wire.link(connection) = Link::default();
             self.connection_index.insert(key, connection);
@@ -420,7 +423,9 @@ impl Shard {
         let Some(connection) = self.sessions[index].downlink() else {
             return;
         };
-        if self.connections[connection].opener.is_none() {
+        // Nothing draws a number that cannot be sent.
+        let has_path = self.wire.link(connection).destination.is_some();
+        if self.connections[connection].opener.is_none() || !has_path {
             return;
         }
         for number in 0..self.connections[connection].send.len() {

@@ -11,6 +11,7 @@ pub(crate) struct Counters {
     pub(crate) rooms: AtomicU64,
     pub(crate) tracks: AtomicU64,
     pub(crate) subscriptions: AtomicU64,
+    pub(crate) paths: AtomicU64,
     pub(crate) packets_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) packets_forwarded: AtomicU64,

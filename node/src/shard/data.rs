@@ -43,11 +43,18 @@ impl Shard {
 
     /// A datagram of SCTP.
     pub(super) fn handle_data(&mut self, index: usize, datagram: Bytes, now: Instant) {
-        if self.connections[index].data.is_none() {
+        let connection = &mut self.connections[index];
+        let Some(data) = &mut connection.data else {
             return self.drops.count(DropReason::NoKeys);
+        };
+        // The client repeats it, more slowly.
+        if !connection.ingress.admit(datagram.len(), false, now) {
+            return self.drops.count(DropReason::Limit);
         }
-        if let Some(data) = &mut self.connections[index].data {
-            data.handle_dtls_data(datagram, now);
+        let refused = data.counters().packets_refused;
+        data.handle_dtls_data(datagram, now);
+        if data.counters().packets_refused > refused {
+            self.drops.count(DropReason::Malformed);
         }
         self.handle_data_events(index, now);
     }
@@ -83,6 +90,7 @@ impl Shard {
                     if reason != EndReason::Closed {
                         tracing::warn!(%participant, ?reason, "the SCTP association ended");
                     }
+                    self.count_caught(reason == EndReason::Panicked);
                 }
             }
         }
@@ -123,7 +131,7 @@ impl Shard {
         let reliable = match Some(channel) {
             known if known == connection.reliable => true,
             known if known == connection.lossy => false,
-            _ => return,
+            _ => return Counters::add(&self.counters.data_drops, 1),
         };
         let from = connection.session;
         let sender = &self.sessions[from];

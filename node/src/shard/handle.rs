@@ -16,6 +16,7 @@ use super::command::Command;
 use super::counters::Counters;
 use super::neighbours::Neighbours;
 use super::{Start, run};
+use crate::config::Limits;
 use crate::session::handshake::{Handshakes, Output as HandshakeOutput};
 
 /// Commands that wait for a shard. Control waits when it is full: joins slow down, media does not.
@@ -88,6 +89,7 @@ impl Prepared {
         neighbours: Neighbours,
         handshakes: Handshakes,
         handshake_outputs: crossbeam_channel::Receiver<HandshakeOutput>,
+        limits: Limits,
         origin: Instant,
     ) -> io::Result<JoinHandle<io::Result<()>>> {
         let start = Start {
@@ -97,6 +99,7 @@ impl Prepared {
             neighbours,
             handshakes,
             handshake_outputs,
+            limits,
             counters: self.handle.counters,
             rng: StdRng::from_os_rng(),
             origin,

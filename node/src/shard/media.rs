@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use pipemesh_node_core::codec::{Codec, vp8};
 use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::router::{Gathered, Media, SubscriptionKey};
-use pipemesh_node_core::rtcp::{Message, Messages, NackIter, ReportBlock};
+use pipemesh_node_core::rtcp::{Message, Messages, ReportBlock};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::stats::round_trip;
 use pipemesh_node_media::srtp::OpenError;
 
+use super::connection::Connection;
 use super::counters::Counters;
 use super::inbound::{self, Unplaced};
 use super::remote::pass_on;
@@ -18,6 +19,9 @@ use super::{Shard, Timer};
 
 /// Until a receiver's round trip is known.
 const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Packets that are looked for because of one RTCP packet, which could name six thousand. A receiver that
+/// misses more has an outage, and asks again for what it still wants.
+const MAX_ASKED: usize = 512;
 /// Two requests for one packet closer than this are one.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(10);
 
@@ -44,6 +48,7 @@ impl Shard {
         let opened = opener
             .open_rtp(packet, header.header_len())
             .map_err(drop_reason)?;
+        let len = packet.len();
         let packet = &mut packet[..opened.len];
 
         if let Some(id) = connection.inbound.transport_sequence()
@@ -61,6 +66,9 @@ impl Shard {
             // What came under a former SSRC goes on before its numbers end.
             self.forward(now);
         }
+        if opened.leapt {
+            self.begin_anew(index, header.ssrc, now);
+        }
         let connection = &mut self.connections[index];
         if !connection.inbound.is_bound(header.ssrc)
             && let Some(bound) = connection.inbound.bind(header.ssrc, stream)
@@ -68,13 +76,18 @@ impl Shard {
             self.handle_bound(index, &[bound], now);
         }
 
-        let placed = self.connections[index]
-            .inbound
-            .place(stream, header.payload_type);
+        let Connection {
+            inbound, ingress, ..
+        } = &mut self.connections[index];
+        let placed = inbound.place(stream, header.payload_type);
         let placed = placed.map_err(|unplaced| match unplaced {
             Unplaced::UnknownSource => DropReason::UnknownSource,
             Unplaced::UnknownPayloadType => DropReason::UnknownPayloadType,
         })?;
+        // Counted once it has proved authentic: nobody else uses a client's allowance up.
+        if !ingress.admit(len, placed.codec.is_video(), now) {
+            return Err(DropReason::Limit);
+        }
         let (header, packet) = match placed.repairs {
             None => (header, &*packet),
             Some((ssrc, payload_type)) => {
@@ -111,6 +124,15 @@ impl Shard {
         Ok(())
     }
 
+    /// So much was missed of a source that its sequence numbers do not say any more how much.
+    fn begin_anew(&mut self, index: usize, ssrc: u32, now: Instant) {
+        let source = self.connections[index].inbound.media_source(ssrc);
+        if let Some((_, source)) = source {
+            self.forward(now);
+            self.router.restart(source, now);
+        }
+    }
+
     /// Sends on what has gathered.
     pub(super) fn forward(&mut self, now: Instant) {
         if !self.router.has_gathered() {
@@ -143,6 +165,13 @@ impl Shard {
             Ok(len) => len,
             Err(error) => return self.drops.count(drop_reason(error)),
         };
+        if !self.connections[index]
+            .ingress
+            .admit(packet.len(), false, now)
+        {
+            return self.drops.count(DropReason::Limit);
+        }
+        let mut may_ask = MAX_ASKED;
         for message in Messages::new(&packet[..len]) {
             match message {
                 Message::SenderReport { ssrc, info, blocks } => {
@@ -160,7 +189,10 @@ impl Shard {
                     blocks.for_each(|block| self.handle_block(index, &block, now));
                 }
                 Message::Nack { media_ssrc, lost } => {
-                    self.handle_nack(index, media_ssrc, lost, now)
+                    let mut asked = 0;
+                    let lost = lost.take(may_ask).inspect(|_| asked += 1);
+                    self.handle_nack(index, media_ssrc, lost, now);
+                    may_ask -= asked;
                 }
                 Message::PictureLoss { media_ssrc } | Message::FullIntraRequest { media_ssrc } => {
                     if let Some(key) = self.subscription_of(index, media_ssrc) {
@@ -189,7 +221,13 @@ impl Shard {
             .note(block.fraction_lost, round_trip, Duration::ZERO);
     }
 
-    fn handle_nack(&mut self, index: usize, ssrc: u32, lost: NackIter<'_>, now: Instant) {
+    fn handle_nack(
+        &mut self,
+        index: usize,
+        ssrc: u32,
+        lost: impl Iterator<Item = u16>,
+        now: Instant,
+    ) {
         let Some(key) = self.subscription_of(index, ssrc) else {
             return;
         };

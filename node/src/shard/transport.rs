@@ -8,17 +8,26 @@ use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_media::udp::Destination;
 
 use super::connection::{Dtls, Verified};
+use super::counters::Counters;
 use super::event::{ConnectionState, Event};
 use super::{Shard, Timer};
 use crate::session::dtls;
-use crate::session::handshake::Output as HandshakeOutput;
+use crate::session::handshake::{HandshakeError, Output as HandshakeOutput};
 use crate::session::ice::{self, Path};
 
 impl Shard {
     pub(super) fn handle_check(&mut self, index: usize, path: Path, datagram: &[u8], now: Instant) {
         let connection = &mut self.connections[index];
+        let from = path.remote.ip();
+        let is_new = !connection.ice.is_served(path);
+        if is_new && !self.newcomers.may_add_path(from, now) {
+            return self.drops.count(DropReason::Limit);
+        }
         match connection.ice.handle_binding(datagram, path, now) {
-            Ok((_, reply)) => {
+            Ok((verdict, reply)) => {
+                if is_new && verdict == ice::Verdict::Accepted {
+                    self.newcomers.add_path(from, now);
+                }
                 self.wire
                     .datagram(index, Some(destination(path)), reply.bytes());
             }
@@ -30,11 +39,11 @@ impl Shard {
             }
             Err(ice::DropReason::ForeignUfrag) => self.drops.count(DropReason::UnknownAddress),
         }
-        self.handle_ice_events(index);
+        self.handle_ice_events(index, now);
         self.schedule(index, now);
     }
 
-    pub(super) fn handle_ice_events(&mut self, index: usize) {
+    pub(super) fn handle_ice_events(&mut self, index: usize, now: Instant) {
         while let Some(event) = self.connections[index].ice.poll_event() {
             match event {
                 ice::Event::PathAdded(path) => {
@@ -54,13 +63,23 @@ impl Shard {
                 ice::Event::PathSelected(path) => {
                     self.wire.link(index).destination = Some(destination(path));
                 }
-                ice::Event::Connected => self.update_state(index, None),
+                ice::Event::Connected => {
+                    self.update_state(index, None);
+                    // What ended below begins again.
+                    self.activate(self.connections[index].session, now);
+                }
                 ice::Event::Interrupted => {
                     self.update_state(index, Some(ConnectionState::Interrupted));
                 }
                 ice::Event::Failed => {
                     self.wire.link(index).destination = None;
                     self.update_state(index, Some(ConnectionState::Failed));
+                    // Numbers stand still while nothing is sent. After 2^15 that a receiver does not see
+                    // it takes the next one for an old one (RFC 3711 section 3.3.1), and is deaf for ever.
+                    let session = self.connections[index].session;
+                    if self.sessions[session].downlink() == Some(index) {
+                        self.deactivate(session, now);
+                    }
                 }
                 ice::Event::UfragRetired(ufrag) => {
                     self.ufrags.remove(&ufrag);
@@ -69,21 +88,32 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_dtls(&mut self, index: usize, datagram: &[u8], now: Instant) {
+    pub(super) fn handle_dtls(&mut self, index: usize, path: Path, datagram: &[u8], now: Instant) {
         let connection = &mut self.connections[index];
         if let Dtls::Idle = connection.dtls {
+            if !self.newcomers.allow_handshake(path.remote.ip(), now) {
+                return self.drops.count(DropReason::Limit);
+            }
             if self.handshakes.start(connection.key).is_err() {
                 return self.drops.count(DropReason::QueueFull);
             }
             connection.dtls = Dtls::Handshaking;
         }
-        match &mut connection.dtls {
+        self.feed_dtls(index, datagram, now);
+    }
+
+    fn feed_dtls(&mut self, index: usize, datagram: &[u8], now: Instant) {
+        match &mut self.connections[index].dtls {
             Dtls::Idle | Dtls::Handshaking => {
-                self.handshakes
-                    .handle_datagram(connection.key, Bytes::copy_from_slice(datagram));
+                self.handshakes.handle_datagram(
+                    self.connections[index].key,
+                    Bytes::copy_from_slice(datagram),
+                );
             }
             Dtls::Ready(dtls) => {
-                dtls.handle_datagram(datagram, now);
+                if !dtls.handle_datagram(datagram, now) {
+                    self.drops.count(DropReason::Unauthenticated);
+                }
                 self.handle_dtls_output(index, now);
             }
             Dtls::Over => self.drops.count(DropReason::NoKeys),
@@ -122,15 +152,22 @@ impl Shard {
                 let connection = &mut self.connections[index];
                 let participant = &self.sessions[connection.session].participant;
                 tracing::info!(%participant, %error, "the DTLS handshake failed");
+                self.count_caught(error == HandshakeError::Dtls(dtls::Failure::Panicked));
+                let connection = &mut self.connections[index];
                 // The client may begin anew, e.g. after an ICE restart.
                 connection.dtls = Dtls::Idle;
             }
             HandshakeOutput::Datagram { datagram, .. } => {
                 if let Dtls::Ready(_) = self.connections[index].dtls {
-                    self.handle_dtls(index, &datagram, now);
+                    self.feed_dtls(index, &datagram, now);
                 }
             }
         }
+    }
+
+    /// A bug of a library was caught before it got here.
+    pub(super) fn count_caught(&self, caught: bool) {
+        Counters::add(&self.counters.panics, u64::from(caught));
     }
 
     /// Compares certificate and announcement, once both are there.
@@ -166,7 +203,8 @@ impl Shard {
                 Some(dtls::Event::Closed) => {
                     self.end_connection(index, ConnectionState::Closed, now);
                 }
-                Some(dtls::Event::Failed(_)) => {
+                Some(dtls::Event::Failed(failure)) => {
+                    self.count_caught(failure == dtls::Failure::Panicked);
                     self.end_connection(index, ConnectionState::Failed, now);
                 }
             }
@@ -186,12 +224,14 @@ impl Shard {
     pub(super) fn handle_transport_timeout(&mut self, index: usize, now: Instant) {
         let connection = &mut self.connections[index];
         self.serving = Some(connection.session);
-        connection.wake_at = None;
+        if !connection.alarm.fire(now) {
+            return;
+        }
         connection.ice.handle_timeout(now);
         if let Dtls::Ready(dtls) = &mut connection.dtls {
             dtls.handle_timeout(now);
         }
-        self.handle_ice_events(index);
+        self.handle_ice_events(index, now);
         self.handle_data_timeout(index, now);
         self.handle_dtls_output(index, now);
     }
@@ -205,8 +245,7 @@ impl Shard {
             return;
         };
         let at = at.max(now);
-        if connection.wake_at.is_none_or(|set| at < set) {
-            connection.wake_at = Some(at);
+        if connection.alarm.set(at) {
             self.timers.set(at, Timer::Transport(index, connection.key));
         }
     }

@@ -82,7 +82,9 @@ impl Worker {
                 datagram,
             } => match self.in_flight.get_mut(&connection) {
                 Some(handshake) => {
-                    handshake.association.handle_datagram(&datagram, now);
+                    if !handshake.association.handle_datagram(&datagram, now) {
+                        self.counters.ignored.fetch_add(1, Ordering::Relaxed);
+                    }
                     self.advance(connection, now);
                 }
                 None => self.deliver_datagram(

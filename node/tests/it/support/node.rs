@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipemesh_node::config::{Config, Control, Media};
+use pipemesh_node::config::{Config, Control, Limits, Media};
 use pipemesh_node::{Node, StartError};
 use pipemesh_topology::registry::memory::MemoryRegistry;
 
@@ -39,6 +39,7 @@ pub(crate) fn config() -> Config {
         },
         session_grace: Duration::from_secs(15),
         session_limit: 100,
+        limits: Limits::default(),
     }
 }
 

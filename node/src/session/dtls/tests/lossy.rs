@@ -20,7 +20,9 @@ enum Server {
 impl Server {
     fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
         match self {
-            Self::Ours(server) => server.handle_datagram(datagram, now),
+            Self::Ours(server) => {
+                server.handle_datagram(datagram, now);
+            }
             Self::Bare(endpoint) => drop(endpoint.read(now, PEER, None, datagram.into())),
         }
     }
