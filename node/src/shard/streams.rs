@@ -162,7 +162,7 @@ impl Shard {
             remote: stream.remote(),
         };
         self.connections[index].ice.close_path(path);
-        self.handle_ice_events(index);
+        self.handle_ice_events(index, now);
         self.schedule(index, now);
     }
 }

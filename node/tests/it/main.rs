@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod data;
 mod handover;
+mod hostile;
 mod ice;
 mod identity;
 mod layers;

@@ -113,6 +113,97 @@ pub(crate) async fn what_a_subscriber_lost_is_sent_again_on(node: TestNode) {
 }
 
 #[tokio::test]
+async fn what_everybody_lost_is_asked_for_once() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
+    let mut viewers = Vec::new();
+    for name in ["bob", "eve", "joe"] {
+        let mut viewer = Subscriber::join(&signaling, "room", name).await;
+        let stream = viewer.subscribe(TRACK, layers(1)).await;
+        viewers.push((viewer, stream));
+    }
+    ann.send_frames(true);
+    ann.advance();
+    let begun = Instant::now();
+    let mut packets = ann.make_frame(0, true).into_iter();
+    let lost = packets.next().expect("a frame has packets");
+    packets.for_each(|packet| ann.send(0, packet));
+    for (viewer, stream) in &viewers {
+        viewer.frame(stream.ssrc, 0, 1).await;
+        // Everybody misses it, and something that the node has.
+        let recorded = viewer.recorded(stream.ssrc);
+        let here = recorded.first().expect("it has the first frame").index as u16;
+        let missing = recorded.windows(2).find_map(|pair| {
+            (pair[0].index + 1 != pair[1].index).then_some(pair[0].index as u16 + 1)
+        });
+        let missing = missing.expect("the gap is seen");
+        viewer.wire.send_rtcp(|writer| {
+            assert!(writer.nack(1, stream.ssrc, &[here, missing]));
+        });
+    }
+    let asked = |received: &Received| received.rtcp.iter().flat_map(nacks).next();
+    let first = ann.wire.until("a request for the packet", asked).await;
+    assert_eq!(first, (Publisher::ssrc(0), vec![lost.index as u16]));
+    ann.repair(0, 500, lost);
+    for (viewer, stream) in &viewers {
+        let whole = |received: &Received| {
+            let mut of_stream = received.rtp.iter().filter(|p| p.ssrc == stream.ssrc);
+            let arrived = of_stream.any(|p| {
+                let mark = crate::support::camera::Mark::read(&p.payload);
+                mark.frame == 1 && mark.starts_frame
+            });
+            arrived.then_some(())
+        };
+        viewer.wire.until("the repaired packet", whole).await;
+        recording::check(&viewer.recorded(stream.ssrc));
+    }
+    let requests: Vec<_> = {
+        let received = ann.wire.received();
+        received.rtcp.iter().flat_map(nacks).collect()
+    };
+    // For nothing else, and no more than once in the time that an answer may take.
+    assert!(
+        requests.iter().all(|request| *request == first),
+        "{requests:?}"
+    );
+    let most = 1 + begun.elapsed().as_millis() / 100;
+    assert!(requests.len() as u128 <= most, "{requests:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_unheard_for_long_is_heard_again() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let stream = bob.subscribe(TRACK, layers(0)).await;
+    ann.send_frames(true);
+    bob.frame(stream.ssrc, 0, 0).await;
+    for missed in [20_000, 40_000, 66_000, 150_000] {
+        ann.skip(0, missed);
+        let before = bob.wire.received().rtp.len();
+        let deadline = Instant::now() + crate::support::PATIENCE;
+        while bob.wire.received().rtp.len() == before {
+            assert!(Instant::now() < deadline, "deaf after {missed} packets");
+            ann.send_frames(true);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // Receivers count as the node does: a leap of half a cycle would make them deaf.
+    let recorded = bob.recorded(stream.ssrc);
+    for pair in recorded.windows(2) {
+        let leap = pair[1].index - pair[0].index;
+        assert!(leap < 1 << 15, "{pair:?}");
+    }
+    assert!(bob.wire.received().refused.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn key_frames_are_asked_for_in_moderation() {
     key_frames_are_asked_for_in_moderation_on(TestNode::start().await).await;
 }

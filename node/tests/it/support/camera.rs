@@ -61,6 +61,11 @@ impl Encoding {
         self.number
     }
 
+    /// As many packets as these are lost before anybody sees them.
+    pub(crate) fn skip(&mut self, packets: u64) {
+        self.index += packets;
+    }
+
     /// The packets of the next frame, which is of this moment of the recording.
     pub(crate) fn frame(&mut self, at: Duration, is_key: bool) -> Vec<Packet> {
         let ticks = (at.as_micros() * 9 / 100) as u32;

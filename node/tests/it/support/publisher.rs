@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 
 use super::camera::{Encoding, Packet};
 use super::control::{self, Session, Signaling};
-use super::sdp::{self, Section, VP8, VP8_REPAIR, extension};
+use super::sdp::{self, Remote, Section, VP8, VP8_REPAIR, extension};
 use super::wire::{Outgoing, Wire};
 
 /// Between the frames of a recording, whenever they are sent.
@@ -23,6 +23,7 @@ pub(crate) struct Publisher {
     last: Duration,
     /// How often it has changed its SSRCs.
     generation: u32,
+    remote: Option<Remote>,
 }
 
 impl Publisher {
@@ -61,6 +62,7 @@ impl Publisher {
             begun: Instant::now(),
             last: Duration::ZERO,
             generation: 0,
+            remote: None,
         };
         publisher.offer().await;
         publisher.wire.connected().await;
@@ -70,11 +72,24 @@ impl Publisher {
         publisher
     }
 
+    /// From now on it has data channels as well.
+    pub(crate) async fn add_data(&mut self) {
+        self.sections.push(Section::Data);
+        self.offer().await;
+    }
+
     /// Offers what it sends, and checks the end that the answer names.
     pub(crate) async fn offer(&mut self) {
         let offer = sdp::offer(self.wire.local(), &self.sections);
         let answer = self.session.offer(&offer).await;
-        self.wire.connect(sdp::remote(&answer.sdp));
+        let remote = sdp::remote(&answer.sdp);
+        self.wire.connect(remote.clone());
+        self.remote = Some(remote);
+    }
+
+    /// The node's end, as it was last told.
+    pub(crate) fn remote(&self) -> &Remote {
+        self.remote.as_ref().expect("it has made an offer")
     }
 
     /// The SSRC of an encoding, and that of its retransmissions.
@@ -107,6 +122,11 @@ impl Publisher {
     /// The next frame's moment has come.
     pub(crate) fn advance(&mut self) {
         self.last = self.begun.elapsed().max(self.last + FRAME);
+    }
+
+    /// The network swallows so many packets of an encoding.
+    pub(crate) fn skip(&mut self, encoding: u8, packets: u64) {
+        self.encodings[usize::from(encoding)].skip(packets);
     }
 
     /// A frame of one encoding, not sent.

@@ -47,6 +47,7 @@ pub(crate) enum Section {
     Microphone {
         client_track: String,
     },
+    Data,
 }
 
 impl Section {
@@ -63,8 +64,13 @@ impl Section {
         }
     }
 
-    fn is_video(&self) -> bool {
-        matches!(self, Self::Camera { .. })
+    /// What a section begins with.
+    fn head(&self) -> &'static str {
+        match self {
+            Self::Camera { .. } => VIDEO,
+            Self::Microphone { .. } => AUDIO,
+            Self::Data => DATA,
+        }
     }
 }
 
@@ -76,10 +82,12 @@ pub(crate) fn offer(local: &Local, sections: &[Section]) -> String {
         mids.join(" ")
     );
     for (mid, section) in sections.iter().enumerate() {
-        let codecs = if section.is_video() { VIDEO } else { AUDIO };
-        sdp += codecs;
+        sdp += section.head();
         write_transport(local, "actpass", &mut sdp);
-        write!(sdp, "a=mid:{mid}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n").unwrap();
+        write!(sdp, "a=mid:{mid}\r\n").unwrap();
+        if *section != Section::Data {
+            sdp += "a=rtcp-mux\r\na=rtcp-rsize\r\n";
+        }
         match section {
             Section::Camera { client_track, rids } => {
                 write!(sdp, "a=sendonly\r\na=msid:- {client_track}\r\n").unwrap();
@@ -93,10 +101,14 @@ pub(crate) fn offer(local: &Local, sections: &[Section]) -> String {
             Section::Microphone { client_track } => {
                 write!(sdp, "a=sendonly\r\na=msid:- {client_track}\r\n").unwrap();
             }
+            Section::Data => {}
         }
     }
     sdp
 }
+
+const DATA: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\n\
+    a=sctp-port:5000\r\na=max-message-size:262144\r\n";
 
 const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
     a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\

@@ -1,14 +1,15 @@
 //! A client that receives packet by packet, and keeps every one.
 
+use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
-    ConnectionLayout, ConnectionRole, ConnectionState, LayerWish, OfferCreated,
+    ConnectionLayout, ConnectionRole, ConnectionState, LayerWish, OfferCreated, RestartIce,
 };
 
 use super::camera::Mark;
 use super::control::{self, Session, Signaling};
 use super::recording::Recorded;
 use super::sdp::{self, Sent};
-use super::wire::{RtpPacket, Wire};
+use super::wire::{Received, RtpPacket, Wire};
 
 pub(crate) struct Subscriber {
     pub(crate) session: Session,
@@ -60,6 +61,32 @@ impl Subscriber {
     pub(crate) async fn unsubscribe(&mut self, track: &str) {
         self.session.unsubscribe(track).await;
         self.negotiate().await;
+    }
+
+    /// Goes on from another port, as after a change of network.
+    pub(crate) async fn change_port(&mut self) {
+        let consents = self.wire.received().consents;
+        self.wire.change_port().await;
+        self.answered_since(consents).await;
+    }
+
+    /// Signaling has ICE restarted, and the client goes along, from another port.
+    pub(crate) async fn restart_ice(&mut self) {
+        let restart = RestartIce {
+            connection: ConnectionRole::Subscriber.into(),
+        };
+        self.session.done(Request::RestartIce(restart)).await;
+        self.wire.restart();
+        self.wire.change_port().await;
+        let consents = self.wire.received().consents;
+        let offer = self.negotiate().await;
+        self.wire.connect(sdp::remote(&offer.sdp));
+        self.answered_since(consents).await;
+    }
+
+    async fn answered_since(&self, consents: u64) {
+        let answered = |received: &Received| (received.consents > consents).then_some(());
+        self.wire.until("a check is answered", answered).await;
     }
 
     /// What has come under an SSRC, in the order it was sent in.

@@ -14,7 +14,7 @@ use pipemesh_node_media::srtp::{OpenError, Profile};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::sdp::{Local, Remote};
 use super::within;
@@ -45,6 +45,8 @@ pub(crate) struct Received {
     pub(crate) connected: bool,
     /// The node said goodbye.
     pub(crate) closed: bool,
+    /// Application data of the association, in order of arrival.
+    pub(crate) data: Vec<Vec<u8>>,
     /// The TCP connection is over.
     pub(crate) hung_up: bool,
     /// In order of arrival.
@@ -178,6 +180,11 @@ impl Wire {
         self.command(Command::Reading(reading));
     }
 
+    /// Sends no more checks, as one whose network is gone, until the port changes.
+    pub(crate) fn fall_silent(&self) {
+        self.command(Command::Silence);
+    }
+
     pub(crate) fn send(&self, packet: Outgoing) {
         self.command(Command::Rtp(packet));
     }
@@ -188,6 +195,33 @@ impl Wire {
         write(&mut writer);
         let len = writer.len();
         self.command(Command::Rtcp(out[..len].to_vec()));
+    }
+
+    /// Sends a datagram as it is.
+    pub(crate) fn send_raw(&self, datagram: Vec<u8>) {
+        self.command(Command::Raw(datagram));
+    }
+
+    /// Seals whatever begins like RTP, under a number of its own.
+    pub(crate) fn send_sealed(&self, packet: Vec<u8>) {
+        self.command(Command::Sealed(packet));
+    }
+
+    /// Seals whatever has the eight bytes that RTCP keeps in the clear.
+    pub(crate) fn send_sealed_rtcp(&self, packet: Vec<u8>) {
+        self.command(Command::Rtcp(packet));
+    }
+
+    /// Sends application data of the association: a packet of SCTP.
+    pub(crate) fn send_data(&self, data: Vec<u8>) {
+        self.command(Command::Data(data));
+    }
+
+    /// Waits until everything has been sent.
+    pub(crate) async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        self.command(Command::Flush(done));
+        within("everything is sent", flushed).await.unwrap();
     }
 
     pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
@@ -221,6 +255,13 @@ impl Drop for Wire {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The datagrams that a handshake begins with.
+pub(crate) fn hello() -> Vec<Vec<u8>> {
+    let mut dtls = Dtls::new(Profile::AeadAes128Gcm);
+    dtls.start(std::time::Instant::now());
+    std::iter::from_fn(|| dtls.poll_transmit()).collect()
 }
 
 fn credentials() -> Local {

@@ -31,6 +31,7 @@ pub(super) struct Dtls {
 
 pub(super) enum Event {
     Connected(Box<Opener>, Box<Sealer>),
+    Data(Vec<u8>),
     Closed,
 }
 
@@ -81,6 +82,7 @@ impl Dtls {
         for event in events.unwrap_or_default() {
             match event {
                 EndpointEvent::HandshakeComplete => told.push(self.connected()),
+                EndpointEvent::ApplicationData(data) => told.push(Event::Data(data.to_vec())),
                 EndpointEvent::PeerClosed => told.push(Event::Closed),
                 _ => {}
             }
@@ -91,6 +93,11 @@ impl Dtls {
     pub(super) fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         let transmit = self.endpoint.poll_transmit()?;
         Some(transmit.message.to_vec())
+    }
+
+    /// Seals application data; nothing before the handshake is complete.
+    pub(super) fn write(&mut self, data: &[u8], now: Instant) {
+        let _ = self.endpoint.write(now, NODE, data);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

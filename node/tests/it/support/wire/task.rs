@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pipemesh_node_core::rtcp::is_rtcp;
 use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::srtp::{OpenError, Opener, Sealer};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::dtls::{Dtls, Event};
 use super::way::Way;
@@ -23,8 +23,19 @@ pub(super) enum Command {
     Connect(String, Remote),
     Way(Way),
     Reading(bool),
+    /// No more checks, until there is another way.
+    Silence,
     Rtp(Outgoing),
     Rtcp(Vec<u8>),
+    /// As it is.
+    Raw(Vec<u8>),
+    /// Whatever follows the header that its beginning is taken for, under the connection's keys and the
+    /// next number that was not used.
+    Sealed(Vec<u8>),
+    /// Application data of the association.
+    Data(Vec<u8>),
+    /// Says when all before it has been sent.
+    Flush(oneshot::Sender<()>),
 }
 
 pub(super) struct Task {
@@ -37,6 +48,8 @@ pub(super) struct Task {
     keys: Option<(Box<Opener>, Box<Sealer>)>,
     /// Media that overtook the end of the handshake.
     early: Vec<Vec<u8>>,
+    /// For [`Command::Sealed`].
+    next_index: u64,
 }
 
 /// What is checked, and when next.
@@ -45,6 +58,7 @@ struct Peer {
     remote: Remote,
     next_check: Instant,
     consented: bool,
+    is_silent: bool,
 }
 
 impl Peer {
@@ -69,6 +83,7 @@ impl Task {
             peer: None,
             keys: None,
             early: Vec::new(),
+            next_index: 1,
         }
     }
 
@@ -109,6 +124,7 @@ impl Task {
                     remote,
                     next_check: Instant::now(),
                     consented: false,
+                    is_silent: false,
                 });
             }
             Command::Reading(reading) => self.reading = reading,
@@ -116,8 +132,14 @@ impl Task {
                 (self.way, self.reading) = (way, true);
                 if let Some(peer) = &mut self.peer {
                     (peer.next_check, peer.consented) = (Instant::now(), false);
+                    peer.is_silent = false;
                 }
                 self.handle_timeouts().await;
+            }
+            Command::Silence => {
+                if let Some(peer) = &mut self.peer {
+                    peer.is_silent = true;
+                }
             }
             Command::Rtp(packet) => {
                 let Some((_, sealer)) = &self.keys else {
@@ -125,6 +147,23 @@ impl Task {
                 };
                 let sealed = seal(sealer, &packet);
                 self.transmit(&sealed).await;
+            }
+            Command::Raw(datagram) => self.transmit(&datagram).await,
+            Command::Sealed(packet) => {
+                let Some((_, sealer)) = &self.keys else {
+                    return;
+                };
+                let index = self.next_index;
+                self.next_index += 1;
+                if let Some(sealed) = seal_anything(sealer, index, packet) {
+                    self.transmit(&sealed).await;
+                }
+            }
+            Command::Data(data) => self.dtls.write(&data, Instant::now()),
+            Command::Flush(done) => {
+                self.flush_dtls().await;
+                // Whoever asked may have gone.
+                let _ = done.send(());
             }
             Command::Rtcp(mut packet) => {
                 let Some((_, sealer)) = &mut self.keys else {
@@ -171,6 +210,7 @@ impl Task {
                 }
                 self.shared.received.lock().unwrap().connected = true;
             }
+            Event::Data(data) => self.shared.received.lock().unwrap().data.push(data),
             Event::Closed => self.shared.received.lock().unwrap().closed = true,
         }
     }
@@ -203,6 +243,10 @@ impl Task {
         let Some(peer) = self.peer.as_mut().filter(|peer| peer.next_check <= now) else {
             return;
         };
+        if peer.is_silent {
+            peer.next_check = now + KEEP_EVERY;
+            return;
+        }
         peer.next_check = now
             + if peer.consented {
                 KEEP_EVERY
@@ -255,6 +299,19 @@ fn seal(sealer: &Sealer, packet: &Outgoing) -> Vec<u8> {
     let len = sealer.seal_rtp(packet.index, &mut out, header_len, &payload);
     out.truncate(len);
     out
+}
+
+/// `None`: it has no header.
+fn seal_anything(sealer: &Sealer, index: u64, mut packet: Vec<u8>) -> Option<Vec<u8>> {
+    packet
+        .get_mut(2..4)?
+        .copy_from_slice(&(index as u16).to_be_bytes());
+    let header_len = Header::parse(&packet)?.header_len();
+    let payload = packet[header_len..].to_vec();
+    packet.resize(packet.len() + 32, 0);
+    let len = sealer.seal_rtp(index, &mut packet, header_len, &payload);
+    packet.truncate(len);
+    Some(packet)
 }
 
 fn open_rtp(opener: &mut Opener, packet: &mut [u8]) -> Result<RtpPacket, OpenError> {
