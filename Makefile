@@ -1,10 +1,11 @@
 # make run     a mesh on this machine, for trying out
 # make test    every test there is
 # make check   form, lints, documentation, licences, sources, unused dependencies
+# make fuzz    look for inputs that break a reader of strangers' bytes
 # make bench   measure and print
 # make web     only the browser client, which signaling embeds
 
-.PHONY: run test check bench web
+.PHONY: run test check fuzz bench web
 
-run test check bench web:
+run test check fuzz bench web:
 	@deploy/scripts/$@ $(ARGS)
