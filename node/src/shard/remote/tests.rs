@@ -15,6 +15,7 @@ use super::super::command::{Command, DataRights, OpenSession, PublishSpec, Sessi
 use super::super::event::QUEUE;
 use super::super::neighbours::Neighbours;
 use super::*;
+use crate::config::Limits;
 use crate::session::dtls::Certificate;
 use crate::session::handshake::{HandshakePool, Outlet};
 use crate::session::plan::PayloadType;
@@ -65,6 +66,7 @@ impl Pair {
                 vec![socket],
                 neighbours,
                 pool.handle(number),
+                Limits::default(),
                 counters,
                 rng,
                 now,
