@@ -66,6 +66,8 @@ const SMALL_QUEUE: i64 = 15_000;
 const SMALL_QUEUE_SIZE: DataSize = DataSize::from_bytes(3_000);
 /// A queue that counts as congestion although little is sent.
 const CLEAR_QUEUE: i64 = 30_000;
+/// A short queue has to be seen to grow for this long: another's probe or key frame passes sooner.
+const GROWING_FOR: i64 = 80_000;
 /// So long a queue is congestion whatever the trend says, which sees a path that has become much narrower
 /// only when the first packets are through. What a probe may do to the delay is less.
 const LONG_QUEUE: i64 = 120_000;
@@ -151,6 +153,8 @@ pub struct Bandwidth {
     newest: i64,
     /// How long packets wait on the way, in microseconds.
     queue: i64,
+    /// Since when a queue is seen to grow.
+    growing_since: Option<i64>,
     standing: StandingQueue,
     /// The receiver's own estimate.
     remote: Option<Bitrate>,
@@ -179,6 +183,7 @@ impl Bandwidth {
             shortest_round_trip: None,
             newest: 0,
             queue: 0,
+            growing_since: None,
             standing: StandingQueue::default(),
             remote: None,
             limits,
@@ -384,7 +389,7 @@ impl Bandwidth {
         }
     }
 
-    fn is_congested(&self, stands: bool) -> bool {
+    fn is_congested(&mut self, stands: bool) -> bool {
         let usage = self.delay.usage();
         if self.queue >= LONG_QUEUE && usage != Usage::Under {
             return true;
@@ -399,7 +404,12 @@ impl Bandwidth {
         } else {
             CLEAR_QUEUE
         };
-        stands || usage == Usage::Over && self.queue >= small.max(few_packets)
+        if usage != Usage::Over || self.queue < small.max(few_packets) {
+            self.growing_since = None;
+            return stands;
+        }
+        let since = *self.growing_since.get_or_insert(self.newest);
+        stands || self.newest - since >= GROWING_FOR
     }
 
     fn learn_round_trip(&mut self, sample: Duration) {

@@ -13,16 +13,18 @@ use crate::units::{Bitrate, DataSize};
 /// Two frames at least, so that their bursts even out; a tenth of a second of half as much again is a
 /// queue of 50 ms on a path that has nothing to spare.
 const LENGTH: Duration = Duration::from_millis(90);
-/// … but enough packets to measure.
-const MIN_SIZE: DataSize = DataSize::from_bytes(3_000);
-const LONGEST: Duration = Duration::from_millis(250);
+/// … longer for so much to be measured, since what others send between makes a few packets come early or
+/// late.
+const MIN_SIZE: DataSize = DataSize::from_bytes(12_000);
+const LONGEST: Duration = Duration::from_millis(200);
 /// Without feedback for each packet only reports tell, and those come once a second.
 const LENGTH_BY_REPORTS: Duration = Duration::from_millis(1_500);
 /// Steps in which padding is asked for.
 const STEP: u64 = 5_000;
 /// Less than a packet is not worth asking for.
 const LEAST_PADDING: DataSize = DataSize::from_bytes(200);
-/// Of the estimate: as long as no limit was met or from a low estimate, after a success, after a failure.
+/// Of the estimate: behind the first as long as no limit was met, and from a low estimate; at first and
+/// after a success; after a failure.
 const BOLDEST: f64 = 3.0;
 const BOLD: f64 = 2.0;
 const LOW: Bitrate = Bitrate::from_kbps(300);
@@ -177,7 +179,9 @@ impl ProbeControl {
 
     fn begin(&mut self, path: Path, now: u64) -> u8 {
         let (useful, factor) = match self.failures {
-            0 if path.estimate < LOW || !self.limited => (self.wanted.max(self.next), BOLDEST),
+            0 if path.estimate < LOW || !self.limited && self.last > 0 => {
+                (self.wanted.max(self.next), BOLDEST)
+            }
             0 => (self.wanted.max(self.next), BOLD),
             _ => (self.next, CAREFUL),
         };
@@ -262,8 +266,13 @@ impl ProbeControl {
         let outcome = probe.outcome();
         match outcome {
             Some(outcome) if outcome.rate >= estimate.scale(GAIN) => {
-                let pause = if outcome.saturated { PAUSE } else { 0 };
-                self.succeed(now + pause);
+                self.succeed(now);
+                // There is more than was known, and no more than that.
+                if outcome.saturated {
+                    self.failures = 1;
+                    self.limited = true;
+                    self.not_before = now + PAUSE;
+                }
             }
             Some(_) => self.fail(now),
             None => self.forget(now),
@@ -282,10 +291,10 @@ impl ProbeControl {
         None
     }
 
-    fn succeed(&mut self, not_before: u64) {
+    fn succeed(&mut self, now: u64) {
         self.running = None;
         self.failures = 0;
-        self.not_before = not_before;
+        self.not_before = now;
     }
 
     fn fail(&mut self, now: u64) {
@@ -302,12 +311,13 @@ impl ProbeControl {
         self.not_before = now + PAUSE / 2;
     }
 
-    /// There is congestion: what goes on ends, and the next waits.
+    /// There is congestion: what goes on ends, the next waits, and is careful.
     pub(super) fn cancel(&mut self, now: u64) {
         if self.running.is_some() {
             self.fail(now);
         }
         self.limited = true;
+        self.failures = self.failures.max(1);
         self.not_before = self.not_before.max(now + PAUSE);
     }
 
