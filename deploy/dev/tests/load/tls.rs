@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use pipemesh_loadtest::client::signal::ConnectError;
 use pipemesh_loadtest::client::{Generator, Join, JoinError, Layout, Protocol};
 use pipemesh_node::Node;
-use pipemesh_node::config::{Config as NodeConfig, Control, Media};
+use pipemesh_node::config::{Config as NodeConfig, Control, Limits, Media};
 use pipemesh_service::tls::{Files, Tls};
 use pipemesh_signaling::{Config, Signaling};
 use pipemesh_topology::Registry;
@@ -36,6 +36,7 @@ fn node() -> NodeConfig {
         },
         session_grace: Duration::from_secs(15),
         session_limit: 10,
+        limits: Limits::default(),
     }
 }
 
