@@ -66,7 +66,7 @@ fn transport() -> LocalTransport {
         credentials: credentials(0),
         fingerprint: [0x5a; 32],
         candidates: vec![([192, 0, 2, 1], 7000).into()],
-        tcp_candidates: Vec::new(),
+        tcp_candidates: Vec::new().into(),
         max_message_size: 262_144,
     }
 }
