@@ -78,6 +78,7 @@ export interface Carrier {
 }
 
 interface Candidate {
+  id: string;
   protocol: string;
 }
 
@@ -244,9 +245,10 @@ const driver = {
     const track = identity === undefined ? local(source).track : remoteTrack(identity, source);
     const report = await track?.getRTCStatsReport();
     const transport = rows<RTCTransportStats>(report, 'transport')[0];
-    const pair = row<RTCIceCandidatePairStats>(report, transport?.selectedCandidatePairId);
-    const ours = row<Candidate>(report, pair?.localCandidateId);
-    const theirs = row<Candidate>(report, pair?.remoteCandidateId);
+    const pairs = rows<RTCIceCandidatePairStats>(report, 'candidate-pair');
+    const pair = pairs.find(({ id }) => id === transport?.selectedCandidatePairId);
+    const ours = rows<Candidate>(report, 'local-candidate').find(({ id }) => id === pair?.localCandidateId);
+    const theirs = rows<Candidate>(report, 'remote-candidate').find(({ id }) => id === pair?.remoteCandidateId);
     return ours && theirs && { protocol: ours.protocol, theirs: theirs.protocol };
   },
 
@@ -347,10 +349,6 @@ function rows<T>(report: RTCStatsReport | undefined, type: string): T[] {
     if (row.type === type) found.push(row as T);
   });
   return found;
-}
-
-function row<T>(report: RTCStatsReport | undefined, id: string | undefined): T | undefined {
-  return id === undefined ? undefined : (report?.get(id) as T | undefined);
 }
 
 function checksum(bytes: Uint8Array): number {
