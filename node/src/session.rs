@@ -215,10 +215,7 @@ impl Session {
                 let Some((_, layers)) = &mut published.started else {
                     return;
                 };
-                for (layer, (ssrc, repair_ssrc)) in layers.iter_mut().zip(encodings) {
-                    layer.ssrc = ssrc.unwrap_or_default();
-                    layer.repair_ssrc = repair_ssrc.unwrap_or_default();
-                }
+                layers::name_ssrcs(layers, &encodings);
                 let layers = layers.clone();
                 let track_id = track.to_string();
                 self.tell(Told::TrackLayers(contract::TrackLayers {
@@ -354,8 +351,9 @@ impl Session {
         let nack = sections
             .filter(|section| section.track == started.track)
             .any(|section| section.feedback.nack);
-        let layers = layers::of_encodings(&published.announced.layers, &started.rids);
-        let spec = layers::publish_spec(&published.announced, &layers, nack);
+        let codec = started.format.codec();
+        let layers = layers::of_track(&published.announced.layers, &started.rids, codec);
+        let spec = layers::publish_spec(&published.announced, &layers, &started.rids, nack);
         let told = TrackStarted {
             track_id: started.track.to_string(),
             mid: started.mid,

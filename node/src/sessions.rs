@@ -283,7 +283,7 @@ impl Sessions {
                     inspected.session == entry.key
                         && inspected.track.as_str() == subscription.track_id
                 });
-                subscription.spatial = sent.and_then(|sent| sent.encoding).map(u32::from);
+                subscription.spatial = sent.and_then(|sent| sent.spatial).map(u32::from);
             }
             summaries.push(summary);
         }

@@ -33,13 +33,26 @@ struct Entry {
     sequence: u64,
     start: u64,
     len: u16,
+    meta: PacketMeta,
     stored_at: Option<Instant>,
+}
+
+/// What was read of a packet once and is needed again when it is resent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PacketMeta {
+    pub spatial: u8,
+    /// The packet is the last one of its frame.
+    pub ends_frame: bool,
 }
 
 const EMPTY: Entry = Entry {
     sequence: u64::MAX,
     start: 0,
     len: 0,
+    meta: PacketMeta {
+        spatial: 0,
+        ends_frame: false,
+    },
     stored_at: None,
 };
 
@@ -55,7 +68,7 @@ impl PacketCache {
     }
 
     /// Keeps a copy of the packet. One with the same sequence number is replaced.
-    pub fn store(&mut self, sequence: u64, packet: &[u8], now: Instant) {
+    pub fn store(&mut self, sequence: u64, packet: &[u8], meta: PacketMeta, now: Instant) {
         let Ok(len) = u16::try_from(packet.len()) else {
             return;
         };
@@ -85,6 +98,7 @@ impl PacketCache {
             sequence,
             start,
             len,
+            meta,
             stored_at: Some(now),
         };
     }
@@ -108,6 +122,12 @@ impl PacketCache {
     /// afterwards, wherever the ring's end lies among them.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         bytes * 2 < self.bytes.len()
+    }
+
+    /// What was stored with a packet that is still there.
+    pub fn meta(&self, sequence: u64) -> Option<PacketMeta> {
+        let entry = &self.index[self.slot(sequence)];
+        (entry.sequence == sequence && self.holds(entry)).then_some(entry.meta)
     }
 
     /// Bytes of memory the ring and its index take.
@@ -214,7 +234,12 @@ mod tests {
             let at =
                 |sequence: u64| start + Duration::from_micros(sequence * 1_000_000 / per_second);
             for sequence in 0..per_second * 6 {
-                cache.store(sequence, &packet(sequence, len), at(sequence));
+                cache.store(
+                    sequence,
+                    &packet(sequence, len),
+                    PacketMeta::default(),
+                    at(sequence),
+                );
             }
             let last = per_second * 6 - 1;
             for sequence in last - per_second * 9 / 10..=last {
@@ -235,6 +260,7 @@ mod tests {
             cache.store(
                 sequence,
                 &packet(sequence, 100),
+                PacketMeta::default(),
                 start + Duration::from_millis(sequence * 20),
             );
         }
@@ -246,7 +272,12 @@ mod tests {
         let mut cache = PacketCache::new(16, 1 << 12);
         let now = start();
         for sequence in 0..20_000 {
-            cache.store(sequence, &packet(sequence, 1400), now);
+            cache.store(
+                sequence,
+                &packet(sequence, 1400),
+                PacketMeta::default(),
+                now,
+            );
         }
         assert!(cache.memory() <= MAX_BYTES + MAX_PACKETS * size_of::<Entry>());
         assert_eq!(cache.packet(19_999), Some(&packet(19_999, 1400)[..]));
@@ -256,8 +287,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_kept() {
         let mut cache = PacketCache::new(16, 1 << 12);
-        cache.store(1, &[0; 5000], start());
-        cache.store(2, &[0; 70_000], start());
+        cache.store(1, &[0; 5000], PacketMeta::default(), start());
+        cache.store(2, &[0; 70_000], PacketMeta::default(), start());
         assert_eq!(cache.packet(1), None);
         assert_eq!(cache.packet(2), None);
     }
@@ -274,7 +305,7 @@ mod tests {
             for (round, (sequence, len, millis)) in stores.into_iter().enumerate() {
                 now += Duration::from_millis(millis);
                 let bytes = packet(round as u64, len);
-                cache.store(sequence, &bytes, now);
+                cache.store(sequence, &bytes, PacketMeta::default(), now);
                 prop_assert_eq!(cache.packet(sequence), Some(&bytes[..]));
                 model.insert(sequence, bytes);
                 for (sequence, bytes) in &model {

@@ -1,7 +1,11 @@
 //! The codecs whose packets are forwarded, and what forwarding has to know of each.
 
 pub mod av1;
+mod bits;
+pub mod dependency;
+pub mod frame;
 pub mod h264;
+pub mod ids;
 pub mod red;
 pub mod vp8;
 pub mod vp9;
@@ -34,42 +38,20 @@ impl Codec {
         }
     }
 
-    /// What forwarding needs to know of a payload. An unreadable payload is forwarded like any packet
-    /// that begins nothing.
-    pub(crate) fn inspect(self, payload: &[u8]) -> PayloadInfo {
+    /// Browsers put spatial layers into one stream of it.
+    pub fn is_scalable(self) -> bool {
         match self {
-            // Every audio packet can be decoded by itself.
-            Self::Opus | Self::Red => PayloadInfo {
-                starts_key_frame: true,
-                vp8: None,
-            },
-            Self::Vp8 => {
-                let vp8 = vp8::Descriptor::parse(payload);
-                PayloadInfo {
-                    starts_key_frame: vp8.is_some_and(|d| d.starts_key_frame),
-                    vp8,
-                }
-            }
-            Self::Vp9 => PayloadInfo {
-                starts_key_frame: vp9::starts_key_frame(payload),
-                vp8: None,
-            },
-            Self::H264 => PayloadInfo {
-                starts_key_frame: h264::starts_key_frame(payload),
-                vp8: None,
-            },
-            Self::Av1 => PayloadInfo {
-                starts_key_frame: av1::starts_key_frame(payload),
-                vp8: None,
-            },
+            Self::Vp9 | Self::Av1 => true,
+            Self::Opus | Self::Red | Self::Vp8 | Self::H264 => false,
         }
     }
-}
 
-/// See [`Codec::inspect`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PayloadInfo {
-    /// A receiver that has seen nothing yet can start with this packet.
-    pub(crate) starts_key_frame: bool,
-    pub(crate) vp8: Option<vp8::Descriptor>,
+    /// The numbers that a payload counts its frames by.
+    pub fn frame_ids(self, payload: &[u8]) -> Option<ids::FrameIds> {
+        match self {
+            Self::Vp8 => vp8::Descriptor::parse(payload).map(|descriptor| descriptor.ids),
+            Self::Vp9 => vp9::Descriptor::parse(payload).map(|descriptor| descriptor.ids),
+            Self::Opus | Self::Red | Self::H264 | Self::Av1 => None,
+        }
+    }
 }

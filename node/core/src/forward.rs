@@ -3,14 +3,18 @@
 //!
 //! Knows neither rooms nor sockets, and not the SSRC the receiver sees.
 
+mod choice;
 pub mod continuity;
 mod resend;
 
 use std::time::{Duration, Instant};
 
-use crate::codec::vp8;
+use crate::codec::frame::Frame;
+use crate::codec::ids::FrameIds;
+use crate::layer::Layer;
 use crate::stats::SenderClock;
-use continuity::{Beginning, Continuity, Origin, Rewrite};
+use choice::{Choice, Verdict};
+use continuity::{Continuity, Numbered, Origin, Rewrite};
 use resend::Resends;
 
 /// Simulcast encodings a track has at most. Browsers send three.
@@ -61,12 +65,14 @@ impl EncodingSet {
     }
 }
 
-/// What a receiver wants of a track.
+/// What a receiver is to be sent of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
     pub paused: bool,
     /// Highest encoding that is of use.
-    pub highest: u8,
+    pub encoding: u8,
+    /// Highest layer within an encoding.
+    pub layer: Layer,
 }
 
 /// A packet of the track, as far as choosing needs it.
@@ -78,7 +84,24 @@ pub struct Candidate<'a> {
     pub starts_key_frame: bool,
     /// Padding only: it has done its work by arriving.
     pub is_empty: bool,
-    pub vp8: Option<&'a vp8::Descriptor>,
+    pub ids: Option<&'a FrameIds>,
+    /// `None`: the packet does not say which frame it belongs to.
+    pub frame: Option<&'a Frame>,
+}
+
+impl<'a> Candidate<'a> {
+    fn numbered(&self) -> Numbered<'a> {
+        Numbered {
+            encoding: self.encoding,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ids: self.ids,
+            ends: self
+                .frame
+                .filter(|frame| frame.ends)
+                .map(|frame| frame.layer.spatial),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +122,7 @@ enum Selection {
 pub struct Forwarder {
     wish: Wish,
     selection: Selection,
+    choice: Choice,
     numbers: Continuity,
     packets: u32,
     octets: u32,
@@ -111,6 +135,7 @@ impl Forwarder {
         Self {
             wish,
             selection: Selection::Paused,
+            choice: Choice::new(wish.layer),
             numbers: Continuity::new(first, clock_rate),
             packets: 0,
             octets: 0,
@@ -120,6 +145,7 @@ impl Forwarder {
 
     pub fn set_wish(&mut self, wish: Wish, live: EncodingSet) {
         self.wish = wish;
+        self.choice.set_wanted(wish.layer);
         self.select(live);
     }
 
@@ -129,7 +155,7 @@ impl Forwarder {
 
     /// Chooses again among the encodings that are being sent.
     pub fn select(&mut self, live: EncodingSet) {
-        let best = live.nearest(self.wish.highest);
+        let best = live.nearest(self.wish.encoding);
         self.selection = match self.selection {
             _ if self.wish.paused => Selection::Paused,
             Selection::Paused | Selection::Waiting { .. } => Selection::Waiting { target: best },
@@ -153,7 +179,10 @@ impl Forwarder {
     pub fn awaits_key_frame_of(&self) -> Option<u8> {
         match self.selection {
             Selection::Paused => None,
-            Selection::Waiting { target } | Selection::Forwarding { target, .. } => target,
+            Selection::Waiting { target } => target,
+            Selection::Forwarding { current, target } => {
+                target.or_else(|| self.choice.awaits_key_picture().then_some(current))
+            }
         }
     }
 
@@ -163,6 +192,11 @@ impl Forwarder {
             Selection::Forwarding { current, .. } => Some(current),
             Selection::Paused | Selection::Waiting { .. } => None,
         }
+    }
+
+    /// The layer of the current encoding up to which is sent.
+    pub fn layer(&self) -> Layer {
+        self.choice.current()
     }
 
     /// Encodings whose packets this forwarder has to be shown.
@@ -211,36 +245,56 @@ impl Forwarder {
             Selection::Forwarding { .. } => return None,
         };
         if packet.is_empty {
-            self.numbers.leave_out(packet.encoding, packet.sequence);
-            return None;
+            return self.leave_out(packet, false, now);
         }
         if begins {
-            self.numbers.begin(
-                Beginning {
-                    encoding: packet.encoding,
-                    sequence: packet.sequence,
-                    timestamp: packet.timestamp,
-                    vp8: packet.vp8,
-                    aligned: self.aligned(packet, clocks),
-                },
-                now,
-            );
+            self.choice.restart();
+        }
+        let verdict = packet.frame.map_or(Verdict::Forward, |frame| {
+            self.choice.decide(frame, packet.timestamp)
+        });
+        let top = self.choice.current().spatial;
+        if begins {
+            let aligned = self.aligned(packet, clocks);
+            self.numbers.begin(&packet.numbered(), top, aligned, now);
             self.selection = Selection::Forwarding {
                 current: packet.encoding,
                 target: None,
             };
+        } else if packet.frame.is_some() {
+            self.numbers.set_top(top, packet.sequence);
         }
-        let rewrite = self.numbers.forward(
-            packet.encoding,
-            packet.sequence,
-            packet.timestamp,
-            packet.vp8,
-            now,
-        )?;
+        if let Verdict::LeaveOut { is_first } = verdict {
+            let is_counted = packet.frame.is_some_and(|frame| frame.is_counted);
+            return self.leave_out(packet, is_first && is_counted, now);
+        }
+        let rewrite = self.numbers.forward(&packet.numbered(), now)?;
         self.resends.earn();
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
         Some(rewrite)
+    }
+
+    /// Leaves a packet out; padding goes in its place if the receiver knows of it already.
+    fn leave_out(
+        &mut self,
+        packet: &Candidate<'_>,
+        picture: bool,
+        now: Instant,
+    ) -> Option<Rewrite> {
+        if self
+            .numbers
+            .leave_out(packet.encoding, packet.sequence, picture)
+        {
+            return None;
+        }
+        let rewrite = self.numbers.forward(&packet.numbered(), now)?;
+        self.packets = self.packets.wrapping_add(1);
+        Some(Rewrite {
+            ends_picture: false,
+            is_filler: true,
+            ..rewrite
+        })
     }
 
     /// Finds the packet a receiver misses. `None`: it is not among the recent ones, or was resent

@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::cache::PacketMeta;
 use crate::codec::Codec;
 use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
-use crate::forward::{EncodingSet, Forwarder, Wish};
+use crate::forward::{EncodingSet, Forwarder};
+use crate::layer::{Layer, LayerRates, Limit};
 use crate::nack::Arrival;
 use crate::rtp::Header;
 use crate::speaker::{self, SpeakerChange, Speakers};
@@ -26,8 +28,8 @@ use crate::track::{Size, Track, TrackSpec};
 pub(crate) use burst::Pending;
 pub use burst::{Burst, Forward, Gathered, MAX_BURST, Packet};
 
-/// How often a track with several encodings is checked for stopped ones.
-const LIVENESS_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a video track is looked over: what each of its layers costs, and whether one has stopped.
+const SURVEY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A published track on this shard. Keys are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,8 +72,9 @@ pub struct LayerWish {
     pub paused: bool,
     /// Pixels of the view.
     pub view: Size,
-    /// Number of encodings, from the lowest up.
-    pub encodings: u8,
+    pub frames_per_second: u32,
+    /// Number of encodings or spatial layers, from the lowest up.
+    pub spatial_layers: u8,
 }
 
 /// A packet as it arrived, decrypted.
@@ -82,6 +85,8 @@ pub struct Media<'a> {
     pub packet: &'a [u8],
     /// RFC 6464, in -dBov.
     pub audio_level: Option<u8>,
+    /// The dependency descriptor, if the packet has one.
+    pub dependency: Option<&'a [u8]>,
     /// It came as a retransmission.
     pub repaired: bool,
 }
@@ -113,7 +118,7 @@ pub enum Output<R, P> {
 enum Timer<R> {
     KeyFrame(Source),
     Losses(Source),
-    Liveness(TrackKey),
+    Survey(TrackKey),
     Demand(TrackKey),
     Speakers(R),
 }
@@ -130,6 +135,8 @@ struct Room<P> {
 struct Subscription {
     generation: u32,
     track: TrackKey,
+    wish: LayerWish,
+    limit: Limit,
     forwarder: Forwarder,
 }
 
@@ -183,7 +190,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             watched: false,
         });
         room.tracks += 1;
-        let several = spec.sizes.len() > 1;
+        let is_video = spec.is_video;
         let published = Published {
             generation: self.generation,
             track: Track::new(spec, now),
@@ -192,9 +199,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             index: self.tracks.insert(published) as u32,
             generation: self.generation,
         };
-        if several {
-            self.timers
-                .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
+        if is_video {
+            self.timers.set(now + SURVEY_INTERVAL, Timer::Survey(key));
         }
         self.watch_demand(key);
         key
@@ -303,12 +309,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .get_mut(key.index as usize)
             .filter(|p| p.generation == key.generation)?;
         let track = &mut published.track;
-        let mut forwarder =
-            Forwarder::new(resolve(track, wish), first_sequence, codec.clock_rate());
+        let limit = Limit::NONE;
+        let resolved = track.resolve(wish, limit);
+        let mut forwarder = Forwarder::new(resolved, first_sequence, codec.clock_rate());
         forwarder.select(track.live);
         let index = self.subscriptions.insert(Subscription {
             generation,
             track: key,
+            wish,
+            limit,
             forwarder,
         });
         let subscription = SubscriptionKey {
@@ -321,7 +330,22 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Some(subscription)
     }
 
+    /// What the subscriber wants to see.
     pub fn set_wish(&mut self, key: SubscriptionKey, wish: LayerWish, now: Instant) {
+        self.change(key, now, |subscription| subscription.wish = wish);
+    }
+
+    /// What bandwidth allows, whatever is wanted; [`Limit::NONE`] at first.
+    pub fn set_limit(&mut self, key: SubscriptionKey, limit: Limit, now: Instant) {
+        self.change(key, now, |subscription| subscription.limit = limit);
+    }
+
+    fn change(
+        &mut self,
+        key: SubscriptionKey,
+        now: Instant,
+        change: impl FnOnce(&mut Subscription),
+    ) {
         let Some(subscription) = self
             .subscriptions
             .get_mut(key.index())
@@ -329,15 +353,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         else {
             return;
         };
-        let track_key = subscription.track;
-        let Some(published) = self.tracks.get(track_key.index as usize) else {
+        change(subscription);
+        let track = subscription.track;
+        let Some(published) = self.tracks.get(track.index as usize) else {
             return;
         };
-        subscription
-            .forwarder
-            .set_wish(resolve(&published.track, wish), published.track.live);
-        self.update_interest(track_key, now);
-        self.update_demand(track_key, now);
+        if subscription.resolve(&published.track) {
+            self.update_interest(track, now);
+        }
+        self.update_demand(track, now);
     }
 
     /// Answers the first number that was never used.
@@ -359,6 +383,27 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// The encoding that the subscription is being sent.
     pub fn current_encoding(&self, key: SubscriptionKey) -> Option<u8> {
         self.subscription(key)?.forwarder.current()
+    }
+
+    /// The layer up to which the subscription is being sent.
+    pub fn current_layer(&self, key: SubscriptionKey) -> Option<Layer> {
+        let subscription = self.subscription(key)?;
+        let encoding = subscription.forwarder.current()?;
+        let track = self.track(subscription.track)?;
+        Some(track.place(encoding, subscription.forwarder.layer()))
+    }
+
+    /// The layer up to which the subscriber can use the track, were there no limit. `None` while it
+    /// wants nothing of it.
+    pub fn wanted_layer(&self, key: SubscriptionKey) -> Option<Layer> {
+        let subscription = self.subscription(key)?;
+        let track = self.track(subscription.track)?;
+        (!subscription.wish.paused).then(|| track.wanted(subscription.wish))
+    }
+
+    /// What it takes to forward each layer of a track.
+    pub fn layer_rates(&self, key: TrackKey) -> Option<LayerRates> {
+        self.track(key).map(Track::rates)
     }
 
     // Packets.
@@ -398,7 +443,12 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         if media.repaired {
             encoding.losses.handle_repair(sequence, now);
         }
-        let info = media.codec.inspect(payload);
+        let before = encoding.structure.revision();
+        let info =
+            encoding
+                .structure
+                .inspect(media.codec, payload, media.header.marker, media.dependency);
+        let is_restructured = encoding.structure.revision() != before;
         let is_key_frame = media.codec.is_video() && info.starts_key_frame;
         let missed = encoding.losses.handle_packet(sequence, now);
         if is_key_frame {
@@ -418,8 +468,17 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             }
             Arrival::Gap | Arrival::Outage | Arrival::Next | Arrival::Late => {}
         }
-        encoding.cache.store(sequence, media.packet, now);
+        let meta = PacketMeta {
+            spatial: info.frame.map_or(0, |frame| frame.layer.spatial),
+            ends_frame: info.frame.is_some_and(|frame| frame.ends),
+        };
+        encoding.cache.store(sequence, media.packet, meta, now);
         encoding.last_packet = Some(now);
+        let layer = info.frame.map_or(Layer::default(), |frame| frame.layer);
+        let ends_frame = info.frame.map_or(media.header.marker, |frame| frame.ends);
+        encoding
+            .meter
+            .count(layer, media.packet.len(), ends_frame, now);
         if track.spec.muted {
             return Err(DropReason::Muted);
         }
@@ -464,6 +523,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             encoding.pending_bytes,
             &encoding.cache,
         );
+        if is_restructured {
+            self.reconsider(source.track, now);
+        }
         Ok(if is_full {
             Gathered::Full
         } else {
@@ -494,7 +556,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             match timer {
                 Timer::KeyFrame(source) => self.retry_key_frame(source, now),
                 Timer::Losses(source) => self.request_packets(source, now),
-                Timer::Liveness(key) => self.check_liveness(key, now),
+                Timer::Survey(key) => self.survey(key, now),
                 Timer::Demand(key) => self.release(key, now),
                 Timer::Speakers(room) => self.end_speaker_window(room, now),
             }
@@ -573,7 +635,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         }
     }
 
-    fn check_liveness(&mut self, key: TrackKey, now: Instant) {
+    fn survey(&mut self, key: TrackKey, now: Instant) {
         let Some(published) = self
             .tracks
             .get_mut(key.index as usize)
@@ -581,16 +643,38 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         else {
             return;
         };
-        if published.track.upstream.is_some() {
-            return;
+        self.timers.set(now + SURVEY_INTERVAL, Timer::Survey(key));
+        let track = &mut published.track;
+        track
+            .encodings
+            .iter_mut()
+            .for_each(|encoding| encoding.meter.measure(now));
+        // Of a track from elsewhere the origin tells what is being sent.
+        let is_own = track.upstream.is_none() && track.encodings.len() > 1;
+        let mut changed = is_own && track.update_live(now);
+        if changed {
+            track.tell_live(key, &mut self.outputs);
+            select_all(track, &mut self.subscriptions);
         }
-        self.timers
-            .set(now + LIVENESS_INTERVAL, Timer::Liveness(key));
-        if published.track.update_live(now) {
-            published.track.tell_live(key, &mut self.outputs);
-            select_all(&mut published.track, &mut self.subscriptions);
+        // Which layer has the frame rate that is wanted shows only now.
+        for subscription in &track.subscriptions {
+            let subscription = &mut self.subscriptions[subscription.index()];
+            if subscription.wish.frames_per_second > 0 {
+                changed |= subscription.resolve(track);
+            }
+        }
+        if changed {
             self.update_interest(key, now);
         }
+    }
+
+    /// What is wished of a track can be understood better than before.
+    fn reconsider(&mut self, key: TrackKey, now: Instant) {
+        let track = self.tracks.get(key.index as usize);
+        if track.is_some_and(|track| resolve_all(&track.track, &mut self.subscriptions)) {
+            self.update_interest(key, now);
+        }
+        self.update_demand(key, now);
     }
 
     /// How many encodings of a track, from the lowest up, anybody can use.
@@ -601,10 +685,10 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let wishes = track
             .subscriptions
             .iter()
-            .map(|key| self.subscriptions[key.index()].forwarder.wish());
+            .map(|key| self.subscriptions[key.index()].wish);
         let here = wishes
             .filter(|wish| !wish.paused)
-            .map(|wish| wish.highest + 1)
+            .map(|wish| track.wanted(wish).spatial + 1)
             .max()
             .unwrap_or(0);
         here.max(track.wanted_elsewhere())
@@ -727,13 +811,25 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 }
 
-fn resolve<R, P>(track: &Track<R, P>, wish: LayerWish) -> Wish {
-    let highest = track.highest_for(wish.view);
-    let limit = wish.encodings.checked_sub(1).unwrap_or(u8::MAX);
-    Wish {
-        paused: wish.paused,
-        highest: highest.min(limit),
+impl Subscription {
+    /// Works out anew what is to be sent. `true` if that has changed.
+    fn resolve<R, P>(&mut self, track: &Track<R, P>) -> bool {
+        let resolved = track.resolve(self.wish, self.limit);
+        let changed = resolved != self.forwarder.wish();
+        if changed {
+            self.forwarder.set_wish(resolved, track.live);
+        }
+        changed
     }
+}
+
+/// Works out anew what everybody is to be sent. `true` if that has changed for anybody.
+fn resolve_all<R, P>(track: &Track<R, P>, subscriptions: &mut Slab<Subscription>) -> bool {
+    let mut changed = false;
+    for key in &track.subscriptions {
+        changed |= subscriptions[key.index()].resolve(track);
+    }
+    changed
 }
 
 fn select_all<R, P>(track: &mut Track<R, P>, subscriptions: &mut Slab<Subscription>) {

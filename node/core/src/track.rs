@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::cache::PacketCache;
 use crate::demand::Demand;
-use crate::forward::{EncodingSet, MAX_ENCODINGS};
+use crate::forward::{EncodingSet, MAX_ENCODINGS, Wish};
 use crate::key_frames::KeyFrameRequests;
+use crate::layer::{Layer, LayerMeter, LayerRates, Limit};
 use crate::nack::LossTracker;
 use crate::router::relay::{Relay, Upstream};
-use crate::router::{Pending, SubscriptionKey};
+use crate::router::{LayerWish, Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
 use crate::stats::{ReceiveStats, SenderClock};
+use crate::structure::Structure;
 use crate::wheel::Alarm;
 
 /// An encoding that sent nothing for this long, while another of its track did, has been stopped by
@@ -69,6 +71,8 @@ pub(crate) struct Track<R, P> {
 #[derive(Debug)]
 pub(crate) struct Encoding {
     pub(crate) sequences: SequenceUnwrapper,
+    pub(crate) structure: Structure,
+    pub(crate) meter: LayerMeter,
     pub(crate) cache: PacketCache,
     pub(crate) stats: ReceiveStats,
     pub(crate) losses: LossTracker,
@@ -90,6 +94,7 @@ impl Encoding {
     /// them.
     pub(crate) fn restart(&mut self) {
         self.sequences.restart();
+        self.structure = Structure::default();
         self.stats = ReceiveStats::default();
         self.losses.restart();
         self.pending.clear();
@@ -110,6 +115,8 @@ impl<R, P> Track<R, P> {
             encodings: encodings
                 .map(|_| Encoding {
                     sequences: SequenceUnwrapper::default(),
+                    structure: Structure::default(),
+                    meter: LayerMeter::default(),
                     cache: PacketCache::new(packets, bytes),
                     stats: ReceiveStats::default(),
                     losses: LossTracker::default(),
@@ -134,14 +141,79 @@ impl<R, P> Track<R, P> {
         }
     }
 
-    /// The highest encoding that is of use for a view of this size.
-    pub(crate) fn highest_for(&self, view: Size) -> u8 {
-        let top = self.spec.sizes.len().clamp(1, MAX_ENCODINGS) as u8 - 1;
+    /// What a receiver is to be sent: no more than it can use, and no more than bandwidth allows.
+    pub(crate) fn resolve(&self, wish: LayerWish, limit: Limit) -> Wish {
+        let wanted = self.wanted(wish);
+        let (paused, allowed) = match limit {
+            Limit::Paused => (true, wanted),
+            Limit::UpTo(layer) => (wish.paused, wanted.min_each(layer)),
+        };
+        let whole = Layer {
+            spatial: u8::MAX,
+            ..allowed
+        };
+        let (encoding, layer) = if self.encodings.len() > 1 {
+            (allowed.spatial, whole)
+        } else {
+            (0, allowed)
+        };
+        Wish {
+            paused,
+            encoding,
+            layer,
+        }
+    }
+
+    /// The lowest layer that is all a receiver can use.
+    pub(crate) fn wanted(&self, wish: LayerWish) -> Layer {
+        let limit = wish.spatial_layers.checked_sub(1).unwrap_or(u8::MAX);
+        let spatial = self.highest_for(wish.view).min(limit);
+        let temporal = match wish.frames_per_second {
+            0 => u8::MAX,
+            wanted => self.rates().temporal_for(spatial, wanted),
+        };
+        Layer { spatial, temporal }
+    }
+
+    /// The highest encoding or spatial layer that is of use for a view of this size.
+    fn highest_for(&self, view: Size) -> u8 {
+        let top = self.spatial_layers().clamp(1, MAX_ENCODINGS) as u8 - 1;
         if view == Size::default() {
             return top;
         }
-        let fitting = self.spec.sizes.iter().position(|size| size.fills(view));
-        fitting.map_or(top, |encoding| (encoding as u8).min(top))
+        // What the media says of its spatial layers; encodings have theirs from signaling.
+        let shown = match self.encodings.as_slice() {
+            [only] => only.structure.sizes(),
+            _ => None,
+        };
+        let sizes = shown.unwrap_or(&self.spec.sizes);
+        let fitting = sizes.iter().position(|size| size.fills(view));
+        fitting.map_or(top, |spatial| (spatial as u8).min(top))
+    }
+
+    /// How many there are to choose from: encodings, or spatial layers of the only one.
+    fn spatial_layers(&self) -> usize {
+        match self.encodings.as_slice() {
+            [only] => usize::from(only.structure.spatial_layers()),
+            several => several.len(),
+        }
+    }
+
+    /// A layer within an encoding as a layer of the track.
+    pub(crate) fn place(&self, encoding: u8, layer: Layer) -> Layer {
+        let spatial = if self.encodings.len() > 1 {
+            encoding
+        } else {
+            layer.spatial
+        };
+        Layer { spatial, ..layer }
+    }
+
+    pub(crate) fn rates(&self) -> LayerRates {
+        match self.encodings.as_slice() {
+            [only] => LayerRates::of_layers(&only.meter, only.structure.is_nested()),
+            several => LayerRates::of_encodings(several.iter().map(|encoding| &encoding.meter)),
+        }
     }
 
     /// Marks encodings that have stopped. `true` if one has. Where all fall silent, those that are

@@ -12,7 +12,7 @@ const SECOND: u32 = 25;
 
 fn up_to(encodings: u8) -> LayerWish {
     LayerWish {
-        encodings,
+        spatial_layers: encodings,
         ..LayerWish::default()
     }
 }

@@ -9,7 +9,7 @@ use sim::{Sim, check_stream, with_seeds};
 
 fn up_to(encodings: u8) -> LayerWish {
     LayerWish {
-        encodings,
+        spatial_layers: encodings,
         ..LayerWish::default()
     }
 }

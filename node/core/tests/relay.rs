@@ -24,7 +24,7 @@ const ALIAS: u64 = 77;
 
 fn up_to(encodings: u8) -> LayerWish {
     LayerWish {
-        encodings,
+        spatial_layers: encodings,
         ..LayerWish::default()
     }
 }
@@ -369,6 +369,7 @@ fn media(header: Header, packet: &[u8], repaired: bool) -> Media<'_> {
         header,
         packet,
         audio_level: None,
+        dependency: None,
         repaired,
     }
 }

@@ -331,7 +331,8 @@ fn layer_wish(wish: contract::LayerWish) -> LayerWish {
             width: wish.width,
             height: wish.height,
         },
-        encodings: wish.spatial_layers.min(u32::from(u8::MAX)) as u8,
+        frames_per_second: wish.frames_per_second,
+        spatial_layers: wish.spatial_layers.min(u32::from(u8::MAX)) as u8,
     }
 }
 

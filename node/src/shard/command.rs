@@ -128,5 +128,6 @@ pub(crate) struct PublishSpec {
 pub(crate) struct Inspected {
     pub(crate) session: SessionKey,
     pub(crate) track: TrackId,
-    pub(crate) encoding: Option<u8>,
+    /// Encoding or spatial layer.
+    pub(crate) spatial: Option<u8>,
 }

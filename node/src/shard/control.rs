@@ -480,9 +480,10 @@ impl Shard {
                 Inspected {
                     session: *key,
                     track: track.clone(),
-                    encoding: wanted
+                    spatial: wanted
                         .subscription
-                        .and_then(|key| self.router.current_encoding(key)),
+                        .and_then(|key| self.router.current_layer(key))
+                        .map(|layer| layer.spatial),
                 }
             }))
         });

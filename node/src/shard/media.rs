@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::codec::{Codec, vp8};
 use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::router::{Gathered, Media, SubscriptionKey};
 use pipemesh_node_core::rtcp::{Message, Messages, ReportBlock};
@@ -109,6 +108,9 @@ impl Shard {
             audio_level: level
                 .and_then(|level| level.first())
                 .map(|byte| byte & 0x7F),
+            dependency: extensions
+                .dependency_descriptor
+                .and_then(|id| header.extension(packet, id)),
             repaired: placed.repairs.is_some(),
         };
         let source = placed.source;
@@ -268,18 +270,15 @@ impl Shard {
             let Some(header) = Header::parse(repair.packet) else {
                 continue;
             };
-            let vp8 = match codec {
-                Codec::Vp8 => header
-                    .payload(repair.packet)
-                    .and_then(vp8::Descriptor::parse),
-                Codec::Opus | Codec::Red | Codec::Vp9 | Codec::H264 | Codec::Av1 => None,
-            };
+            let ids = header
+                .payload(repair.packet)
+                .and_then(|payload| codec.frame_ids(payload));
             let outbound = Outbound::new(
                 codec,
                 &header,
                 repair.packet,
                 None,
-                vp8.as_ref(),
+                ids.as_ref(),
                 &extensions,
             );
             if let Some(outbound) = outbound {

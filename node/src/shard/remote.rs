@@ -358,6 +358,7 @@ impl Shard {
             .find(|known| known.number == header.payload_type)
             .ok_or(DropReason::UnknownPayloadType)?
             .codec;
+        let described = state.extensions.dependency_descriptor;
         if self.router.breaks_off(source, record.stamp) {
             // What came before goes on before numbers begin anew.
             self.forward(now);
@@ -370,6 +371,7 @@ impl Shard {
             header,
             packet,
             audio_level: None,
+            dependency: described.and_then(|id| header.extension(packet, id)),
             repaired: record.repaired,
         };
         match self.router.handle_media(source, media, now) {

@@ -7,6 +7,7 @@
 mod outbound;
 
 use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::codec::ids::Shift;
 use pipemesh_node_core::drops::{DropReason, Drops};
 use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::{Burst, Forward, MAX_BURST, SubscriptionKey};
@@ -162,7 +163,7 @@ impl Wire {
                 &packet.header,
                 packet.bytes,
                 Some(packet.padded),
-                packet.vp8,
+                packet.ids,
                 extensions,
             );
             count += 1;
@@ -208,7 +209,9 @@ impl Wire {
                 drops.count(DropReason::Malformed);
                 continue;
             };
-            let Some(shape) = Shape::new(outgoing, packet, rewrite.vp8) else {
+            let emptied = rewrite.is_filler.then(|| packet.emptied());
+            let packet = emptied.as_ref().unwrap_or(packet);
+            let Some(shape) = Shape::new(outgoing, packet, rewrite.shift) else {
                 drops.count(DropReason::UnknownPayloadType);
                 continue;
             };
@@ -219,13 +222,19 @@ impl Wire {
             };
             let header = OutgoingHeader {
                 padding: packet.padding,
-                marker: packet.marker,
+                marker: packet.marker || rewrite.ends_picture,
                 payload_type: shape.payload_type.number,
                 sequence: rewrite.sequence as u16,
                 timestamp: rewrite.timestamp,
                 ssrc: outgoing.ssrc,
             };
-            let header_len = write_header(&mut out, header, packet, &outgoing.extensions);
+            let header_len = write_header(
+                &mut out,
+                header,
+                packet,
+                &outgoing.extensions,
+                rewrite.shift,
+            );
             let Some(header_len) = header_len.filter(|len| {
                 len + shape.payload.len() + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN
             }) else {
@@ -256,7 +265,9 @@ impl Wire {
         let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
             return;
         };
-        let Some(shape) = Shape::new(outgoing, packet, rewrite.vp8) else {
+        let emptied = rewrite.is_filler.then(|| packet.emptied());
+        let packet = emptied.as_ref().unwrap_or(packet);
+        let Some(shape) = Shape::new(outgoing, packet, rewrite.shift) else {
             return;
         };
         let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
@@ -273,7 +284,7 @@ impl Wire {
         };
         let header = OutgoingHeader {
             padding: packet.padding,
-            marker: packet.marker,
+            marker: packet.marker || rewrite.ends_picture,
             payload_type: number,
             sequence: repair.next_sequence as u16,
             timestamp: rewrite.timestamp,
@@ -281,7 +292,13 @@ impl Wire {
         };
         const ORIGINAL_SEQUENCE_LEN: usize = 2;
         let overhead = ORIGINAL_SEQUENCE_LEN + Profile::MAX_OVERHEAD;
-        let header_len = write_header(&mut out, header, packet, &outgoing.extensions);
+        let header_len = write_header(
+            &mut out,
+            header,
+            packet,
+            &outgoing.extensions,
+            rewrite.shift,
+        );
         let Some(header_len) =
             header_len.filter(|len| len + shape.payload.len() + overhead <= MAX_DATAGRAM_LEN)
         else {
@@ -399,9 +416,10 @@ fn write_header(
     header: OutgoingHeader,
     packet: &Outbound<'_>,
     extensions: &Extensions,
+    shift: Shift,
 ) -> Option<usize> {
     let mut writer = HeaderWriter::new(out, header)?;
-    packet.write_extensions(&mut writer, extensions);
+    packet.write_extensions(&mut writer, extensions, shift);
     writer.finish()
 }
 

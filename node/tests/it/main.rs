@@ -13,6 +13,7 @@ mod ice;
 mod identity;
 mod layers;
 mod nonces;
+mod redundancy;
 mod repair;
 mod reports;
 mod speakers;

@@ -1,7 +1,9 @@
-//! The VP8 payload descriptor (RFC 7741 section 4.2): where a key frame begins, and how picture ids
-//! are rewritten so that a receiver sees one unbroken count over layer switches.
+//! The VP8 payload descriptor (RFC 7741 section 4.2): where frames and key frames begin, and which
+//! temporal layer they belong to.
 
 #![warn(clippy::indexing_slicing)]
+
+use super::ids::FrameIds;
 
 /// What the descriptor in front of a VP8 payload says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,148 +14,46 @@ pub struct Descriptor {
     pub starts_key_frame: bool,
     /// Temporal layer, if stated.
     pub temporal: Option<u8>,
-    /// Bytes in front of the VP8 payload proper, all that [`Self::apply`] changes lie in them.
-    pub len: u8,
-    picture_id: Option<PictureId>,
-    tl0_picture: Option<Field8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PictureId {
-    offset: u8,
-    value: u16,
-    /// 15 bits on two bytes, else 7 bits on one.
-    long: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Field8 {
-    offset: u8,
-    value: u8,
-}
-
-/// What has to be added to a source's picture ids (modulo their width) for a receiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shift {
-    pub picture_id: u16,
-    pub tl0_picture: u8,
-}
-
-impl Shift {
-    pub fn is_zero(self) -> bool {
-        self == Self::default()
-    }
+    /// The frame needs no other than the base layer's last one (the Y bit).
+    pub needs_base_only: bool,
+    pub ids: FrameIds,
 }
 
 impl Descriptor {
     /// `None`: the payload is not VP8.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let mut at = 0usize;
-        let mut next = || {
-            let byte = payload.get(at).copied();
-            at += 1;
-            byte
-        };
-        let first = next()?;
+        let first = *payload.first()?;
         let starts_frame = first & 0x10 != 0 && first & 0x07 == 0;
-        let (mut picture_id, mut tl0_picture, mut temporal) = (None, None, None);
+        let mut ids = FrameIds::default();
+        let (mut temporal, mut needs_base_only) = (None, false);
+        let mut at = 1;
         if first & 0x80 != 0 {
-            let flags = next()?;
-            let mut offset = 2u8;
+            let flags = *payload.get(1)?;
+            at = 2;
             if flags & 0x80 != 0 {
-                let high = next()?;
-                let long = high & 0x80 != 0;
-                let value = if long {
-                    u16::from(high & 0x7F) << 8 | u16::from(next()?)
-                } else {
-                    u16::from(high)
-                };
-                picture_id = Some(PictureId {
-                    offset,
-                    value,
-                    long,
-                });
-                offset += 1 + u8::from(long);
+                at = ids.read_picture(payload, at)?;
             }
             if flags & 0x40 != 0 {
-                tl0_picture = Some(Field8 {
-                    offset,
-                    value: next()?,
-                });
+                at = ids.read_tl0(payload, at)?;
             }
             if flags & 0x30 != 0 {
-                let byte = next()?;
-                temporal = (flags & 0x20 != 0).then_some(byte >> 6);
+                let byte = *payload.get(usize::from(at))?;
+                if flags & 0x20 != 0 {
+                    (temporal, needs_base_only) = (Some(byte >> 6), byte & 0x20 != 0);
+                }
+                at += 1;
             }
         }
-        let len = at as u8;
+        ids.len = at;
         // The first payload byte of a frame has the inverse key frame flag in its lowest bit.
-        let starts_key_frame = starts_frame && payload.get(at)? & 0x01 == 0;
+        let starts_key_frame = starts_frame && payload.get(usize::from(at))? & 0x01 == 0;
         Some(Self {
             starts_frame,
             starts_key_frame,
             temporal,
-            len,
-            picture_id,
-            tl0_picture,
+            needs_base_only,
+            ids,
         })
-    }
-
-    pub fn picture_id(&self) -> Option<u16> {
-        self.picture_id.map(|id| id.value)
-    }
-
-    pub fn tl0_picture(&self) -> Option<u8> {
-        self.tl0_picture.map(|field| field.value)
-    }
-
-    /// The shift that lets this packet's frame follow a frame with the given ids.
-    pub fn shift_after(&self, picture_id: Option<u16>, tl0_picture: Option<u8>) -> Shift {
-        let pair = |last: Option<u16>, own: Option<u16>| match (last, own) {
-            (Some(last), Some(own)) => last.wrapping_add(1).wrapping_sub(own),
-            _ => 0,
-        };
-        Shift {
-            picture_id: pair(picture_id, self.picture_id()) & 0x7FFF,
-            tl0_picture: pair(
-                tl0_picture.map(u16::from),
-                self.tl0_picture().map(u16::from),
-            ) as u8,
-        }
-    }
-
-    /// The ids a receiver sees under `shift`.
-    pub fn shifted(&self, shift: Shift) -> (Option<u16>, Option<u8>) {
-        let picture_id = self.picture_id.map(|id| {
-            id.value.wrapping_add(shift.picture_id) & if id.long { 0x7FFF } else { 0x7F }
-        });
-        (
-            picture_id,
-            self.tl0_picture()
-                .map(|value| value.wrapping_add(shift.tl0_picture)),
-        )
-    }
-
-    /// Writes the shifted ids into a copy of the payload this descriptor was read from.
-    pub fn apply(&self, shift: Shift, payload: &mut [u8]) {
-        let (picture_id, tl0_picture) = self.shifted(shift);
-        if let (Some(field), Some(value)) = (self.picture_id, picture_id)
-            && let Some(space) = payload.get_mut(usize::from(field.offset)..)
-        {
-            match space {
-                [high, low, ..] if field.long => {
-                    *high = 0x80 | (value >> 8) as u8;
-                    *low = value as u8;
-                }
-                [byte, ..] => *byte = value as u8,
-                [] => {}
-            }
-        }
-        if let (Some(field), Some(value)) = (self.tl0_picture, tl0_picture)
-            && let Some(byte) = payload.get_mut(usize::from(field.offset))
-        {
-            *byte = value;
-        }
     }
 }
 
@@ -162,6 +62,7 @@ mod tests {
     #![allow(clippy::indexing_slicing, reason = "tests may panic")]
 
     use super::*;
+    use crate::codec::ids::{LastIds, Shift};
     use proptest::prelude::*;
 
     const KEY: u8 = 0x00;
@@ -190,16 +91,20 @@ mod tests {
     fn reads_and_shifts_ids() {
         fn check(payload: &[u8], shift: Shift, expected: (Option<u16>, Option<u8>)) {
             let descriptor = Descriptor::parse(payload).unwrap();
-            assert_eq!(descriptor.shifted(shift), expected);
             let mut copy = payload.to_vec();
-            descriptor.apply(shift, &mut copy);
+            descriptor.ids.apply(shift, &mut copy);
             let again = Descriptor::parse(&copy).unwrap();
-            assert_eq!((again.picture_id(), again.tl0_picture()), expected);
+            assert_eq!((again.ids.picture(), again.ids.tl0()), expected);
+            assert_eq!(
+                again.ids.shifted(Shift::default()),
+                descriptor.ids.shifted(shift)
+            );
             assert_eq!(again.temporal, descriptor.temporal);
         }
         let shift = Shift {
-            picture_id: 3,
-            tl0_picture: 250,
+            picture: 3,
+            tl0: 250,
+            frame: 0,
         };
         check(
             &[0x90, 0xE0, 0xFF, 0xFE, 9, 0x80, DELTA],
@@ -217,12 +122,29 @@ mod tests {
 
     #[test]
     fn the_shift_after_a_switch_continues_the_count() {
-        let descriptor = Descriptor::parse(&[0x90, 0xE0, 0x80, 0x05, 200, 0x00, KEY]).unwrap();
-        let shift = descriptor.shift_after(Some(0x7FFF), Some(255));
-        assert_eq!(descriptor.shifted(shift), (Some(0), Some(0)));
-        let shift = descriptor.shift_after(Some(2), Some(10));
-        assert_eq!(descriptor.shifted(shift), (Some(3), Some(11)));
-        assert!(descriptor.shift_after(None, None).is_zero());
+        let ids = |payload: &[u8]| Descriptor::parse(payload).unwrap().ids;
+        let last = |picture: u16, tl0: u8| {
+            let [high, low] = (0x8000 | picture).to_be_bytes();
+            ids(&[0x90, 0xE0, high, low, tl0, 0x00, KEY]).shifted(Shift::default())
+        };
+        let next = ids(&[0x90, 0xE0, 0x80, 0x05, 200, 0x00, KEY]);
+        let check = |before: LastIds, expected: LastIds| {
+            assert_eq!(next.shifted(next.shift_after(before)), expected);
+        };
+        check(last(0x7FFF, 255), last(0, 0));
+        check(last(2, 10), last(3, 11));
+        assert!(next.shift_after(LastIds::default()).is_zero());
+    }
+
+    #[test]
+    fn tells_what_a_temporal_layer_needs() {
+        let check = |byte: u8, expected: (Option<u8>, bool)| {
+            let descriptor = Descriptor::parse(&[0x90, 0xE0, 0x05, 9, byte, DELTA]).unwrap();
+            assert_eq!((descriptor.temporal, descriptor.needs_base_only), expected);
+        };
+        check(0x00, (Some(0), false));
+        check(0x60, (Some(1), true));
+        check(0x80, (Some(2), false));
     }
 
     #[test]
@@ -243,12 +165,13 @@ mod tests {
         #[test]
         fn any_bytes_are_read_and_patched_without_a_panic(
             payload in prop::collection::vec(any::<u8>(), 0..12),
-            picture_id in any::<u16>(), tl0_picture in any::<u8>(),
+            picture in any::<u16>(), tl0 in any::<u8>(),
         ) {
             if let Some(descriptor) = Descriptor::parse(&payload) {
                 let mut copy = payload.clone();
-                descriptor.apply(Shift { picture_id, tl0_picture }, &mut copy);
-                descriptor.apply(Shift { picture_id, tl0_picture }, &mut copy[..payload.len().min(2)]);
+                let shift = Shift { picture, tl0, frame: 0 };
+                descriptor.ids.apply(shift, &mut copy);
+                descriptor.ids.apply(shift, &mut copy[..payload.len().min(2)]);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Numbers: how sequence numbers, timestamps and VP8 picture ids of changing sources become one
-//! continuous stream.
+//! Numbers: how sequence numbers, timestamps and picture ids of changing sources become one continuous
+//! stream.
 //!
 //! Two rules carry everything. A packet that the publisher lost stays missing, so that the receiver
 //! asks for it; a packet that we leave out leaves no gap. And a packet sent once is described the same
@@ -8,66 +8,108 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::codec::vp8;
+use crate::codec::ids::{FrameIds, LastIds, Shift};
 
-/// Past stretches that a retransmission can still be found in. One begins at every switch and behind
-/// every packet left out; 64 are seconds of dropped temporal layers.
-const MAX_STRETCHES: usize = 64;
+/// Unbroken pieces that a packet is remembered to have come from. One begins at every switch and behind
+/// every run of packets left out; leaving something out of every picture at 60 a second fills them in
+/// two seconds, twice as long as packets are kept. They take 1.5 KB then, and nothing while everything
+/// is forwarded.
+const MAX_PIECES: usize = 128;
+/// Changes of source or layers in that time.
+const MAX_ERAS: usize = 16;
 
-/// A stretch of one source that is forwarded without a break.
+/// A run of a source's packets that is forwarded without a break; it ends where the next one begins.
+/// Numbers are cut to 32 bits: what is 2^31 packets back is forgotten long since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stretch {
+struct Piece {
+    /// Source number of its first packet, and what the receiver sees for that.
+    first: u32,
+    first_out: u32,
+    /// Picture ids left out since the era began.
+    pictures: u16,
+    /// The low bits of its era's number.
+    era: u8,
+}
+
+/// What holds for all packets between two changes of the source or of its layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Era {
+    number: u8,
     encoding: u8,
-    /// Source numbers `first..next` belong to it; the last stretch is open-ended.
+    /// The highest spatial layer that is forwarded.
+    top: u8,
+    /// The era before was of the same source, without a break.
+    continues: bool,
+    timestamp_shift: u32,
+    shift: Shift,
+    /// Source number it began with, in full.
+    first: u64,
+}
+
+/// The last era and piece, in the form packets are forwarded by.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    encoding: u8,
+    top: u8,
+    timestamp_shift: u32,
+    shift: Shift,
+    /// Source numbers `first..next` were forwarded, or lost.
     first: u64,
     next: u64,
     /// What the receiver sees for `first`.
     first_out: u64,
-    timestamp_shift: u32,
-    vp8: vp8::Shift,
 }
 
 /// How a packet's numbers change on its way to the receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rewrite {
     /// 48 bits of rollover counter and sequence number (RFC 3711 section 3.3.1), never used twice.
     pub sequence: u64,
     pub timestamp: u32,
-    pub vp8: vp8::Shift,
+    pub shift: Shift,
+    /// No layer above is sent, so the marker is set even if the publisher set it later.
+    pub ends_picture: bool,
+    /// The receiver is to get padding in place of the packet, which it does not want, because the
+    /// number is spoken for.
+    pub is_filler: bool,
 }
 
 /// Where a packet that the receiver asks for came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     pub encoding: u8,
+    /// The highest spatial layer that was forwarded with it.
+    pub top: u8,
     pub sequence: u64,
     pub timestamp_shift: u32,
-    pub vp8: vp8::Shift,
+    pub shift: Shift,
 }
 
-/// The packet a new source begins with.
-#[derive(Debug, Clone, Copy)]
-pub struct Beginning<'a> {
+/// A packet of a source, as far as numbers go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Numbered<'a> {
     pub encoding: u8,
     pub sequence: u64,
     pub timestamp: u32,
-    pub vp8: Option<&'a vp8::Descriptor>,
-    /// What the receiver's timestamp for this moment would be on the old source's clock, where sender
-    /// reports tell.
-    pub aligned: Option<u32>,
+    pub ids: Option<&'a FrameIds>,
+    /// It is the last packet of a frame of this spatial layer.
+    pub ends: Option<u8>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Continuity {
-    /// Oldest first; the last one is current.
-    stretches: VecDeque<Stretch>,
-    clock_rate: u32,
+    current: Option<Current>,
     /// Next number never used before.
     next_out: u64,
+    clock_rate: u32,
     /// Latest timestamp sent, and when.
     last: Option<(u32, Instant)>,
-    last_picture: Option<u16>,
-    last_tl0_picture: Option<u8>,
+    last_ids: LastIds,
+    /// Picture ids left out since the era began.
+    pictures: u16,
+    /// Both oldest first; the last ones are current.
+    pieces: VecDeque<Piece>,
+    eras: VecDeque<Era>,
 }
 
 impl Continuity {
@@ -77,116 +119,140 @@ impl Continuity {
     /// used twice.
     pub fn new(first: u64, clock_rate: u32) -> Self {
         Self {
-            stretches: VecDeque::with_capacity(4),
-            clock_rate,
+            current: None,
             next_out: first,
+            clock_rate,
             last: None,
-            last_picture: None,
-            last_tl0_picture: None,
+            last_ids: LastIds::default(),
+            pictures: 0,
+            pieces: VecDeque::new(),
+            eras: VecDeque::new(),
         }
     }
 
-    /// Continues the stream with another source, or with the same one after a pause.
-    pub fn begin(&mut self, at: Beginning<'_>, now: Instant) {
+    /// Continues the stream with another source, or with the same one after a pause; `top` is the highest
+    /// spatial layer that will be forwarded of it. `aligned` is what the receiver's timestamp for this
+    /// moment would be on the old source's clock, where sender reports tell.
+    pub fn begin(&mut self, at: &Numbered<'_>, top: u8, aligned: Option<u32>, now: Instant) {
         let timestamp_shift = match self.last {
             None => 0,
             Some(last) => self
-                .next_timestamp(last, at, now)
+                .next_timestamp(last, aligned, now)
                 .wrapping_sub(at.timestamp),
         };
-        let vp8 = match at.vp8 {
-            None => vp8::Shift::default(),
-            Some(descriptor) => descriptor.shift_after(self.last_picture, self.last_tl0_picture),
-        };
-        self.push(Stretch {
+        let shift = at
+            .ids
+            .map_or(Shift::default(), |ids| ids.shift_after(self.last_ids));
+        let current = Current {
             encoding: at.encoding,
+            top,
+            timestamp_shift,
+            shift,
             first: at.sequence,
             next: at.sequence,
             first_out: self.next_out,
-            timestamp_shift,
-            vp8,
-        });
+        };
+        self.push_era(current, false);
     }
 
-    /// Numbers for a packet of `encoding`. `None`: it belongs to nothing that was forwarded.
-    pub fn forward(
-        &mut self,
-        encoding: u8,
-        sequence: u64,
-        timestamp: u32,
-        vp8: Option<&vp8::Descriptor>,
-        now: Instant,
-    ) -> Option<Rewrite> {
-        let current = self.stretches.back_mut()?;
-        if current.encoding != encoding {
+    /// From this packet of the current source on, another spatial layer is the highest.
+    pub fn set_top(&mut self, top: u8, sequence: u64) {
+        let Some(current) = self.current.filter(|current| current.top != top) else {
+            return;
+        };
+        // What has gone out keeps its description.
+        let first = sequence.max(current.next);
+        let continued = Current {
+            top,
+            first,
+            next: first,
+            first_out: current.first_out + (first - current.first),
+            ..current
+        };
+        self.next_out = self.next_out.max(continued.first_out);
+        self.push_era(continued, true);
+    }
+
+    /// Numbers for a packet. `None`: it belongs to nothing that was forwarded.
+    pub fn forward(&mut self, packet: &Numbered<'_>, now: Instant) -> Option<Rewrite> {
+        let current = self.current.as_mut()?;
+        if current.encoding != packet.encoding {
             return None;
         }
-        if sequence < current.first {
-            return self.forward_late(encoding, sequence, timestamp);
+        if packet.sequence < current.first {
+            return self.forward_late(packet);
         }
-        let out = current.first_out + (sequence - current.first);
-        let timestamp = timestamp.wrapping_add(current.timestamp_shift);
-        let shift = current.vp8;
-        if sequence >= current.next {
-            current.next = sequence + 1;
+        let out = current.first_out + (packet.sequence - current.first);
+        let timestamp = packet.timestamp.wrapping_add(current.timestamp_shift);
+        let shift = current.shift;
+        let ends_picture = packet.ends == Some(current.top);
+        if packet.sequence >= current.next {
+            current.next = packet.sequence + 1;
             self.next_out = out + 1;
             self.last = Some((timestamp, now));
-            if let Some(descriptor) = vp8 {
-                let (picture, tl0) = descriptor.shifted(shift);
-                self.last_picture = picture.or(self.last_picture);
-                self.last_tl0_picture = tl0.or(self.last_tl0_picture);
+            if let Some(ids) = packet.ids {
+                self.last_ids.update(ids.shifted(shift));
             }
         }
         Some(Rewrite {
             sequence: out,
             timestamp,
-            vp8: shift,
+            shift,
+            ends_picture,
+            is_filler: false,
         })
     }
 
-    /// Leaves a packet out so that the receiver does not miss it. `false`: its number is already
-    /// spoken for (it is late, later ones have gone out), so it is better forwarded.
-    pub fn leave_out(&mut self, encoding: u8, sequence: u64) -> bool {
-        let Some(current) = self.stretches.back_mut() else {
+    /// Leaves a packet out so that the receiver does not miss it; `picture` if it is the first of a
+    /// picture whose id the receiver is not to miss either. `false`: its number is already spoken for
+    /// (it is late, later ones have gone out), so something has to be sent under it.
+    pub fn leave_out(&mut self, encoding: u8, sequence: u64, picture: bool) -> bool {
+        let Some(current) = &mut self.current else {
             return true;
         };
         if current.encoding != encoding {
             return true;
         }
-        if sequence < current.next && sequence >= current.first {
+        if sequence < current.first {
+            return self.piece_of(sequence).is_none();
+        }
+        if sequence < current.next {
             return false;
         }
-        if sequence < current.first {
-            return self.stretch_of(encoding, sequence).is_none();
+        if picture {
+            self.pictures = self.pictures.wrapping_add(1);
+            current.shift = current.shift.less_pictures(1);
         }
         // Numbers between the last one forwarded and this one stay reserved: they are on their way, or
         // lost and will be asked for.
-        let first_out = current.first_out + (sequence - current.first);
-        current.next = sequence;
-        let resumed = Stretch {
-            first: sequence + 1,
-            next: sequence + 1,
-            first_out,
-            ..*current
-        };
-        self.push(resumed);
-        self.next_out = first_out;
+        current.first_out += sequence - current.first;
+        current.first = sequence + 1;
+        current.next = sequence + 1;
+        self.next_out = current.first_out;
+        self.push_piece();
         true
     }
 
     /// Which packet went out under this number, if it is among the recent ones.
     pub fn origin(&self, sequence: u64) -> Option<Origin> {
-        let stretch = self
-            .stretches
-            .iter()
-            .rev()
-            .find(|stretch| stretch.first_out <= sequence)?;
-        let source = stretch.first + (sequence - stretch.first_out);
-        (source < stretch.next).then_some(Origin {
-            encoding: stretch.encoding,
-            sequence: source,
-            timestamp_shift: stretch.timestamp_shift,
-            vp8: stretch.vp8,
+        const PAST: u64 = 1 << 31;
+        if sequence >= self.next_out || self.next_out - sequence >= PAST {
+            return None;
+        }
+        let age = |out: u32| (self.next_out as u32).wrapping_sub(out);
+        let wanted = age(sequence as u32);
+        let behind = self
+            .pieces
+            .partition_point(|piece| age(piece.first_out) >= wanted);
+        let piece = self.pieces.get(behind.checked_sub(1)?)?;
+        let era = self.era_of(piece)?;
+        Some(Origin {
+            encoding: era.encoding,
+            top: era.top,
+            sequence: era.source(piece.first)
+                + u64::from((sequence as u32).wrapping_sub(piece.first_out)),
+            timestamp_shift: era.timestamp_shift,
+            shift: era.shift.less_pictures(piece.pictures),
         })
     }
 
@@ -201,58 +267,135 @@ impl Continuity {
         self.next_out
     }
 
-    /// The source of the current stretch.
+    /// The current source.
     pub fn encoding(&self) -> Option<u8> {
-        self.stretches.back().map(|current| current.encoding)
+        self.current.map(|current| current.encoding)
     }
 
-    /// What the receiver sees for a source timestamp of the current stretch.
+    /// What the receiver sees for a timestamp of the current source.
     pub fn timestamp(&self, source: u32) -> Option<u32> {
-        self.stretches
-            .back()
+        self.current
             .map(|current| source.wrapping_add(current.timestamp_shift))
     }
 
-    fn forward_late(&self, encoding: u8, sequence: u64, timestamp: u32) -> Option<Rewrite> {
-        let stretch = self.stretch_of(encoding, sequence)?;
+    fn forward_late(&self, packet: &Numbered<'_>) -> Option<Rewrite> {
+        let (piece, era) = self.piece_of(packet.sequence)?;
+        let out = piece
+            .first_out
+            .wrapping_add((packet.sequence as u32).wrapping_sub(piece.first));
         Some(Rewrite {
-            sequence: stretch.first_out + (sequence - stretch.first),
-            timestamp: timestamp.wrapping_add(stretch.timestamp_shift),
-            vp8: stretch.vp8,
+            // By the distance from the newest number, which is known in full.
+            sequence: self.next_out - u64::from((self.next_out as u32).wrapping_sub(out)),
+            timestamp: packet.timestamp.wrapping_add(era.timestamp_shift),
+            shift: era.shift.less_pictures(piece.pictures),
+            ends_picture: packet.ends == Some(era.top),
+            is_filler: false,
         })
     }
 
-    /// The past stretch a late packet belongs to. Stretches before a switch do not count: what comes
-    /// late from a source that was left is not worth a decoder's confusion.
-    fn stretch_of(&self, encoding: u8, sequence: u64) -> Option<&Stretch> {
-        let of_source = self
-            .stretches
-            .iter()
-            .rev()
-            .take_while(|s| s.encoding == encoding);
-        of_source
-            .skip(1)
-            .find(|s| (s.first..s.next).contains(&sequence))
+    /// The past piece that a late packet of the current source belongs to. What lies before the source
+    /// was begun does not count: what comes late from a source that was left is not worth a decoder's
+    /// confusion.
+    fn piece_of(&self, sequence: u64) -> Option<(&Piece, &Era)> {
+        let mut next: Option<&Piece> = None;
+        let mut eras = self.eras.iter().rev();
+        let mut era = eras.next()?;
+        for piece in self.pieces.iter().rev() {
+            if piece.era != era.number {
+                if !era.continues {
+                    return None;
+                }
+                era = eras.next()?;
+            }
+            if let Some(next) = next {
+                let first = era.source(piece.first);
+                let len = u64::from(next.first_out.wrapping_sub(piece.first_out));
+                if (first..first + len).contains(&sequence) {
+                    return Some((piece, era));
+                }
+            }
+            next = Some(piece);
+        }
+        None
     }
 
-    fn push(&mut self, stretch: Stretch) {
-        // A stretch that nothing went out of is of no use.
-        if self
-            .stretches
-            .back()
-            .is_some_and(|last| last.first == last.next)
+    fn era_of(&self, piece: &Piece) -> Option<&Era> {
+        self.eras.iter().rev().find(|era| era.number == piece.era)
+    }
+
+    /// Every era has a piece, and every piece its era.
+    fn push_era(&mut self, current: Current, mut continues: bool) {
+        // An era in which nothing went out is of no use.
+        if let (Some(last), Some(era)) = (self.pieces.back(), self.eras.back())
+            && last.first_out == current.first_out as u32
         {
-            self.stretches.pop_back();
+            let number = era.number;
+            self.pieces.pop_back();
+            if self.pieces.back().is_none_or(|piece| piece.era != number) {
+                continues &= era.continues;
+                self.eras.pop_back();
+            }
         }
-        if self.stretches.len() == MAX_STRETCHES {
-            self.stretches.pop_front();
+        if self.eras.len() == MAX_ERAS
+            && let Some(oldest) = self.eras.pop_front()
+        {
+            while self
+                .pieces
+                .front()
+                .is_some_and(|piece| piece.era == oldest.number)
+            {
+                self.pieces.pop_front();
+            }
         }
-        self.stretches.push_back(stretch);
+        let number = self
+            .eras
+            .back()
+            .map_or(0, |last| last.number.wrapping_add(1));
+        self.eras.push_back(Era {
+            number,
+            encoding: current.encoding,
+            top: current.top,
+            continues,
+            timestamp_shift: current.timestamp_shift,
+            shift: current.shift,
+            first: current.first,
+        });
+        self.current = Some(current);
+        self.pictures = 0;
+        self.push_piece();
+    }
+
+    /// Writes down where the current piece begins, in place of one that nothing went out of.
+    fn push_piece(&mut self) {
+        let (Some(current), Some(era)) = (&self.current, self.eras.back()) else {
+            return;
+        };
+        let piece = Piece {
+            first: current.first as u32,
+            first_out: current.first_out as u32,
+            pictures: self.pictures,
+            era: era.number,
+        };
+        if let Some(last) = self.pieces.back_mut()
+            && last.first_out == piece.first_out
+            && last.era == piece.era
+        {
+            *last = piece;
+            return;
+        }
+        if self.pieces.len() == MAX_PIECES {
+            self.pieces.pop_front();
+            let oldest = self.pieces.front().map(|piece| piece.era);
+            if oldest != self.eras.front().map(|era| era.number) {
+                self.eras.pop_front();
+            }
+        }
+        self.pieces.push_back(piece);
     }
 
     /// Timestamp for the first packet of a new source: where the old source's clock would stand, else
     /// as far on as time has gone; always forwards.
-    fn next_timestamp(&self, last: (u32, Instant), at: Beginning<'_>, now: Instant) -> u32 {
+    fn next_timestamp(&self, last: (u32, Instant), aligned: Option<u32>, now: Instant) -> u32 {
         /// Two sources' reports may disagree by this much before arrival times are trusted more.
         const TOLERANCE: Duration = Duration::from_millis(500);
         let (last_out, sent_at) = last;
@@ -260,13 +403,19 @@ impl Continuity {
         let elapsed = ticks(now.saturating_duration_since(sent_at));
         // The shortest frame of a 60 Hz camera, or of a 20 ms audio packet.
         let least = i64::from(self.clock_rate) / 60;
-        let step = at
-            .aligned
+        let step = aligned
             .map(|aligned| i64::from(aligned.wrapping_sub(last_out) as i32))
             .filter(|aligned| (aligned - elapsed).abs() <= ticks(TOLERANCE))
             .unwrap_or(elapsed)
             .max(least);
         last_out.wrapping_add(step as u32)
+    }
+}
+
+impl Era {
+    /// A source number in full; right for 2^32 packets of one era.
+    fn source(&self, low: u32) -> u64 {
+        self.first + u64::from(low.wrapping_sub(self.first as u32))
     }
 }
 

@@ -14,7 +14,8 @@ fn live(encodings: &[u8]) -> EncodingSet {
 fn wish(highest: u8) -> Wish {
     Wish {
         paused: false,
-        highest,
+        encoding: highest,
+        layer: Layer::MAX,
     }
 }
 
@@ -40,7 +41,8 @@ impl Receiver {
             timestamp: 0,
             starts_key_frame,
             is_empty: false,
-            vp8: None,
+            ids: None,
+            frame: None,
         };
         let rewrite =
             self.forwarder
@@ -114,7 +116,7 @@ fn pause_stops_at_once_and_resumes_with_a_key_frame() {
     receiver.forwarder.set_wish(
         Wish {
             paused: true,
-            highest: 0,
+            ..wish(0)
         },
         live(&[0]),
     );
@@ -136,7 +138,8 @@ fn padding_is_not_passed_on_and_not_missed() {
         timestamp: 0,
         starts_key_frame: false,
         is_empty: true,
-        vp8: None,
+        ids: None,
+        frame: None,
     };
     let now = receiver.now;
     assert_eq!(

@@ -12,12 +12,14 @@ use slab::Slab;
 
 use super::{Router, Source, Subscription, SubscriptionKey, update_interest};
 use crate::cache::PacketCache;
-use crate::codec::{Codec, PayloadInfo, vp8};
+use crate::codec::Codec;
+use crate::codec::ids::FrameIds;
 use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
 use crate::forward::{Candidate, MAX_ENCODINGS};
 use crate::rtp::Header;
 use crate::stats::SenderClock;
+use crate::structure::PacketInfo;
 
 /// Packets of one encoding that gather at most. As many as go to a subscriber in one message: what is
 /// more would not be sent any cheaper.
@@ -44,7 +46,7 @@ pub(crate) struct Pending {
     pub(super) header: Header,
     pub(super) codec: Codec,
     pub(super) payload_len: u16,
-    pub(super) info: PayloadInfo,
+    pub(super) info: PacketInfo,
 }
 
 impl Pending {
@@ -56,7 +58,8 @@ impl Pending {
             timestamp: self.header.timestamp,
             starts_key_frame: self.info.starts_key_frame,
             is_empty: self.payload_len == 0,
-            vp8: self.info.vp8.as_ref(),
+            ids: self.info.ids.as_ref(),
+            frame: self.info.frame.as_ref(),
         }
     }
 }
@@ -74,8 +77,8 @@ pub struct Packet<'a> {
     pub bytes: &'a [u8],
     /// The same with a byte of RTP padding behind it, which counts itself; the header does not say so.
     pub padded: &'a [u8],
-    /// To apply [`Rewrite::vp8`] with, if that is not zero.
-    pub vp8: Option<&'a vp8::Descriptor>,
+    /// To apply [`Rewrite::shift`] with, if that is not zero.
+    pub ids: Option<&'a FrameIds>,
 }
 
 /// A packet of a burst on its way to one subscriber.
@@ -97,8 +100,9 @@ pub struct Burst<'a> {
     interested: &'a [SubscriptionKey],
     subscriptions: &'a mut Slab<Subscription>,
     forwards: &'a mut Vec<Forward>,
-    /// Somebody has got the key frame that was waited for.
-    switched: bool,
+    has_key_frame: bool,
+    /// Somebody has got the key frame that was waited for, or waits for another.
+    changed: bool,
     now: Instant,
 }
 
@@ -117,7 +121,7 @@ impl<'a> Burst<'a> {
                 header: pending.header,
                 bytes: &padded[..padded.len().saturating_sub(1)],
                 padded,
-                vp8: pending.info.vp8.as_ref(),
+                ids: pending.info.ids.as_ref(),
             }
         })
     }
@@ -151,7 +155,10 @@ impl<'a> Burst<'a> {
             self.forwards
                 .extend(rewrite.map(|rewrite| Forward { packet, rewrite }));
         }
-        self.switched |= awaited.is_some() && forwarder.awaits_key_frame_of().is_none();
+        // Whom a key frame has not helped, because not all of it came, needs another.
+        let awaits = forwarder.awaits_key_frame_of();
+        self.changed |=
+            awaits != awaited || self.has_key_frame && awaits == Some(self.source.encoding);
     }
 }
 
@@ -211,14 +218,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             interested: &encoding.interested,
             subscriptions: &mut self.subscriptions,
             forwards: &mut self.forwards,
-            switched: false,
+            has_key_frame: pending.iter().any(|pending| pending.info.starts_key_frame),
+            changed: false,
             now,
         };
         forward(&mut burst);
-        let switched = burst.switched;
+        let changed = burst.changed;
         pending.clear();
         encoding.pending = pending;
-        if switched {
+        if changed {
             update_interest(
                 track,
                 source.track,

@@ -119,13 +119,16 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .encodings
             .get(usize::from(resend.origin.encoding))?;
         let packet = encoding.cache.packet(resend.origin.sequence)?;
+        let meta = encoding.cache.meta(resend.origin.sequence)?;
         let timestamp = Header::parse(packet)?
             .timestamp
             .wrapping_add(resend.origin.timestamp_shift);
         let rewrite = Rewrite {
             sequence: resend.sequence,
             timestamp,
-            vp8: resend.origin.vp8,
+            shift: resend.origin.shift,
+            ends_picture: meta.ends_frame && meta.spatial == resend.origin.top,
+            is_filler: meta.spatial > resend.origin.top,
         };
         Some(Repair { packet, rewrite })
     }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::codec::vp8;
 use crate::rtcp::SenderInfo;
 use crate::rtp::{HeaderWriter, OutgoingHeader};
 
@@ -52,6 +51,7 @@ fn deliver(
         header: Header::parse(packet).unwrap(),
         packet,
         audio_level: Some(level),
+        dependency: None,
         repaired: false,
     };
     let _ = router.handle_media(Source { track, encoding: 0 }, media, now)?;
@@ -117,6 +117,7 @@ fn gather(router: &mut TestRouter, track: TrackKey, packet: &[u8], now: Instant)
         header: Header::parse(packet).unwrap(),
         packet,
         audio_level: None,
+        dependency: None,
         repaired: false,
     };
     router
@@ -223,7 +224,7 @@ fn a_resent_packet_is_the_packet_that_was_sent() {
             Rewrite {
                 sequence: 77,
                 timestamp: 5000,
-                vp8: vp8::Shift::default()
+                ..Rewrite::default()
             }
         )]
     );

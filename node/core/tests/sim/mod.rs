@@ -65,6 +65,8 @@ pub fn with_seeds(count: u64, test: impl Fn(u64)) {
 #[derive(Debug)]
 pub struct Camera {
     pub key: TrackKey,
+    /// Three temporal layers in each encoding.
+    pub temporal: bool,
     encodings: Vec<Encoder>,
 }
 
@@ -77,6 +79,13 @@ struct Encoder {
     key_frame_due: bool,
     pub sending: bool,
     packets_per_frame: u64,
+    /// Counts frames.
+    frame: u32,
+    /// Since the last key frame.
+    place: usize,
+    /// Newest frame of the base layer, and newest one that is not of the highest.
+    base: u32,
+    lower: u32,
 }
 
 impl Camera {
@@ -103,9 +112,17 @@ impl Camera {
                 key_frame_due: true,
                 sending: true,
                 packets_per_frame: 1 + 2 * index,
+                frame: 0,
+                place: 0,
+                base: 0,
+                lower: 0,
             })
             .collect();
-        Self { key, encodings }
+        Self {
+            key,
+            temporal: false,
+            encodings,
+        }
     }
 
     pub fn request_key_frame(&mut self, encoding: u8) {
@@ -137,12 +154,12 @@ impl Camera {
                 continue;
             }
             encoder.picture = (encoder.picture + 1) & 0x7FFF;
-            encoder.tl0 = encoder.tl0.wrapping_add(1);
             let key = std::mem::take(&mut encoder.key_frame_due);
+            let (layer, needs) = encoder.next_frame(key, self.temporal);
             let count = encoder.packets_per_frame + if key { 4 } else { 0 };
             for packet in 0..count {
                 encoder.sequence = encoder.sequence.wrapping_add(1);
-                let mut bytes = vec![0; 12 + 6 + 40];
+                let mut bytes = vec![0; 12 + 7 + 40];
                 let header = OutgoingHeader {
                     padding: false,
                     marker: packet + 1 == count,
@@ -158,11 +175,53 @@ impl Camera {
                 let first = if packet == 0 { 0x90 } else { 0x80 };
                 let [high, low] = (0x8000 | encoder.picture).to_be_bytes();
                 let inter = u8::from(!key);
-                bytes[12..18].copy_from_slice(&[first, 0xC0, high, low, encoder.tl0, inter]);
+                let truth = if let Some(layer) = layer {
+                    let descriptor = [first, 0xE0, high, low, encoder.tl0, layer, inter];
+                    bytes[12..19].copy_from_slice(&descriptor);
+                    19
+                } else {
+                    bytes[12..18].copy_from_slice(&[first, 0xC0, high, low, encoder.tl0, inter]);
+                    18
+                };
+                bytes[truth..truth + 4].copy_from_slice(&encoder.frame.to_be_bytes());
+                bytes[truth + 4..truth + 8].copy_from_slice(&needs.to_be_bytes());
                 packets.push((index as u8, bytes));
             }
         }
         packets
+    }
+}
+
+impl Encoder {
+    /// The layer byte of the descriptor, and which frame it needs; itself if it is a key frame.
+    fn next_frame(&mut self, key: bool, temporal: bool) -> (Option<u8>, u32) {
+        const PATTERN: [u8; 4] = [0, 2, 1, 2];
+        const NEEDS_BASE_ONLY: u8 = 0x20;
+        self.frame += 1;
+        self.place = if key { 0 } else { self.place + 1 };
+        let layer = if temporal {
+            PATTERN[self.place % PATTERN.len()]
+        } else {
+            0
+        };
+        let needs = match layer {
+            0 if key => self.frame,
+            0 | 1 => self.base,
+            _ => self.lower,
+        };
+        let sync = if layer > 0 && needs == self.base {
+            NEEDS_BASE_ONLY
+        } else {
+            0
+        };
+        if layer == 0 {
+            self.tl0 = self.tl0.wrapping_add(1);
+            self.base = self.frame;
+        }
+        if layer < 2 {
+            self.lower = self.frame;
+        }
+        (temporal.then_some(layer << 6 | sync), needs)
     }
 }
 
@@ -175,8 +234,12 @@ pub struct Received {
     pub starts_frame: bool,
     pub starts_key_frame: bool,
     pub picture: Option<u16>,
-    /// The encoding it came from; a receiver does not see this.
+    pub tl0: Option<u8>,
+    pub temporal: Option<u8>,
+    /// The encoding it came from, its frame there and the one that needs; a receiver does not see this.
     pub encoding: u8,
+    pub frame: u32,
+    pub needs: u32,
 }
 
 /// A room run by one router.
@@ -262,6 +325,7 @@ impl Sim {
             header,
             packet,
             audio_level: None,
+            dependency: None,
             repaired,
         };
         let taken = self.router.handle_media(source, media, self.now);
@@ -333,18 +397,24 @@ impl Sim {
 
 pub fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
     let mut payload = packet.header.payload(packet.bytes).unwrap().to_vec();
-    if let Some(descriptor) = packet.vp8.filter(|_| !rewrite.vp8.is_zero()) {
-        descriptor.apply(rewrite.vp8, &mut payload);
+    if let Some(ids) = packet.ids {
+        ids.apply(rewrite.shift, &mut payload);
     }
     let descriptor = vp8::Descriptor::parse(&payload).unwrap();
+    let truth = usize::from(descriptor.ids.len) + 1;
+    let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
     Received {
         sequence: rewrite.sequence,
         timestamp: rewrite.timestamp,
         marker: packet.header.marker,
         starts_frame: descriptor.starts_frame,
         starts_key_frame: descriptor.starts_key_frame,
-        picture: descriptor.picture_id(),
+        picture: descriptor.ids.picture(),
+        tl0: descriptor.ids.tl0(),
+        temporal: descriptor.temporal,
         encoding,
+        frame: word(truth),
+        needs: word(truth + 4),
     }
 }
 
@@ -362,6 +432,10 @@ pub fn check_stream(received: &[Received], lossless: bool) {
         "the first number leaves the rollover counter clear"
     );
     let mut used = std::collections::BTreeSet::new();
+    let frames: std::collections::BTreeSet<(u8, u32)> = received
+        .iter()
+        .map(|packet| (packet.encoding, packet.frame))
+        .collect();
     let mut highest = first.clone();
     for (index, packet) in received.iter().enumerate() {
         assert!(
@@ -389,6 +463,13 @@ pub fn check_stream(received: &[Received], lossless: bool) {
             assert!(step > 0, "two frames of one timestamp");
             let expected = highest.picture.map(|picture| (picture + 1) & 0x7FFF);
             assert_eq!(packet.picture, expected, "picture ids");
+            let is_base = packet.temporal.is_none_or(|layer| layer == 0);
+            let step = u8::from(is_base);
+            let expected = highest.tl0.map(|tl0| tl0.wrapping_add(step));
+            assert_eq!(packet.tl0, expected, "base layer ids");
+            let needs = (packet.encoding, packet.needs);
+            let is_there = needs.1 == packet.frame || frames.contains(&needs);
+            assert!(is_there, "{packet:?} cannot be decoded");
         }
         highest = packet.clone();
     }

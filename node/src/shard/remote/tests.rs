@@ -198,6 +198,7 @@ impl Pair {
             header,
             packet: &packet,
             audio_level: None,
+            dependency: None,
             repaired: false,
         };
         let gathered = shard.router.handle_media(source, media, now).unwrap();

@@ -2,11 +2,15 @@
 //!
 //! Knows no addresses, keys or runs.
 
-use pipemesh_node_core::codec::{Codec, red, vp8};
+use pipemesh_node_core::codec::ids::{FrameIds, Shift};
+use pipemesh_node_core::codec::{Codec, dependency, red};
 use pipemesh_node_core::rtp::{Header, HeaderWriter};
 
 use super::Outgoing;
 use crate::session::plan::{Extensions, PayloadType};
+
+/// Longest value of a header extension (RFC 8285 section 4.3).
+const MAX_EXTENSION_LEN: usize = 255;
 
 /// Most header extensions a forwarded packet carries on.
 const MAX_CARRIED: usize = 2;
@@ -21,7 +25,7 @@ pub(crate) struct Outbound<'a> {
     pub(super) padding: bool,
     /// The payload and a byte of padding, where there is one.
     padded: Option<&'a [u8]>,
-    vp8: Option<&'a vp8::Descriptor>,
+    ids: Option<&'a FrameIds>,
     /// Of redundant audio.
     red: Option<red::Layout>,
     /// Header extensions that go on: which, and the value.
@@ -53,7 +57,7 @@ impl<'a> Outbound<'a> {
         header: &Header,
         packet: &'a [u8],
         padded: Option<&'a [u8]>,
-        vp8: Option<&'a vp8::Descriptor>,
+        ids: Option<&'a FrameIds>,
         extensions: &Extensions,
     ) -> Option<Self> {
         let value = |kind: Carried| {
@@ -83,7 +87,7 @@ impl<'a> Outbound<'a> {
             payload,
             padding: false,
             padded,
-            vp8,
+            ids,
             red,
             carried,
             is_long,
@@ -91,11 +95,40 @@ impl<'a> Outbound<'a> {
     }
 
     /// Writes the header extensions that go on.
-    pub(super) fn write_extensions(&self, writer: &mut HeaderWriter<'_>, extensions: &Extensions) {
+    pub(super) fn write_extensions(
+        &self,
+        writer: &mut HeaderWriter<'_>,
+        extensions: &Extensions,
+        shift: Shift,
+    ) {
         for (kind, value) in self.carried.iter().flatten() {
-            if let Some(id) = kind.id(extensions) {
-                writer.extension(id, value, self.is_long || id > 14);
+            let Some(id) = kind.id(extensions) else {
+                continue;
+            };
+            let two_byte = self.is_long || id > 14;
+            match kind {
+                Carried::DependencyDescriptor if shift.frame != 0 => {
+                    write_shifted(writer, id, value, two_byte, shift.frame);
+                }
+                Carried::CaptureTime | Carried::DependencyDescriptor => {
+                    writer.extension(id, value, two_byte);
+                }
             }
+        }
+    }
+
+    /// The same with padding for content (RFC 3550 section 5.1).
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            marker: false,
+            payload: &[1],
+            padding: true,
+            padded: None,
+            ids: None,
+            red: None,
+            carried: [None; MAX_CARRIED],
+            is_long: false,
+            ..*self
         }
     }
 
@@ -114,6 +147,18 @@ impl<'a> Outbound<'a> {
             (self.payload, self.padding) = (padded, true);
         }
     }
+}
+
+/// Writes a dependency descriptor whose frame number goes on from another encoding's.
+#[cold]
+fn write_shifted(writer: &mut HeaderWriter<'_>, id: u8, value: &[u8], two_byte: bool, by: u16) {
+    let mut copy = [0; MAX_EXTENSION_LEN];
+    let Some(copy) = copy.get_mut(..value.len()) else {
+        return;
+    };
+    copy.copy_from_slice(value);
+    dependency::shift_number(copy, by);
+    writer.extension(id, copy, two_byte);
 }
 
 /// Makes neighbours that differ by a byte equally long, so that the kernel takes them as one message.
@@ -167,7 +212,7 @@ pub(super) struct Shape<'a> {
 #[derive(Clone, Copy)]
 enum Change<'a> {
     Nothing,
-    Vp8(&'a vp8::Descriptor, vp8::Shift),
+    Ids(&'a FrameIds, Shift),
     /// The receiver's payload type for the blocks inside.
     Red(red::Layout, u8),
 }
@@ -175,11 +220,7 @@ enum Change<'a> {
 impl<'a> Shape<'a> {
     /// `None`: the receiver cannot be sent this codec. Redundant audio is reduced to its newest block
     /// for those that do not take it.
-    pub(super) fn new(
-        outgoing: &Outgoing,
-        packet: &Outbound<'a>,
-        shift: vp8::Shift,
-    ) -> Option<Self> {
+    pub(super) fn new(outgoing: &Outgoing, packet: &Outbound<'a>, shift: Shift) -> Option<Self> {
         let opus = outgoing.payload_type(Codec::Opus);
         match (outgoing.payload_type(packet.codec), packet.red, opus) {
             (Some(payload_type), Some(layout), Some(opus)) => Some(Self {
@@ -191,9 +232,9 @@ impl<'a> Shape<'a> {
                 payload_type: *payload_type,
                 payload: packet.payload,
                 change: packet
-                    .vp8
+                    .ids
                     .filter(|_| !shift.is_zero())
-                    .map_or(Change::Nothing, |descriptor| Change::Vp8(descriptor, shift)),
+                    .map_or(Change::Nothing, |ids| Change::Ids(ids, shift)),
             }),
             (None, Some(layout), Some(opus)) => Some(Self {
                 payload_type: *opus,
@@ -208,7 +249,7 @@ impl<'a> Shape<'a> {
     pub(super) fn begin(&self, out: &mut [u8]) -> &'a [u8] {
         let changed = match self.change {
             Change::Nothing => 0,
-            Change::Vp8(descriptor, _) => descriptor.len,
+            Change::Ids(ids, _) => ids.len,
             Change::Red(layout, _) => layout.headers,
         };
         let Some((head, rest)) = self.payload.split_at_checked(usize::from(changed)) else {
@@ -218,7 +259,7 @@ impl<'a> Shape<'a> {
         space.copy_from_slice(head);
         match self.change {
             Change::Nothing => {}
-            Change::Vp8(descriptor, shift) => descriptor.apply(shift, space),
+            Change::Ids(ids, shift) => ids.apply(shift, space),
             Change::Red(layout, payload_type) => layout.set_payload_type(payload_type, space),
         }
         rest

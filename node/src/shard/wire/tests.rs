@@ -97,6 +97,7 @@ fn send(payloads: &[Vec<u8>]) -> (u64, Vec<(bool, Vec<u8>)>) {
             header: Header::parse(&packet).unwrap(),
             packet: &packet,
             audio_level: None,
+            dependency: None,
             repaired: false,
         };
         let source = Source { track, encoding: 0 };

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 pub(crate) const VP8: u8 = 96;
 pub(crate) const VP8_REPAIR: u8 = 97;
 pub(crate) const OPUS: u8 = 111;
+pub(crate) const RED: u8 = 63;
 
 /// Ids of [`offer`]'s header extensions.
 pub(crate) mod extension {
@@ -46,6 +47,8 @@ pub(crate) enum Section {
     },
     Microphone {
         client_track: String,
+        /// Redundant audio is preferred.
+        red: bool,
     },
     Data,
 }
@@ -61,6 +64,14 @@ impl Section {
     pub(crate) fn microphone(client_track: &str) -> Self {
         Self::Microphone {
             client_track: client_track.to_owned(),
+            red: false,
+        }
+    }
+
+    pub(crate) fn redundant_microphone(client_track: &str) -> Self {
+        Self::Microphone {
+            client_track: client_track.to_owned(),
+            red: true,
         }
     }
 
@@ -68,7 +79,8 @@ impl Section {
     fn head(&self) -> &'static str {
         match self {
             Self::Camera { .. } => VIDEO,
-            Self::Microphone { .. } => AUDIO,
+            Self::Microphone { red: false, .. } => AUDIO,
+            Self::Microphone { red: true, .. } => REDUNDANT_AUDIO,
             Self::Data => DATA,
         }
     }
@@ -98,7 +110,7 @@ pub(crate) fn offer(local: &Local, sections: &[Section]) -> String {
                     write!(sdp, "a=simulcast:send {}\r\n", rids.join(";")).unwrap();
                 }
             }
-            Section::Microphone { client_track } => {
+            Section::Microphone { client_track, .. } => {
                 write!(sdp, "a=sendonly\r\na=msid:- {client_track}\r\n").unwrap();
             }
             Section::Data => {}
@@ -111,6 +123,12 @@ const DATA: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4
     a=sctp-port:5000\r\na=max-message-size:262144\r\n";
 
 const AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\n\
+    a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\
+    a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
+    a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
+
+const REDUNDANT_AUDIO: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\nc=IN IP4 0.0.0.0\r\n\
+    a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n\
     a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\
     a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n\
     a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";

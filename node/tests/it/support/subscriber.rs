@@ -2,7 +2,7 @@
 
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
-    ConnectionLayout, ConnectionRole, ConnectionState, LayerWish, OfferCreated, RestartIce,
+    ConnectionLayout, ConnectionRole, ConnectionState, LayerWish, OfferCreated, Open, RestartIce,
 };
 
 use super::camera::Mark;
@@ -28,6 +28,11 @@ impl Subscriber {
         name: &str,
     ) -> Self {
         let open = control::participant(name, room, ConnectionLayout::Dual);
+        Self::join_as(wire, signaling, open).await
+    }
+
+    /// `open`: with two connections.
+    pub(crate) async fn join_as(wire: Wire, signaling: &Signaling, open: Open) -> Self {
         let session = signaling.open(open).await;
         let mut subscriber = Self { session, wire };
         let offer = subscriber.negotiate().await;

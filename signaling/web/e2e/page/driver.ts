@@ -10,6 +10,7 @@ import {
   type RemoteTrackPublication,
   Room,
   RoomEvent,
+  type ScalabilityMode,
   type SimulationScenario,
   Track,
   type TrackPublication,
@@ -57,6 +58,7 @@ export interface VideoStats {
 
 export interface Encoding {
   rid: string;
+  mode: string;
   width: number;
   height: number;
   active: boolean;
@@ -147,6 +149,13 @@ const driver = {
     return publish(track, { simulcast: true, source: Track.Source.Camera });
   },
 
+  /** One stream with layers in it, e.g. of mode L3T3_KEY. */
+  async publishScalable(width: number, height: number, frameRate: number, videoCodec: 'vp9' | 'av1', mode: ScalabilityMode): Promise<string> {
+    const track = await createLocalVideoTrack({ resolution: { width, height, frameRate } });
+    const videoEncoding = { maxBitrate: 900_000, maxFramerate: frameRate };
+    return publish(track, { source: Track.Source.Camera, videoCodec, scalabilityMode: mode, backupCodec: false, videoEncoding });
+  },
+
   async publishMicrophone(): Promise<string> {
     // The fake microphone beeps; whoever cleans that up hears a silence we must not take for a fault.
     const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -188,8 +197,9 @@ const driver = {
   /** The sizes and rids this participant encodes, by getStats of the sender. */
   async encodings(source: Source): Promise<Encoding[]> {
     const report = await local(source).track?.getRTCStatsReport();
-    return rows<RTCOutboundRtpStreamStats & { active?: boolean }>(report, 'outbound-rtp').map((row) => ({
+    return rows<RTCOutboundRtpStreamStats & { active?: boolean; scalabilityMode?: string }>(report, 'outbound-rtp').map((row) => ({
       rid: row.rid ?? '',
+      mode: row.scalabilityMode ?? '',
       width: row.frameWidth ?? 0,
       height: row.frameHeight ?? 0,
       active: row.active ?? true,

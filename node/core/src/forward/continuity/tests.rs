@@ -6,23 +6,23 @@ fn start() -> Instant {
     Instant::now()
 }
 
-fn begin(continuity: &mut Continuity, encoding: u8, sequence: u64, timestamp: u32, now: Instant) {
-    continuity.begin(
-        Beginning {
-            encoding,
-            sequence,
-            timestamp,
-            vp8: None,
-            aligned: None,
-        },
-        now,
-    );
+fn numbered(encoding: u8, sequence: u64, timestamp: u32) -> Numbered<'static> {
+    Numbered {
+        encoding,
+        sequence,
+        timestamp,
+        ..Numbered::default()
+    }
+}
+
+fn begin(numbers: &mut Continuity, encoding: u8, sequence: u64, timestamp: u32, now: Instant) {
+    numbers.begin(&numbered(encoding, sequence, timestamp), 0, None, now);
 }
 
 /// The number a packet goes out under.
-fn out(continuity: &mut Continuity, encoding: u8, sequence: u64) -> Option<u64> {
-    continuity
-        .forward(encoding, sequence, 0, None, start())
+fn out(numbers: &mut Continuity, encoding: u8, sequence: u64) -> Option<u64> {
+    numbers
+        .forward(&numbered(encoding, sequence, 0), start())
         .map(|rewrite| rewrite.sequence)
 }
 
@@ -32,11 +32,11 @@ fn lost_packets_leave_a_gap_and_dropped_ones_none() {
     begin(&mut numbers, 0, 1000, 0, start());
     assert_eq!(out(&mut numbers, 0, 1000), Some(100));
     assert_eq!(out(&mut numbers, 0, 1002), Some(102)); // 1001 is lost
-    assert!(numbers.leave_out(0, 1003));
+    assert!(numbers.leave_out(0, 1003, false));
     assert_eq!(out(&mut numbers, 0, 1004), Some(103));
     assert_eq!(out(&mut numbers, 0, 1001), Some(101)); // it was only late
-    assert!(numbers.leave_out(0, 1005));
-    assert!(numbers.leave_out(0, 1006));
+    assert!(numbers.leave_out(0, 1005, false));
+    assert!(numbers.leave_out(0, 1006, false));
     assert_eq!(out(&mut numbers, 0, 1007), Some(104));
 }
 
@@ -45,10 +45,10 @@ fn a_number_reserved_before_a_drop_is_used_when_its_packet_comes_late() {
     let mut numbers = Continuity::new(0, 90_000);
     begin(&mut numbers, 0, 10, 0, start());
     assert_eq!(out(&mut numbers, 0, 10), Some(0));
-    assert!(numbers.leave_out(0, 13)); // 11 and 12 are on their way
+    assert!(numbers.leave_out(0, 13, false)); // 11 and 12 are on their way
     assert_eq!(out(&mut numbers, 0, 14), Some(3));
     assert_eq!(out(&mut numbers, 0, 12), Some(2));
-    assert!(!numbers.leave_out(0, 11), "its number is spoken for");
+    assert!(!numbers.leave_out(0, 11, false), "its number is spoken for");
     assert_eq!(out(&mut numbers, 0, 11), Some(1));
     assert_eq!(out(&mut numbers, 0, 13), None, "it was left out for good");
 }
@@ -71,10 +71,10 @@ fn a_retransmission_is_described_as_the_packet_was() {
     let mut numbers = Continuity::new(5, 90_000);
     let now = start();
     begin(&mut numbers, 0, 10, 1000, now);
-    let first = numbers.forward(0, 10, 1000, None, now).unwrap();
+    let first = numbers.forward(&numbered(0, 10, 1000), now).unwrap();
     let later = now + Duration::from_millis(100);
     begin(&mut numbers, 1, 500, 77_000, later);
-    let second = numbers.forward(1, 500, 77_000, None, later).unwrap();
+    let second = numbers.forward(&numbered(1, 500, 77_000), later).unwrap();
     assert_eq!(second.timestamp, 1000 + 9000);
 
     let origin = numbers.origin(first.sequence).unwrap();
@@ -98,19 +98,10 @@ fn timestamps_follow_the_senders_clock_where_it_is_known() {
         let mut numbers = Continuity::new(0, 90_000);
         let now = start();
         begin(&mut numbers, 0, 10, 1000, now);
-        numbers.forward(0, 10, 1000, None, now);
+        numbers.forward(&numbered(0, 10, 1000), now);
         let now = now + Duration::from_millis(elapsed_ms);
-        numbers.begin(
-            Beginning {
-                encoding: 1,
-                sequence: 0x1_0000,
-                timestamp: 5,
-                vp8: None,
-                aligned,
-            },
-            now,
-        );
-        let rewrite = numbers.forward(1, 0x1_0000, 5, None, now).unwrap();
+        numbers.begin(&numbered(1, 0x1_0000, 5), 0, aligned, now);
+        let rewrite = numbers.forward(&numbered(1, 0x1_0000, 5), now).unwrap();
         assert_eq!(
             rewrite.timestamp.wrapping_sub(1000),
             expected,
@@ -124,54 +115,140 @@ fn timestamps_follow_the_senders_clock_where_it_is_known() {
     check(Some(1000 + 900_000), 40, 3600); // reports that disagree with the clock on the wall
 }
 
+/// VP8 with a long picture id and TL0PICIDX, delta frame.
+fn picture(picture: u16, tl0: u8) -> FrameIds {
+    let [high, low] = (0x8000 | picture).to_be_bytes();
+    let bytes = [0x90, 0xC0, high, low, tl0, 0x01];
+    crate::codec::vp8::Descriptor::parse(&bytes).unwrap().ids
+}
+
 #[test]
 fn picture_ids_continue_over_a_switch() {
-    // Long picture id and TL0PICIDX, delta frame.
-    let descriptor = |picture: u16, tl0: u8| {
-        let bytes = [
-            0x90,
-            0xC0,
-            0x80 | (picture >> 8) as u8,
-            picture as u8,
-            tl0,
-            0x01,
-        ];
-        vp8::Descriptor::parse(&bytes).unwrap()
-    };
     let mut numbers = Continuity::new(0, 90_000);
     let now = start();
-    let first = descriptor(0x7FFF, 9);
-    numbers.begin(
-        Beginning {
-            encoding: 0,
-            sequence: 10,
-            timestamp: 0,
-            vp8: Some(&first),
-            aligned: None,
-        },
-        now,
-    );
-    let rewrite = numbers.forward(0, 10, 0, Some(&first), now).unwrap();
+    let packet = |encoding, sequence, ids| Numbered {
+        ids: Some(ids),
+        ..numbered(encoding, sequence, 0)
+    };
+    let first = picture(0x7FFF, 9);
+    numbers.begin(&packet(0, 10, &first), 0, None, now);
+    let rewrite = numbers.forward(&packet(0, 10, &first), now).unwrap();
     assert!(
-        rewrite.vp8.is_zero(),
+        rewrite.shift.is_zero(),
         "the first source is passed on as it is"
     );
-    let second = descriptor(300, 200);
-    numbers.begin(
-        Beginning {
-            encoding: 1,
-            sequence: 20,
-            timestamp: 0,
-            vp8: Some(&second),
-            aligned: None,
-        },
-        now,
+    let second = picture(300, 200);
+    numbers.begin(&packet(1, 20, &second), 0, None, now);
+    let rewrite = numbers.forward(&packet(1, 20, &second), now).unwrap();
+    assert_eq!(
+        second.shifted(rewrite.shift),
+        picture(0, 10).shifted(Shift::default())
     );
-    let rewrite = numbers.forward(1, 20, 0, Some(&second), now).unwrap();
-    assert_eq!(second.shifted(rewrite.vp8), (Some(0), Some(10)));
-    let third = descriptor(301, 200);
-    let rewrite = numbers.forward(1, 21, 0, Some(&third), now).unwrap();
-    assert_eq!(third.shifted(rewrite.vp8), (Some(1), Some(10)));
+    let third = picture(301, 200);
+    let rewrite = numbers.forward(&packet(1, 21, &third), now).unwrap();
+    assert_eq!(
+        third.shifted(rewrite.shift),
+        picture(1, 10).shifted(Shift::default())
+    );
+}
+
+#[test]
+fn pictures_left_out_leave_no_gap_in_their_ids() {
+    let mut numbers = Continuity::new(0, 90_000);
+    let now = start();
+    let mut send = |sequence: u64, forwarded: bool| {
+        // Two packets to a picture.
+        let ids = picture((0x7FFE + (sequence / 2) as u16) & 0x7FFF, 5);
+        let packet = Numbered {
+            ids: Some(&ids),
+            ..numbered(0, sequence, 0)
+        };
+        if sequence == 0 {
+            numbers.begin(&packet, 0, None, now);
+        }
+        if forwarded {
+            let rewrite = numbers.forward(&packet, now).unwrap();
+            let origin = numbers.origin(rewrite.sequence).unwrap();
+            assert_eq!((origin.sequence, origin.shift), (sequence, rewrite.shift));
+            Some((rewrite.sequence, ids.shifted(rewrite.shift)))
+        } else {
+            assert!(numbers.leave_out(0, sequence, sequence.is_multiple_of(2)));
+            None
+        }
+    };
+    let expected = |id: u16| picture(id, 5).shifted(Shift::default());
+    let pattern = [true, false, false, true, false, true];
+    let seen: Vec<_> = (0..12)
+        .filter_map(|sequence| send(sequence, pattern[sequence as usize / 2]))
+        .collect();
+    let wanted = [0x7FFE, 0x7FFE, 0x7FFF, 0x7FFF, 0, 0].map(expected);
+    assert_eq!(seen, (0..).zip(wanted).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_last_packet_of_the_highest_layer_ends_the_picture() {
+    let mut numbers = Continuity::new(0, 90_000);
+    let now = start();
+    let packet = |sequence: u64, ends: u8| Numbered {
+        ends: Some(ends),
+        ..numbered(0, sequence, 0)
+    };
+    numbers.begin(&packet(10, 0), 2, None, now);
+    let ends = |numbers: &mut Continuity, sequence, layer| {
+        let rewrite = numbers.forward(&packet(sequence, layer), now).unwrap();
+        let origin = numbers.origin(rewrite.sequence).unwrap();
+        assert_eq!(origin.sequence, sequence);
+        assert_eq!(rewrite.ends_picture, origin.top == layer);
+        rewrite.ends_picture
+    };
+    assert!(!ends(&mut numbers, 10, 0));
+    assert!(!ends(&mut numbers, 11, 1));
+    assert!(ends(&mut numbers, 12, 2));
+    // 13 is on its way while the layers above 1 are given up.
+    numbers.set_top(1, 14);
+    assert!(!ends(&mut numbers, 14, 0));
+    assert!(ends(&mut numbers, 15, 1));
+    assert!(numbers.leave_out(0, 16, false));
+    assert!(!ends(&mut numbers, 17, 0));
+    let late = numbers.forward(&packet(13, 1), now).unwrap();
+    assert_eq!(
+        (late.sequence, late.ends_picture),
+        (3, false),
+        "as it was before"
+    );
+}
+
+#[test]
+fn what_was_sent_is_found_for_seconds() {
+    // 60 pictures a second of two packets, of which one is left out.
+    let mut numbers = Continuity::new(0x7FF0, 90_000);
+    begin(&mut numbers, 0, 0x1_0000, 0, start());
+    let mut sent = Vec::new();
+    for picture in 0..6000u64 {
+        let sequence = 0x1_0000 + picture * 2;
+        sent.push((out(&mut numbers, 0, sequence).unwrap(), sequence));
+        assert!(numbers.leave_out(0, sequence + 1, false));
+        for (number, source) in sent.iter().rev().take(120) {
+            assert_eq!(numbers.origin(*number).unwrap().sequence, *source);
+        }
+    }
+    let bytes = numbers.pieces.capacity() * size_of::<Piece>()
+        + numbers.eras.capacity() * size_of::<Era>()
+        + size_of::<Continuity>();
+    assert!(bytes < 2048, "{bytes}");
+}
+
+#[test]
+fn a_stream_passed_on_whole_takes_little() {
+    let mut numbers = Continuity::new(0, 90_000);
+    begin(&mut numbers, 0, 0, 0, start());
+    for sequence in 0..10_000 {
+        out(&mut numbers, 0, sequence);
+    }
+    let bytes = numbers.pieces.capacity() * size_of::<Piece>()
+        + numbers.eras.capacity() * size_of::<Era>()
+        + size_of::<Continuity>();
+    assert!(bytes < 512, "{bytes}");
 }
 
 #[test]
@@ -227,7 +304,7 @@ proptest! {
         let mut gaps = 0u64;
         let mut began = 0u64; // first number of the current source
         let send = |numbers: &mut Continuity, source: u8, sequence: u64, sent: &mut std::collections::BTreeMap<u64, (u8, u64)>| {
-            let out = numbers.forward(source, sequence, 0, None, now).map(|rewrite| rewrite.sequence);
+            let out = numbers.forward(&numbered(source, sequence, 0), now).map(|rewrite| rewrite.sequence);
             if let Some(out) = out {
                 prop_assert!(sent.insert(out, (source, sequence)).is_none(), "{} twice", out);
             }
@@ -246,7 +323,7 @@ proptest! {
                     next += 1;
                 },
                 Step::LeaveOut(count) => for _ in 0..count {
-                    prop_assert!(numbers.leave_out(source, next));
+                    prop_assert!(numbers.leave_out(source, next, false));
                     next += 1;
                 },
                 Step::Late => for sequence in std::mem::take(&mut lost) {
