@@ -86,6 +86,7 @@ fn timers_do_not_pile_up() {
             header: Header::parse(&packet).unwrap(),
             packet: &packet,
             audio_level: None,
+            dependency: None,
             repaired: false,
         };
         let _ = router.handle_media(Source { track, encoding: 0 }, media, now);
