@@ -3,6 +3,7 @@
 //! Plain functions over plain interfaces: a fuzzer calls them to find inputs (`make fuzz`), and an
 //! ordinary test of the node calls them with every input that was worth keeping.
 
+pub mod bandwidth;
 pub mod codec;
 pub mod data;
 pub mod dtls;
@@ -17,6 +18,7 @@ pub mod stun;
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("bandwidth", bandwidth::run),
     ("codec", codec::run),
     ("data", data::run),
     ("dtls", dtls::run),
