@@ -119,6 +119,22 @@ const COUNTERS: &[Counted] = &[
         &[
             ("forwarded", |c| Counters::get(&c.packets_forwarded)),
             ("retransmitted", |c| Counters::get(&c.packets_repaired)),
+            ("padding", |c| Counters::get(&c.padding_sent)),
+        ],
+    ),
+    Counted {
+        name: "pipemesh_rtp_packets_delayed_total",
+        help: "RTP packets that had to wait for a subscriber's bandwidth.",
+        label: None,
+        series: &[("", |c| Counters::get(&c.packets_delayed))],
+    },
+    Counted::new(
+        "pipemesh_subscription_changes_total",
+        "Subscriptions that bandwidth did not suffice for, or did again.",
+        "change",
+        &[
+            ("paused", |c| Counters::get(&c.subscriptions_paused)),
+            ("resumed", |c| Counters::get(&c.subscriptions_resumed)),
         ],
     ),
     Counted::new(
@@ -212,6 +228,18 @@ const GAUGES: &[(&str, &str, Read, f64)] = &[
         "pipemesh_paths",
         "Addresses of clients that are served.",
         |c| Counters::get(&c.paths),
+        1.0,
+    ),
+    (
+        "pipemesh_estimated_connections",
+        "Connections to subscribers whose bandwidth is estimated.",
+        |c| Counters::get(&c.shaped_connections),
+        1.0,
+    ),
+    (
+        "pipemesh_estimated_bits_per_second",
+        "Bandwidth estimated, of all of them together.",
+        |c| Counters::get(&c.estimated_bits),
         1.0,
     ),
     (

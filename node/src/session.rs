@@ -15,7 +15,7 @@ pub mod sctp;
 pub mod sdp;
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,8 @@ pub(crate) struct Session {
     subscriber: Option<Offerer>,
     published: BTreeMap<TrackId, Published>,
     subscriptions: BTreeMap<TrackId, contract::Subscribe>,
+    /// Subscriptions that the bandwidth does not suffice for.
+    paused: BTreeSet<TrackId>,
     connections: BTreeMap<Role, ConnectionState>,
     speakers: BTreeMap<ParticipantId, f32>,
     /// The client has not answered it yet.
@@ -143,6 +145,7 @@ impl Session {
             subscriber: offerer,
             published: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            paused: BTreeSet::new(),
             connections: states,
             speakers: BTreeMap::new(),
             outstanding: None,
@@ -238,7 +241,24 @@ impl Session {
                     self.tell(Told::TrackDemandChanged(demand));
                 }
             }
+            Event::SubscriptionPaused { track, paused } => {
+                if !self.subscriptions.contains_key(&track) {
+                    return;
+                }
+                let track_id = track.to_string();
+                let changed = match paused {
+                    true => self.paused.insert(track),
+                    false => self.paused.remove(&track),
+                };
+                if changed {
+                    self.tell(Told::SubscriptionPaused(contract::SubscriptionPaused {
+                        track_id,
+                        paused,
+                    }));
+                }
+            }
             Event::SubscriptionEnded(track) => {
+                self.paused.remove(&track);
                 if self.subscriptions.remove(&track).is_some() {
                     self.remove_outgoing(&track, now);
                     let track_id = track.to_string();

@@ -2,9 +2,11 @@
 //!
 //! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
 //! `control` what control decided, `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive,
-//! `reports` RTCP that is sent, `data` data channels, `streams` TCP connections, `wire` all that leaves,
-//! `remote` tracks that cross shards, `rooms` what the members of a room share wherever they sit.
+//! `reports` RTCP that is sent, `data` data channels, `streams` TCP connections, `shaping` the bandwidth
+//! towards subscribers and `allocation` who gets it, `wire` all that leaves, `remote` tracks that cross
+//! shards, `rooms` what the members of a room share wherever they sit.
 
+mod allocation;
 mod command;
 mod connection;
 mod control;
@@ -21,6 +23,7 @@ mod remote;
 mod reports;
 mod rooms;
 mod session;
+mod shaping;
 mod streams;
 mod transport;
 mod wire;
@@ -86,6 +89,12 @@ enum Timer {
     Transport(usize, ConnectionKey),
     Feedback(usize, ConnectionKey),
     Reports(usize, ConnectionKey),
+    /// What is estimated of a connection's bandwidth.
+    Estimate(usize, ConnectionKey),
+    /// Something waits for a connection's bandwidth.
+    Drain(usize, ConnectionKey),
+    /// A session's bandwidth is given away.
+    Allocate(usize, SessionKey),
     Quality(usize, SessionKey),
     RoomQuality(RoomKey),
     AskAgain(Alias),
@@ -130,6 +139,7 @@ struct Shard {
     serving: Option<usize>,
     /// Connections whose data channels have something to send.
     data_dirty: Vec<usize>,
+    allocator: allocation::Allocator,
     counters: Arc<Counters>,
 }
 
@@ -329,6 +339,7 @@ impl Shard {
             last_key: 0,
             serving: None,
             data_dirty: Vec::new(),
+            allocator: allocation::Allocator::default(),
             counters,
         }
     }
@@ -382,6 +393,15 @@ impl Shard {
                 Timer::Reports(index, key) if self.is_connection(index, key) => {
                     self.send_reports(index, now);
                 }
+                Timer::Estimate(index, key) if self.is_connection(index, key) => {
+                    self.handle_estimate_timeout(index, now);
+                }
+                Timer::Drain(index, key) if self.is_connection(index, key) => {
+                    self.drain(index, now);
+                }
+                Timer::Allocate(index, key) if self.is_session(index, key) => {
+                    self.handle_allocate_timeout(index, now);
+                }
                 Timer::Quality(index, key) if self.is_session(index, key) => {
                     self.judge_quality(index, now);
                 }
@@ -391,6 +411,9 @@ impl Shard {
                 Timer::Transport(..)
                 | Timer::Feedback(..)
                 | Timer::Reports(..)
+                | Timer::Estimate(..)
+                | Timer::Drain(..)
+                | Timer::Allocate(..)
                 | Timer::Quality(..) => {}
             }
         }
@@ -425,6 +448,7 @@ impl Shard {
         let (tracks, subscriptions, _) = self.router.len();
         let sent = self.wire.stats();
         let streams = self.wire.streams.stats();
+        let shaped = self.wire.estimates();
         let kernel_drops = self
             .wire
             .sockets()
@@ -440,6 +464,10 @@ impl Shard {
             (&counters.bytes_received, received.bytes),
             (&counters.packets_forwarded, self.wire.forwarded),
             (&counters.packets_repaired, self.wire.repaired),
+            (&counters.packets_delayed, self.wire.paced.delayed),
+            (&counters.padding_sent, self.wire.paced.padding),
+            (&counters.shaped_connections, shaped.0),
+            (&counters.estimated_bits, shaped.1),
             (&counters.datagrams_sent, sent.datagrams),
             (&counters.bytes_sent, sent.bytes),
             (&counters.send_messages, sent.messages),

@@ -42,6 +42,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+pub use crate::layer::Layer;
 use crate::track::Size;
 use crate::units::Bitrate;
 
@@ -71,14 +72,6 @@ const CAMERA_PIXELS: f64 = 320.0 * 180.0;
 const CAMERA_EXPONENT: f64 = 0.85;
 /// Share of the rate that one temporal layer less takes.
 const TEMPORAL_SHARE: f64 = 0.65;
-
-/// An encoding or spatial layer, and a temporal layer of it, each counted from the lowest. Ordered by
-/// goodness.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Layer {
-    pub spatial: u8,
-    pub temporal: u8,
-}
 
 /// One step of a ladder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

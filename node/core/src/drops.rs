@@ -21,12 +21,14 @@ pub enum DropReason {
     Limit,
     /// A queue is full.
     QueueFull,
+    /// Waited for bandwidth in vain.
+    Congested,
     /// Before keys are there, or before the client's certificate is verified.
     NoKeys,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Malformed,
         Self::UnknownAddress,
         Self::Unauthenticated,
@@ -36,6 +38,7 @@ impl DropReason {
         Self::Muted,
         Self::Limit,
         Self::QueueFull,
+        Self::Congested,
         Self::NoKeys,
     ];
 
@@ -51,6 +54,7 @@ impl DropReason {
             Self::Muted => "muted",
             Self::Limit => "limit",
             Self::QueueFull => "queue_full",
+            Self::Congested => "congested",
             Self::NoKeys => "no_keys",
         }
     }

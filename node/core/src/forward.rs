@@ -175,6 +175,13 @@ impl Forwarder {
         }
     }
 
+    /// What was numbered from `next` on has not gone out: the numbers are used again, from the next key
+    /// frame on.
+    pub fn rewind(&mut self, next: u64) {
+        self.numbers.rewind(next);
+        self.interrupt();
+    }
+
     /// The encoding a key frame is needed of, if one is.
     pub fn awaits_key_frame_of(&self) -> Option<u8> {
         match self.selection {

@@ -9,6 +9,7 @@
 mod burst;
 mod feedback;
 pub mod relay;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -73,6 +74,8 @@ pub struct LayerWish {
     /// Pixels of the view.
     pub view: Size,
     pub frames_per_second: u32,
+    /// Larger is served first when bandwidth is short.
+    pub priority: u32,
     /// Number of encodings or spatial layers, from the lowest up.
     pub spatial_layers: u8,
 }

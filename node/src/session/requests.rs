@@ -332,6 +332,7 @@ fn layer_wish(wish: contract::LayerWish) -> LayerWish {
             height: wish.height,
         },
         frames_per_second: wish.frames_per_second,
+        priority: wish.priority,
         spatial_layers: wish.spatial_layers.min(u32::from(u8::MAX)) as u8,
     }
 }

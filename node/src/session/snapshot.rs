@@ -38,6 +38,7 @@ impl Session {
             outstanding_offer: self.outstanding.clone(),
             speakers: self.speakers.iter().map(speaker).collect(),
             opened: Some(self.identity.opened.clone()),
+            paused_tracks: self.paused.iter().map(ToString::to_string).collect(),
         }
     }
 

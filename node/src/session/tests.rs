@@ -460,6 +460,12 @@ fn a_stream_that_takes_over_gets_all_there_is() {
         active: true,
     };
     ben.event(Event::SpeakersChanged(vec![speaker]));
+    let pauses = |name: &str| Event::SubscriptionPaused {
+        track: name.parse().unwrap(),
+        paused: true,
+    };
+    ben.event(pauses(&ids[0]));
+    ben.event(pauses("TR_other"));
     let track: TrackId = "TR_ben_0".parse().unwrap();
     ben.event(Event::EncodingsKnown {
         track,
@@ -488,6 +494,7 @@ fn a_stream_that_takes_over_gets_all_there_is() {
     );
     assert_eq!(snapshot.outstanding_offer, ben.offer());
     assert_eq!(snapshot.subscriptions.len(), 1);
+    assert_eq!(snapshot.paused_tracks, ids[..1]);
     assert_eq!(snapshot.speakers.len(), 1);
     assert_eq!(snapshot.opened.unwrap().node_id, "node-a");
     let states: Vec<_> = snapshot

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use pipemesh_node_core::allocate::Held;
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::ingress::Ingress;
 use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
@@ -74,6 +75,7 @@ impl Shard {
                     if let Some(key) = published.map(|track| track.key) {
                         shard.router.set_muted(key, muted, now);
                         shard.tell_state(&track);
+                        shard.withdraw_track(&track, now);
                     }
                 });
             }
@@ -280,7 +282,15 @@ impl Shard {
         if let Some(wanted) = session.wanted.get_mut(&track) {
             wanted.wish = wish;
             match wanted.subscription {
-                Some(key) => self.router.set_wish(key, wish, now),
+                Some(key) => {
+                    let before = self.router.wanted_layer(key);
+                    self.router.set_wish(key, wish, now);
+                    // Who asks for more gets it at once if there is room, as a newcomer does.
+                    if self.router.wanted_layer(key) > before && wanted.held != Held::Paused {
+                        wanted.held = Held::New;
+                    }
+                    self.allocate_soon(index, now);
+                }
                 None => self.activate(index, now),
             }
             return;
@@ -292,6 +302,7 @@ impl Shard {
             origin,
             wish,
             subscription: None,
+            held: Held::default(),
         };
         session.wanted.insert(track.clone(), wanted);
         if origin.shard != self.neighbours.number() {
@@ -321,6 +332,7 @@ impl Shard {
 
     /// Forgets a subscription that the router has ended, but not the numbers it used.
     pub(super) fn note_ended(&mut self, key: SubscriptionKey, next: u64) {
+        self.forget_waiting(key);
         self.set_subscriber(key, None);
         if let Some(outgoing) = self.wire.take_outgoing(key)
             && let Some(connection) = self.connections.get_mut(outgoing.link())
@@ -372,6 +384,7 @@ impl Shard {
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);
         self.verify(connection, now);
+        self.begin_shaping(connection, now);
         self.activate(index, now);
         self.start_data(connection, now);
         self.schedule(connection, now);
@@ -458,7 +471,7 @@ impl Shard {
                 continue;
             };
             wanted.subscription = Some(key);
-            let outgoing = Outgoing::new(connection, section, first_repair);
+            let outgoing = Outgoing::new(connection, section, first, first_repair);
             self.wire.set_outgoing(key, outgoing);
             let track = section.track.clone();
             if !std::mem::replace(&mut published.is_received, true) {
@@ -471,6 +484,7 @@ impl Shard {
             }
             self.set_subscriber(key, Some((index, track)));
         }
+        self.allocate_soon(index, now);
     }
 
     fn inspect(&self, sessions: &[SessionKey]) -> Vec<Inspected> {

@@ -16,6 +16,14 @@ pub(crate) struct Counters {
     pub(crate) bytes_received: AtomicU64,
     pub(crate) packets_forwarded: AtomicU64,
     pub(crate) packets_repaired: AtomicU64,
+    /// Had to wait for bandwidth.
+    pub(crate) packets_delayed: AtomicU64,
+    pub(crate) padding_sent: AtomicU64,
+    pub(crate) subscriptions_paused: AtomicU64,
+    pub(crate) subscriptions_resumed: AtomicU64,
+    /// Connections whose bandwidth is estimated, and how much that is in all.
+    pub(crate) shaped_connections: AtomicU64,
+    pub(crate) estimated_bits: AtomicU64,
     pub(crate) datagrams_sent: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) send_messages: AtomicU64,

@@ -29,6 +29,11 @@ pub(crate) enum Event {
         track: TrackId,
         encodings: u8,
     },
+    /// The bandwidth does not suffice for a subscribed track, or does again.
+    SubscriptionPaused {
+        track: TrackId,
+        paused: bool,
+    },
     /// A subscribed track is no more.
     SubscriptionEnded(TrackId),
     SpeakersChanged(Vec<Speaker>),

@@ -151,9 +151,10 @@ impl Shard {
             let publisher = publishers.get(burst.source().track.index());
             if let Some(Some(publisher)) = publisher {
                 *serving = publisher.session;
-                wire.forward(burst, &publisher.extensions);
+                wire.forward(burst, &publisher.extensions, now);
             }
         });
+        self.watch_waiting(now);
         if let Err(reason) = forwarded {
             self.drops.count(reason);
         }
@@ -201,9 +202,13 @@ impl Shard {
                         self.router.handle_key_frame_request(key, now);
                     }
                 }
-                Message::TransportFeedback { .. }
-                | Message::EstimatedMaximumBitrate { .. }
-                | Message::Bye { .. } => {}
+                Message::TransportFeedback { content } => {
+                    self.handle_transport_feedback(index, content, now);
+                }
+                Message::EstimatedMaximumBitrate { bits_per_second } => {
+                    self.handle_estimate(index, bits_per_second, now);
+                }
+                Message::Bye { .. } => {}
             }
         }
     }
@@ -221,6 +226,7 @@ impl Shard {
         session
             .link
             .note(block.fraction_lost, round_trip, Duration::ZERO);
+        self.note_receiver_report(index, block.fraction_lost, round_trip, now);
     }
 
     fn handle_nack(
@@ -282,7 +288,7 @@ impl Shard {
                 &extensions,
             );
             if let Some(outbound) = outbound {
-                wire.repair(key, repair.rewrite, &outbound);
+                wire.repair(key, repair.rewrite, &outbound, now);
             }
         }
     }

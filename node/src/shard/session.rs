@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pipemesh_node_core::allocate::Held;
 use pipemesh_node_core::data::Sender;
 use pipemesh_node_core::quality::Quality;
 use pipemesh_node_core::router::{LayerWish, SubscriptionKey, TrackKey};
 use pipemesh_proto::ids::{ParticipantId, TrackId};
 use tokio::sync::mpsc;
 
+use super::allocation::Allocated;
 use super::command::{DataRights, Origin, Role, SessionKey};
 use super::event::Event;
 use crate::session::plan::{Extensions, PayloadType};
@@ -34,6 +36,7 @@ pub(crate) struct Session {
     pub(crate) lossy: Option<ChannelId>,
     pub(crate) quality: Option<(Quality, f32)>,
     pub(crate) link: LinkReports,
+    pub(crate) allocated: Allocated,
     events: mpsc::Sender<Event>,
     /// The control task does not keep up: the session is to be closed.
     pub(crate) is_stuck: bool,
@@ -46,6 +49,8 @@ pub(crate) struct Wanted {
     pub(crate) wish: LayerWish,
     /// None until a connection carries it.
     pub(crate) subscription: Option<SubscriptionKey>,
+    /// What bandwidth allowed it last.
+    pub(crate) held: Held,
 }
 
 /// What reports of both directions said since quality was last judged.
@@ -105,6 +110,7 @@ impl Session {
             lossy: None,
             quality: None,
             link: LinkReports::default(),
+            allocated: Allocated::default(),
             events,
             is_stuck: false,
         }

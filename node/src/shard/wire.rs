@@ -5,7 +5,12 @@
 //! tracks or wishes.
 
 mod outbound;
+mod padding;
+mod shaping;
 
+use std::time::Instant;
+
+use pipemesh_node_core::bandwidth::PacketKind;
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::codec::ids::Shift;
 use pipemesh_node_core::drops::{DropReason, Drops};
@@ -22,6 +27,8 @@ use pipemesh_node_media::udp::{
 
 pub(crate) use outbound::Outbound;
 use outbound::{Shape, level};
+use shaping::PacerStats;
+pub(crate) use shaping::{Shaping, Waiting};
 
 use crate::session::plan::{Extensions, PayloadType, SendSection};
 
@@ -44,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) destination: Option<Destination>,
     /// None until the client's certificate is verified.
     pub(crate) sealer: Option<Sealer>,
+    /// None: the client reports nothing of its bandwidth, and is sent everything at once.
+    pub(crate) shaping: Option<Box<Shaping>>,
     run: Run,
 }
 
@@ -54,6 +63,10 @@ pub(crate) struct Outgoing {
     codecs: Vec<PayloadType>,
     extensions: Extensions,
     repair: Option<Repairs>,
+    /// The first number that has not left, and the timestamp that left last: what has a number may
+    /// still wait.
+    next_unsent: u64,
+    last_timestamp: Option<u32>,
 }
 
 /// The retransmission stream of a subscription (RFC 4588): numbers of its own, never used twice.
@@ -63,8 +76,9 @@ struct Repairs {
 }
 
 impl Outgoing {
-    /// `first_repair` is the first number of the retransmission stream, with the rules of media's.
-    pub(crate) fn new(link: usize, section: &SendSection, first_repair: u64) -> Self {
+    /// `first` is media's first number, `first_repair` that of the retransmission stream, with the same
+    /// rules.
+    pub(crate) fn new(link: usize, section: &SendSection, first: u64, first_repair: u64) -> Self {
         Self {
             link,
             ssrc: section.ssrc,
@@ -74,6 +88,8 @@ impl Outgoing {
                 ssrc,
                 next_sequence: first_repair,
             }),
+            next_unsent: first,
+            last_timestamp: None,
         }
     }
 
@@ -90,6 +106,56 @@ impl Outgoing {
         [Some((self.ssrc, next)), repair].into_iter().flatten()
     }
 
+    /// Seals a packet, which leaves now.
+    #[inline]
+    fn seal(
+        &mut self,
+        mut out: Slot<'_>,
+        sealer: &Sealer,
+        shaping: Option<&mut Shaping>,
+        packet: &Outbound<'_>,
+        rewrite: Rewrite,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let emptied = rewrite.is_filler.then(|| packet.emptied());
+        let packet = emptied.as_ref().unwrap_or(packet);
+        let shape =
+            Shape::new(self, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
+        let header = OutgoingHeader {
+            padding: packet.padding,
+            marker: packet.marker || rewrite.ends_picture,
+            payload_type: shape.payload_type.number,
+            sequence: rewrite.sequence as u16,
+            timestamp: rewrite.timestamp,
+            ssrc: self.ssrc,
+        };
+        let payload_len = shape.payload.len();
+        let size = datagram_len(payload_len);
+        if size > MAX_DATAGRAM_LEN {
+            return Err(DropReason::Limit);
+        }
+        let stamp = Stamp::new(shaping, &self.extensions, size, packet.kind(), now);
+        let header_len = write_header(
+            &mut out,
+            header,
+            packet,
+            &self.extensions,
+            rewrite.shift,
+            stamp,
+        );
+        let header_len = header_len
+            .filter(|len| len + payload_len + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
+            .ok_or(DropReason::Limit)?;
+        let rest = shape.begin(&mut out[header_len..]);
+        let patched_len = payload_len - rest.len();
+        let len =
+            sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
+        out.commit(len);
+        self.next_unsent = self.next_unsent.max(rewrite.sequence + 1);
+        self.last_timestamp = Some(rewrite.timestamp);
+        Ok(())
+    }
+
     fn payload_type(&self, codec: Codec) -> Option<&PayloadType> {
         self.codecs.iter().find(|known| known.codec == codec)
     }
@@ -104,10 +170,13 @@ pub(crate) struct Wire {
     links: Vec<Link>,
     /// By subscription index.
     outgoing: Vec<Option<Outgoing>>,
+    /// Connections of which something waits since it was last asked.
+    delayed: Vec<usize>,
     drops: Drops,
     pending: FlushReport,
     pub(crate) forwarded: u64,
     pub(crate) repaired: u64,
+    pub(crate) paced: PacerStats,
 }
 
 impl Wire {
@@ -123,10 +192,12 @@ impl Wire {
             streams: Streams::default(),
             links: Vec::new(),
             outgoing: Vec::new(),
+            delayed: Vec::new(),
             drops: Drops::default(),
             pending: FlushReport::default(),
             forwarded: 0,
             repaired: 0,
+            paced: PacerStats::default(),
         }
     }
 
@@ -154,10 +225,14 @@ impl Wire {
 
     /// Seals a burst's packets for everybody who gets them. `extensions` are those of the publisher's
     /// section.
-    pub(crate) fn forward(&mut self, burst: &mut Burst<'_>, extensions: &Extensions) {
+    pub(crate) fn forward(&mut self, burst: &mut Burst<'_>, extensions: &Extensions, now: Instant) {
+        let encoding = burst.source().encoding;
         let mut packets = [const { None }; MAX_BURST];
+        let mut sequences = [0; MAX_BURST];
         let mut count = 0;
-        for (place, packet) in packets.iter_mut().zip(burst.packets()) {
+        let places = packets.iter_mut().zip(&mut sequences);
+        for ((place, sequence), packet) in places.zip(burst.packets()) {
+            *sequence = packet.sequence;
             *place = Outbound::new(
                 packet.codec,
                 &packet.header,
@@ -170,19 +245,25 @@ impl Wire {
         }
         let packets = &mut packets[..count];
         level(packets);
+        let from = Origin {
+            encoding,
+            sequences: &sequences[..count],
+        };
         while let Some((key, forwards)) = burst.next_subscriber() {
-            if let Err(reason) = self.forward_to(key, forwards, packets) {
+            if let Err(reason) = self.forward_to(key, forwards, packets, from, now) {
                 forwards.iter().for_each(|_| self.drops.count(reason));
             }
         }
     }
 
-    /// Seals a burst's packets for one subscriber.
+    /// Seals a burst's packets for one subscriber, or lets them wait.
     fn forward_to(
         &mut self,
         key: SubscriptionKey,
         forwards: &[Forward],
         packets: &[Option<Outbound<'_>>],
+        from: Origin<'_>,
+        now: Instant,
     ) -> Result<(), DropReason> {
         let Self {
             outgoing,
@@ -190,12 +271,14 @@ impl Wire {
             egress,
             sockets,
             streams,
+            delayed,
             drops,
             pending,
             forwarded,
+            paced,
             ..
         } = self;
-        let Some(Some(outgoing)) = outgoing.get(key.index()) else {
+        let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
             return Ok(());
         };
         let Some(link) = links.get_mut(outgoing.link) else {
@@ -204,55 +287,125 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
         };
-        for Forward { packet, rewrite } in forwards {
-            let Some(Some(packet)) = packets.get(*packet) else {
+        let mut shaping = link.shaping.as_deref_mut();
+        for Forward {
+            packet: place,
+            rewrite,
+        } in forwards
+        {
+            let Some(Some(packet)) = packets.get(*place) else {
                 drops.count(DropReason::Malformed);
                 continue;
             };
-            let emptied = rewrite.is_filler.then(|| packet.emptied());
-            let packet = emptied.as_ref().unwrap_or(packet);
-            let Some(shape) = Shape::new(outgoing, packet, rewrite.shift) else {
-                drops.count(DropReason::UnknownPayloadType);
+            if let Some(shaping) = &mut shaping
+                && !shaping.admits(packet.kind(), now)
+            {
+                let waits = shaping.wait(Waiting {
+                    subscription: key,
+                    codec: packet.codec,
+                    encoding: from.encoding,
+                    sequence: from.sequences.get(*place).copied().unwrap_or_default(),
+                    rewrite: *rewrite,
+                });
+                match waits {
+                    true => paced.delayed += 1,
+                    false => drops.count(DropReason::Congested),
+                }
+                if !std::mem::replace(&mut shaping.is_listed, true) {
+                    delayed.push(outgoing.link);
+                }
                 continue;
-            };
-            let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to)
-            else {
+            }
+            let Some(out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
                 drops.count(DropReason::QueueFull);
                 continue;
             };
-            let header = OutgoingHeader {
-                padding: packet.padding,
-                marker: packet.marker || rewrite.ends_picture,
-                payload_type: shape.payload_type.number,
-                sequence: rewrite.sequence as u16,
-                timestamp: rewrite.timestamp,
-                ssrc: outgoing.ssrc,
-            };
-            let header_len = write_header(
-                &mut out,
-                header,
-                packet,
-                &outgoing.extensions,
-                rewrite.shift,
-            );
-            let Some(header_len) = header_len.filter(|len| {
-                len + shape.payload.len() + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN
-            }) else {
-                drops.count(DropReason::Limit);
-                continue;
-            };
-            let rest = shape.begin(&mut out[header_len..]);
-            let patched_len = shape.payload.len() - rest.len();
-            let len =
-                sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
-            out.commit(len);
-            *forwarded += 1;
+            let shaping = shaping.as_deref_mut();
+            match outgoing.seal(out, sealer, shaping, packet, *rewrite, now) {
+                Ok(()) => *forwarded += 1,
+                Err(reason) => drops.count(reason),
+            }
+        }
+        if let Some(shaping) = shaping
+            && outgoing.repair.is_some()
+        {
+            shaping.padded = Some(key);
         }
         Ok(())
     }
 
+    /// Seals a packet that has waited.
+    pub(crate) fn send_waiting(
+        &mut self,
+        waiting: &Waiting,
+        packet: &Outbound<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Self {
+            outgoing,
+            links,
+            egress,
+            sockets,
+            streams,
+            pending,
+            ..
+        } = self;
+        let Some(Some(outgoing)) = outgoing.get_mut(waiting.subscription.index()) else {
+            return Ok(());
+        };
+        let Some(link) = links.get_mut(outgoing.link) else {
+            return Ok(());
+        };
+        let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
+            return Err(DropReason::NoKeys);
+        };
+        let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
+        let out = out.ok_or(DropReason::QueueFull)?;
+        let shaping = link.shaping.as_deref_mut();
+        outgoing.seal(out, sealer, shaping, packet, waiting.rewrite, now)?;
+        self.forwarded += 1;
+        Ok(())
+    }
+
+    /// A connection of which something has waited since it was last listed.
+    pub(crate) fn poll_delayed(&mut self) -> Option<usize> {
+        let index = self.delayed.pop()?;
+        if let Some(shaping) = &mut self.link(index).shaping {
+            shaping.is_listed = false;
+        }
+        Some(index)
+    }
+
+    /// The frame that is under way will not be finished.
+    pub(crate) fn forget_frame(&mut self, key: SubscriptionKey) {
+        if let Some(Some(outgoing)) = self.outgoing.get_mut(key.index()) {
+            outgoing.last_timestamp = None;
+        }
+    }
+
+    /// Takes back what waits of a subscription and does not belong to the frame that is under way.
+    /// Answers how many packets that were, and the first number that has not left and will not.
+    pub(crate) fn withdraw(&mut self, key: SubscriptionKey) -> (usize, u64) {
+        let Some(Some(outgoing)) = self.outgoing.get(key.index()) else {
+            return (0, u64::MAX);
+        };
+        let (next, timestamp) = (outgoing.next_unsent, outgoing.last_timestamp);
+        let link = self.links.get_mut(outgoing.link);
+        let Some(shaping) = link.and_then(|link| link.shaping.as_mut()) else {
+            return (0, u64::MAX);
+        };
+        let (dropped, kept) = shaping.withdraw(key, timestamp);
+        (dropped, next.max(kept.unwrap_or_default()))
+    }
+
     /// Seals a packet that was sent before for the subscriber's retransmission stream.
-    pub(crate) fn repair(&mut self, key: SubscriptionKey, rewrite: Rewrite, packet: &Outbound<'_>) {
+    pub(crate) fn repair(
+        &mut self,
+        key: SubscriptionKey,
+        rewrite: Rewrite,
+        packet: &Outbound<'_>,
+        now: Instant,
+    ) {
         let Self {
             outgoing,
             links,
@@ -279,6 +432,13 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return;
         };
+        let mut shaping = link.shaping.as_deref_mut();
+        if let Some(shaping) = &mut shaping
+            && !shaping.admits(PacketKind::Repair, now)
+        {
+            // The client asks again.
+            return self.drops.count(DropReason::Congested);
+        }
         let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
             return self.drops.count(DropReason::QueueFull);
         };
@@ -292,12 +452,15 @@ impl Wire {
         };
         const ORIGINAL_SEQUENCE_LEN: usize = 2;
         let overhead = ORIGINAL_SEQUENCE_LEN + Profile::MAX_OVERHEAD;
+        let size = datagram_len(shape.payload.len()) + ORIGINAL_SEQUENCE_LEN;
+        let stamp = Stamp::new(shaping, &outgoing.extensions, size, PacketKind::Repair, now);
         let header_len = write_header(
             &mut out,
             header,
             packet,
             &outgoing.extensions,
             rewrite.shift,
+            stamp,
         );
         let Some(header_len) =
             header_len.filter(|len| len + shape.payload.len() + overhead <= MAX_DATAGRAM_LEN)
@@ -385,6 +548,17 @@ impl Wire {
         }
     }
 
+    /// Connections whose bandwidth is estimated, and all that together in bit/s.
+    pub(crate) fn estimates(&self) -> (u64, u64) {
+        let links = self.links.iter().filter(|link| link.sealer.is_some());
+        let shaped = links.filter_map(|link| link.shaping.as_deref());
+        shaped
+            .filter(|shaping| shaping.is_limiting())
+            .fold((0, 0), |(count, sum), shaping| {
+                (count + 1, sum + shaping.bandwidth.estimate().as_bps())
+            })
+    }
+
     pub(crate) fn drops(&self) -> &Drops {
         &self.drops
     }
@@ -417,10 +591,71 @@ fn write_header(
     packet: &Outbound<'_>,
     extensions: &Extensions,
     shift: Shift,
+    stamp: Stamp,
 ) -> Option<usize> {
     let mut writer = HeaderWriter::new(out, header)?;
+    stamp.write(&mut writer, extensions, packet.is_long());
     packet.write_extensions(&mut writer, extensions, shift);
     writer.finish()
+}
+
+/// About what a packet with such a payload is as a datagram, as far as an estimate is concerned.
+fn datagram_len(payload_len: usize) -> usize {
+    const USUAL_HEADER_LEN: usize = 20;
+    USUAL_HEADER_LEN + payload_len + Profile::MAX_OVERHEAD
+}
+
+/// Where packets of a burst come from: their encoding, and their numbers in its cache.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    encoding: u8,
+    sequences: &'a [u64],
+}
+
+/// What the receiver's feedback, or its own estimate, goes by.
+#[derive(Clone, Copy)]
+struct Stamp {
+    /// Transport-wide: one count for all that a connection is sent with it, in the order of sending.
+    number: Option<u16>,
+    /// Seconds, 6.18 fixed point (abs-send-time).
+    time: [u8; 3],
+}
+
+impl Stamp {
+    /// Of a packet that leaves now.
+    fn new(
+        shaping: Option<&mut Shaping>,
+        extensions: &Extensions,
+        len: usize,
+        kind: PacketKind,
+        now: Instant,
+    ) -> Self {
+        let Some(shaping) = shaping else {
+            return Self {
+                number: None,
+                time: [0; 3],
+            };
+        };
+        if extensions.transport_sequence.is_some() {
+            return Self {
+                number: Some(shaping.sent(len, kind, now)),
+                time: [0; 3],
+            };
+        }
+        shaping.sent_unnumbered(len, kind, now);
+        Self {
+            number: None,
+            time: shaping.absolute_time(now),
+        }
+    }
+
+    fn write(self, writer: &mut HeaderWriter<'_>, extensions: &Extensions, is_long: bool) {
+        if let (Some(id), Some(number)) = (extensions.transport_sequence, self.number) {
+            writer.extension(id, &number.to_be_bytes(), is_long || id > 14);
+        } else if let Some(id) = extensions.absolute_send_time {
+            writer.extension(id, &self.time, is_long || id > 14);
+        }
+    }
 }
 
 #[cfg(test)]

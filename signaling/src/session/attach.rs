@@ -118,6 +118,7 @@ impl Session {
         }
         self.say_active_speakers();
         self.say_demands();
+        self.subscriptions.say_paused(&mut self.outbox);
         if self.layout == ConnectionLayout::Dual {
             let restart = contract::RestartIce {
                 connection: ConnectionRole::Subscriber.into(),

@@ -74,6 +74,11 @@ impl Session {
             Event::TrackEnded(ended) => self.handle_track_ended(&ended.track_id),
             Event::TrackSubscribed(subscribed) => self.handle_track_subscribed(subscribed),
             Event::TrackDemandChanged(demand) => self.handle_demand(demand),
+            Event::SubscriptionPaused(changed) => {
+                let (track, paused) = (&changed.track_id, changed.paused);
+                self.subscriptions
+                    .handle_paused(track, paused, &mut self.outbox);
+            }
             Event::SubscriptionEnded(ended) => self.subscriptions.handle_ended(&ended.track_id),
             Event::ConnectionChanged(changed) => self.handle_connection(changed, now),
             Event::SpeakersChanged(changed) => self.handle_speakers(changed.speakers),
@@ -109,8 +114,12 @@ impl Session {
         for demand in snapshot.tracks.into_iter().filter_map(|track| track.demand) {
             self.handle_demand(demand);
         }
-        self.subscriptions
-            .reconcile(&snapshot.subscriptions, &mut self.link, &mut self.outbox);
+        self.subscriptions.reconcile(
+            &snapshot.subscriptions,
+            &snapshot.paused_tracks,
+            &mut self.link,
+            &mut self.outbox,
+        );
         for connection in snapshot.connections {
             self.handle_connection(connection, now);
         }

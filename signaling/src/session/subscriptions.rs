@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use livekit_protocol::signal_response::Message;
 use livekit_protocol::{
-    SubscriptionError, SubscriptionPermissionUpdate, SubscriptionResponse, TrackInfo,
+    StreamState, StreamStateInfo, StreamStateUpdate, SubscriptionError,
+    SubscriptionPermissionUpdate, SubscriptionResponse, TrackInfo,
 };
 use pipemesh_proto::ids::{NodeId, ParticipantId, SessionId, TrackId};
 use pipemesh_proto::node;
@@ -47,6 +48,8 @@ struct Remote {
     permitted: bool,
     /// What the client was told, or assumes.
     told_permitted: bool,
+    /// The bandwidth does not suffice for it.
+    paused: bool,
     state: State,
 }
 
@@ -124,6 +127,7 @@ impl Subscriptions {
                         info: info.clone(),
                         permitted,
                         told_permitted: true,
+                        paused: false,
                         state: State::Idle,
                     };
                     self.tracks.insert(id.clone(), remote);
@@ -189,6 +193,25 @@ impl Subscriptions {
         }
     }
 
+    /// The node paused a track for want of bandwidth, or resumed it.
+    pub(super) fn handle_paused(&mut self, track_id: &str, paused: bool, outbox: &mut Outbox) {
+        let remote = track_id.parse::<TrackId>().ok();
+        let Some(remote) = remote.and_then(|id| self.tracks.get_mut(&id)) else {
+            return;
+        };
+        if std::mem::replace(&mut remote.paused, paused) != paused {
+            outbox.say(stream_states([&*remote]));
+        }
+    }
+
+    /// Says which tracks are paused to a client that may not have heard it.
+    pub(super) fn say_paused(&self, outbox: &mut Outbox) {
+        if self.tracks.values().any(|remote| remote.paused) {
+            let paused = self.tracks.values().filter(|remote| remote.paused);
+            outbox.say(stream_states(paused));
+        }
+    }
+
     /// The node ended a subscription because its track did.
     pub(super) fn handle_ended(&mut self, track_id: &str) {
         if let Ok(id) = track_id.parse::<TrackId>()
@@ -217,9 +240,14 @@ impl Subscriptions {
     pub(super) fn reconcile(
         &mut self,
         on_node: &[node::Subscribe],
+        paused: &[String],
         link: &mut Link,
         outbox: &mut Outbox,
     ) {
+        let ids: Vec<String> = self.tracks.keys().map(ToString::to_string).collect();
+        for id in ids {
+            self.handle_paused(&id, paused.contains(&id), outbox);
+        }
         for remote in self.tracks.values_mut() {
             remote.state = State::Idle;
         }
@@ -268,6 +296,7 @@ impl Subscriptions {
             }
         } else if matches!(remote.state, State::Asked(_)) {
             remote.state = State::Idle;
+            remote.paused = false;
             link.ask(Asked::Other, unsubscribe(id.as_str()));
         }
     }
@@ -279,6 +308,20 @@ impl Subscriptions {
             link.ask(Asked::Other, unsubscribe(id.as_str()));
         }
     }
+}
+
+fn stream_states<'a>(remotes: impl IntoIterator<Item = &'a Remote>) -> Message {
+    let states = remotes.into_iter().map(|remote| StreamStateInfo {
+        participant_sid: remote.publisher.to_string(),
+        track_sid: remote.info.sid.clone(),
+        state: match remote.paused {
+            true => StreamState::Paused.into(),
+            false => StreamState::Active.into(),
+        },
+    });
+    Message::StreamStateUpdate(StreamStateUpdate {
+        stream_states: states.collect(),
+    })
 }
 
 fn unsubscribe(track_id: &str) -> Request {

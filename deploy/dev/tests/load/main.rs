@@ -12,6 +12,7 @@ mod handshakes;
 mod impaired;
 mod mesh;
 mod modes;
+mod narrow;
 mod resume;
 mod room;
 mod switching;

@@ -101,6 +101,8 @@ pub struct Continuity {
     current: Option<Current>,
     /// Next number never used before.
     next_out: u64,
+    /// What lies below was used by others.
+    first_out: u64,
     clock_rate: u32,
     /// Latest timestamp sent, and when.
     last: Option<(u32, Instant)>,
@@ -121,6 +123,7 @@ impl Continuity {
         Self {
             current: None,
             next_out: first,
+            first_out: first,
             clock_rate,
             last: None,
             last_ids: LastIds::default(),
@@ -260,6 +263,31 @@ impl Continuity {
     pub fn extend(&self, sequence: u16) -> Option<u64> {
         let highest = self.next_out.checked_sub(1)?;
         highest.checked_sub(u64::from((highest as u16).wrapping_sub(sequence)))
+    }
+
+    /// Takes back all numbers from `next` on, under which nothing has gone out. The stream goes on with
+    /// [`Self::begin`].
+    pub fn rewind(&mut self, next: u64) {
+        let next = next.max(self.first_out);
+        if next >= self.next_out {
+            return;
+        }
+        // How far back a number lies; those of pieces are cut to 32 bits.
+        let age = |out: u32| (self.next_out as u32).wrapping_sub(out);
+        let taken = age(next as u32);
+        while self
+            .pieces
+            .back()
+            .is_some_and(|piece| age(piece.first_out) <= taken)
+        {
+            self.pieces.pop_back();
+        }
+        let kept = self.pieces.back().map(|piece| piece.era);
+        while self.eras.back().is_some_and(|era| Some(era.number) != kept) {
+            self.eras.pop_back();
+        }
+        self.current = None;
+        self.next_out = next;
     }
 
     /// The first number that was never used.

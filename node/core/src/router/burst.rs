@@ -79,6 +79,8 @@ pub struct Packet<'a> {
     pub padded: &'a [u8],
     /// To apply [`Rewrite::shift`] with, if that is not zero.
     pub ids: Option<&'a FrameIds>,
+    /// Under which it can be found again ([`Router::waiting_packet`]).
+    pub sequence: u64,
 }
 
 /// A packet of a burst on its way to one subscriber.
@@ -122,6 +124,7 @@ impl<'a> Burst<'a> {
                 bytes: &padded[..padded.len().saturating_sub(1)],
                 padded,
                 ids: pending.info.ids.as_ref(),
+                sequence: pending.sequence,
             }
         })
     }

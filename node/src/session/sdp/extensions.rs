@@ -1,7 +1,6 @@
 //! RTP header extensions (RFC 8285): which are agreed on, and under which ids.
 
 use super::direction::Direction;
-use super::feedback::SEND_SIDE_ESTIMATION;
 use super::text::Writer;
 use crate::session::plan::Extensions;
 
@@ -51,10 +50,11 @@ const ALL: [(Extension, &str); 8] = [
 ];
 
 /// What the node's own offers map. Ids below 15 fit the one-byte form.
-const OFFERED: [(u8, Extension); 3] = [
+const OFFERED: [(u8, Extension); 4] = [
     (1, Extension::AbsoluteCaptureTime),
     (2, Extension::DependencyDescriptor),
     (3, Extension::TransportSequence),
+    (4, Extension::AbsoluteSendTime),
 ];
 
 /// An `a=extmap` line, with the direction in which its writer uses the extension.
@@ -136,7 +136,6 @@ pub(super) fn offer(video: bool) -> impl Iterator<Item = Mapping> {
         .into_iter()
         .filter(move |(_, extension)| match extension {
             Extension::DependencyDescriptor => video,
-            Extension::TransportSequence => SEND_SIDE_ESTIMATION,
             _ => true,
         })
         .map(move |(id, extension)| Mapping {
@@ -168,15 +167,16 @@ pub(super) fn received(agreed: &[Mapping]) -> Extensions {
 }
 
 /// Ids of what is written on sent packets; the mappings are ours. An SSRC that the description
-/// names needs no mid.
-pub(super) fn sent(agreed: &[Mapping]) -> Extensions {
+/// names needs no mid. Receivers that give `transport_wide` feedback are sent numbers, others times.
+pub(super) fn sent(agreed: &[Mapping], transport_wide: bool) -> Extensions {
     let all = ids(agreed.iter().filter(|mapping| mapping.direction.send));
-    let estimation = |id: Option<u8>| id.filter(|_| SEND_SIDE_ESTIMATION);
+    let transport_sequence = all.transport_sequence.filter(|_| transport_wide);
+    let numbered = transport_sequence.is_some();
     Extensions {
         absolute_capture_time: all.absolute_capture_time,
         dependency_descriptor: all.dependency_descriptor,
-        transport_sequence: estimation(all.transport_sequence),
-        absolute_send_time: estimation(all.absolute_send_time),
+        transport_sequence,
+        absolute_send_time: all.absolute_send_time.filter(|_| !numbered),
         ..Extensions::default()
     }
 }

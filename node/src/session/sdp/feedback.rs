@@ -3,17 +3,14 @@
 use super::track::MediaKind;
 use crate::session::plan::Feedback;
 
-/// The node estimates the bandwidth towards its clients from their transport-wide feedback. While
-/// it does not, the feedback is not asked for, and packets are sent without its header extension.
-pub(super) const SEND_SIDE_ESTIMATION: bool = false;
-
 /// What a sender of video is told by its receivers.
 const VIDEO: Feedback = Feedback {
     nack: true,
     picture_loss: true,
     full_intra_request: true,
-    transport_wide: false,
-    estimated_maximum_bitrate: false,
+    transport_wide: true,
+    // For receivers that have nothing better.
+    estimated_maximum_bitrate: true,
 };
 
 /// What a section is used for.
@@ -31,16 +28,17 @@ pub(super) struct Terms {
 /// What is agreed on of what the client offers for a codec.
 pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
     let Terms {
-        receive, redundant, ..
+        receive,
+        redundant,
+        transport_wide,
+        ..
     } = terms;
-    let transport_wide = terms.transport_wide && (receive || SEND_SIDE_ESTIMATION);
     match terms.kind {
         MediaKind::Video => {
-            // Without transport-wide feedback the client cannot estimate, so it is told.
-            let estimated_maximum_bitrate = receive && !terms.transport_wide;
+            // Without transport-wide feedback a sender cannot estimate, so it is told.
             offered.intersection(Feedback {
                 transport_wide,
-                estimated_maximum_bitrate,
+                estimated_maximum_bitrate: !transport_wide,
                 ..VIDEO
             })
         }
@@ -57,12 +55,9 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
 /// under its own number would seal that number twice.
 pub(super) fn offered(kind: MediaKind) -> Feedback {
     match kind {
-        MediaKind::Video => Feedback {
-            transport_wide: SEND_SIDE_ESTIMATION,
-            ..VIDEO
-        },
+        MediaKind::Video => VIDEO,
         MediaKind::Audio => Feedback {
-            transport_wide: SEND_SIDE_ESTIMATION,
+            transport_wide: true,
             ..Feedback::default()
         },
     }

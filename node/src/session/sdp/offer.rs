@@ -323,11 +323,13 @@ impl Offerer {
             return Some(subscription.outgoing.track.clone());
         };
         let offered = feedback::offered(subscription.kind());
+        let feedback = offered.intersection(media.feedback);
+        let mappings = extensions::agree(&answered.mappings);
         let sending = Sending {
             mid: section.mid.clone(),
             codecs: payload_types(&chosen),
-            extensions: extensions::sent(&extensions::agree(&answered.mappings)),
-            feedback: offered.intersection(media.feedback),
+            extensions: extensions::sent(&mappings, feedback.transport_wide),
+            feedback,
         };
         let receives = answered.direction.receive;
         subscription.place = if receives {

@@ -2,6 +2,7 @@
 //!
 //! Knows no addresses, keys or runs.
 
+use pipemesh_node_core::bandwidth::PacketKind;
 use pipemesh_node_core::codec::ids::{FrameIds, Shift};
 use pipemesh_node_core::codec::{Codec, dependency, red};
 use pipemesh_node_core::rtp::{Header, HeaderWriter};
@@ -92,6 +93,21 @@ impl<'a> Outbound<'a> {
             carried,
             is_long,
         })
+    }
+
+    /// What it is to the budget.
+    #[inline]
+    pub(super) fn kind(&self) -> PacketKind {
+        if self.codec.is_video() {
+            PacketKind::Video
+        } else {
+            PacketKind::Audio
+        }
+    }
+
+    /// Whether its extensions need the two-byte form.
+    pub(super) fn is_long(&self) -> bool {
+        self.is_long
     }
 
     /// Writes the header extensions that go on.

@@ -140,7 +140,8 @@ const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\n\
     a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
     a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
 
-/// Accepts all that the node offers.
+/// Accepts all that the node offers but reports on bandwidth: the client gives none, and a node must not
+/// wait for them.
 pub(crate) fn answer(local: &Local, offer: &str) -> String {
     let mut sdp = String::new();
     for line in offer.lines() {
@@ -156,6 +157,7 @@ pub(crate) fn answer(local: &Local, offer: &str) -> String {
             | "a=msid"
             | "a=ssrc"
             | "a=ssrc-group" => {}
+            "a=rtcp-fb" if line.ends_with("transport-cc") || line.ends_with("goog-remb") => {}
             "a=sendonly" => sdp += "a=recvonly\r\n",
             "a=setup" => write_transport(local, "active", &mut sdp),
             _ => write!(sdp, "{line}\r\n").unwrap(),

@@ -334,3 +334,54 @@ fn speakers_and_quality_are_told_of_people_the_client_knows() {
         livekit_protocol::ConnectionQuality::Excellent
     );
 }
+
+fn paused(track: &str, paused: bool) -> Event {
+    Event::SubscriptionPaused(contract::SubscriptionPaused {
+        track_id: track.to_owned(),
+        paused,
+    })
+}
+
+/// What the client was told of streams: participant, track, whether it is paused.
+fn stream_states(bench: &mut Bench) -> Vec<(String, String, bool)> {
+    let updates = bench.heard.drain(..).filter_map(|message| match message {
+        Message::StreamStateUpdate(update) => Some(update.stream_states),
+        _ => None,
+    });
+    updates
+        .flatten()
+        .map(|one| {
+            let paused = one.state() == livekit_protocol::StreamState::Paused;
+            (one.participant_sid, one.track_sid, paused)
+        })
+        .collect()
+}
+
+#[test]
+fn a_client_is_told_what_its_bandwidth_pauses() {
+    let told = |paused| vec![("PA_bob".to_owned(), "TR_bob".to_owned(), paused)];
+    let mut bench = with_bob(Setup::default());
+    bench.event(paused("TR_bob", true));
+    assert_eq!(stream_states(&mut bench), told(true));
+    bench.event(paused("TR_bob", true));
+    assert_eq!(stream_states(&mut bench), [], "said once");
+    // Who comes back hears it again.
+    bench.detach();
+    bench.attach(Some(Resume {
+        participant_sid: "PA_me".to_owned(),
+        sync_state: None,
+    }));
+    assert_eq!(stream_states(&mut bench), told(true));
+    bench.event(paused("TR_bob", false));
+    assert_eq!(stream_states(&mut bench), told(false));
+    bench.event(paused("TR_nobody", true));
+    assert_eq!(stream_states(&mut bench), []);
+
+    // What is no longer subscribed to is not paused either.
+    bench.event(paused("TR_bob", true));
+    bench.says(choose(&["TR_bob"], false));
+    bench.says(choose(&["TR_bob"], true));
+    bench.heard.clear();
+    bench.event(paused("TR_bob", true));
+    assert_eq!(stream_states(&mut bench), told(true));
+}

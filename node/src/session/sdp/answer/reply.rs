@@ -140,7 +140,7 @@ impl<'o, 'a> Reply<'o, 'a> {
         let sending = Sending {
             mid: self.offered.mid.to_owned(),
             codecs: payload_types(&self.sent),
-            extensions: extensions::sent(&self.mappings),
+            extensions: extensions::sent(&self.mappings, self.transport_wide),
             feedback: self.agreed_feedback(&self.sent).intersection(ours),
         };
         Some((self.wish.carriage.track()?.clone(), sending))

@@ -71,6 +71,9 @@ fn every_track_has_a_section() {
         (1, 96, Some(97))
     );
     assert_eq!(face.extensions.dependency_descriptor, Some(2));
+    assert_eq!(face.extensions.transport_sequence, Some(3));
+    assert_eq!(face.extensions.absolute_send_time, None);
+    assert!(face.feedback.transport_wide && voice.feedback.transport_wide);
     assert!(face.feedback.nack && face.feedback.picture_loss && face.feedback.full_intra_request);
     let section = sections(&offer.sdp)[2];
     assert!(section.contains("a=msid:PA_bob TR_face\r\n"));

@@ -40,10 +40,32 @@ fn tracks_are_put_on_free_sections() {
     let repair = face.repair_ssrc.unwrap();
     assert!(section.contains(&format!("a=ssrc-group:FID {} {repair}\r\n", face.ssrc)));
     assert!(section.contains(&format!("a=ssrc:{repair} cname:PA_bob\r\n")));
-    // Congestion control towards clients is to come.
-    assert!(!section.contains("a=rtcp-fb:98 transport-cc"));
-    assert!(!face.feedback.transport_wide && face.feedback.nack);
-    assert_eq!(face.extensions, Extensions::default());
+    assert!(section.contains("a=rtcp-fb:98 transport-cc\r\n"));
+    assert!(!section.contains("a=rtcp-fb:98 goog-remb"));
+    for sending in [voice, face] {
+        assert!(sending.feedback.transport_wide);
+        let numbered = Extensions {
+            transport_sequence: Some(3),
+            ..Extensions::default()
+        };
+        assert_eq!(sending.extensions, numbered);
+    }
+}
+
+#[test]
+fn a_client_without_transport_wide_feedback_estimates_itself() {
+    let mut answerer = answerer();
+    answerer
+        .add_outgoing(outgoing("face", "video/VP8", ""), &mut rng())
+        .unwrap();
+    let offer = client(&[('v', None)])
+        .offer()
+        .replace("a=rtcp-fb:96 transport-cc\r\n", "");
+    let answer = answer(&mut answerer, &offer);
+    let face = &answer.exchange.plan.send[0];
+    assert!(face.feedback.estimated_maximum_bitrate && !face.feedback.transport_wide);
+    // It needs to know when packets were sent.
+    assert_eq!(face.extensions.absolute_send_time, Some(2));
 }
 
 #[test]

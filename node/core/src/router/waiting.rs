@@ -1,0 +1,52 @@
+//! Packets that wait for their subscriber's bandwidth: found again when it is there, or given up.
+
+use std::time::Instant;
+
+use super::{Router, SubscriptionKey, TrackKey};
+use crate::track::Size;
+
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    /// A packet that was forwarded to a subscription and has waited since. `None`: it waited too long,
+    /// or is not to be sent any more.
+    pub fn waiting_packet(
+        &self,
+        key: SubscriptionKey,
+        encoding: u8,
+        sequence: u64,
+    ) -> Option<(TrackKey, &[u8])> {
+        let subscription = self.subscription(key)?;
+        let track = self.track(subscription.track)?;
+        if track.spec.muted {
+            return None;
+        }
+        let encoding = track.encodings.get(usize::from(encoding))?;
+        Some((subscription.track, encoding.cache.packet(sequence)?))
+    }
+
+    /// Nothing that was forwarded from number `next` on has been sent, or will be: the stream goes on
+    /// from there, with a key frame.
+    pub fn rewind(&mut self, key: SubscriptionKey, next: u64, now: Instant) {
+        let subscription = self
+            .subscriptions
+            .get_mut(key.index())
+            .filter(|s| s.generation == key.generation);
+        let Some(subscription) = subscription else {
+            return;
+        };
+        subscription.forwarder.rewind(next);
+        let track = subscription.track;
+        self.update_interest(track, now);
+    }
+
+    /// Who is subscribed to a track.
+    pub fn subscriptions(&self, key: TrackKey) -> &[SubscriptionKey] {
+        self.track(key)
+            .map_or(&[], |track| track.subscriptions.as_slice())
+    }
+
+    /// Pixels of a video track's encodings, zero where unknown; `None` for audio.
+    pub fn sizes(&self, key: TrackKey) -> Option<&[Size]> {
+        let track = self.track(key).filter(|track| track.spec.is_video)?;
+        Some(&track.spec.sizes)
+    }
+}

@@ -1,0 +1,71 @@
+//! What waited in vain for its subscriber's bandwidth leaves no trace.
+
+mod sim;
+
+use pipemesh_node_core::router::LayerWish;
+use sim::{Sim, check_stream, with_seeds};
+
+#[test]
+fn packets_that_are_taken_back_leave_no_hole() {
+    with_seeds(20, |seed| {
+        let mut sim = Sim::new(seed);
+        let mut camera = sim.camera(1, 1);
+        let watcher = sim.subscribe(&camera, LayerWish::default());
+        for _ in 0..30 {
+            let frames = 1 + sim.rng.below(30) as u32;
+            sim.run(&mut camera, frames);
+            let most = sim.received[&watcher].len() as u64;
+            let taken = sim.rng.below(most.min(60) + 1) as usize;
+            let received = sim.received.get_mut(&watcher).unwrap();
+            let kept = received.len() - taken;
+            let Some(next) = received.get(kept).map(|packet| packet.sequence) else {
+                continue;
+            };
+            received.truncate(kept);
+            sim.router.rewind(watcher, next, sim.now);
+            let before = kept;
+            sim.run(&mut camera, 15);
+            let after = &sim.received[&watcher][before..];
+            assert!(after[0].starts_key_frame, "it goes on with a key frame");
+        }
+        // Picture ids skip what was not sent, so holes in them are looked at no closer.
+        let sent: Vec<u64> = sim.received[&watcher].iter().map(|p| p.sequence).collect();
+        assert!(sent.windows(2).all(|pair| pair[1] == pair[0] + 1));
+        let times: Vec<u32> = sim.received[&watcher].iter().map(|p| p.timestamp).collect();
+        assert!(
+            times
+                .windows(2)
+                .all(|pair| pair[1].wrapping_sub(pair[0]) as i32 >= 0)
+        );
+    });
+}
+
+#[test]
+fn what_is_taken_back_is_not_found_by_who_asks_again() {
+    let mut sim = Sim::new(1);
+    let mut camera = sim.camera(1, 1);
+    let watcher = sim.subscribe(&camera, LayerWish::default());
+    sim.run(&mut camera, 25);
+    let received = sim.received[&watcher].clone();
+    let (kept, taken) = received.split_at(received.len() - 5);
+    let round_trip = std::time::Duration::from_millis(50);
+    sim.router.rewind(watcher, taken[0].sequence, sim.now);
+    for packet in taken {
+        let lost = sim
+            .router
+            .handle_loss(watcher, packet.sequence as u16, round_trip, sim.now);
+        assert!(lost.is_none(), "{packet:?}");
+    }
+    let last = kept.last().unwrap().sequence as u16;
+    let found = sim.router.handle_loss(watcher, last, round_trip, sim.now);
+    assert_eq!(found.unwrap().rewrite.sequence, u64::from(last));
+    // A number that is used again names what was sent under it.
+    sim.run(&mut camera, 25);
+    let again = &sim.received[&watcher];
+    let begun = again.iter().rfind(|p| p.starts_key_frame).unwrap();
+    let found = sim
+        .router
+        .handle_loss(watcher, begun.sequence as u16, round_trip, sim.now);
+    assert_eq!(found.unwrap().rewrite.timestamp, begun.timestamp);
+    check_stream(kept, true);
+}

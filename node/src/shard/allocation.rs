@@ -1,0 +1,303 @@
+//! Who gets the bandwidth towards a subscriber: its subscriptions are put to the allocation, and what it
+//! decides is told to the router, and to the client where a track has to pause.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::allocate::{
+    Allocation, Budget, Choice, Damping, Demand, Held, Ladder, Media, Step,
+};
+use pipemesh_node_core::layer::{Layer, LayerRates, Limit, MAX_SPATIAL};
+use pipemesh_node_core::router::SubscriptionKey;
+use pipemesh_node_core::track::Size;
+use pipemesh_node_core::units::Bitrate;
+use pipemesh_proto::ids::TrackId;
+
+use super::counters::Counters;
+use super::event::Event;
+use super::{Shard, Timer};
+
+/// How often bandwidth is given away anew. Less often is later to see that it is short.
+const ALLOCATE_EVERY: Duration = Duration::from_millis(200);
+
+/// An estimate that has moved by this share is acted on at once.
+const MOVED: f64 = 0.1;
+
+/// An estimate below this share of the one before has fallen.
+const FALLEN: f64 = 0.9;
+
+/// What the allocations of one session remember.
+#[derive(Debug, Default)]
+pub(crate) struct Allocated {
+    damping: Damping,
+    /// What was given away last.
+    bandwidth: Bitrate,
+    /// The estimate has fallen once: it is more than a first guess.
+    has_fallen: bool,
+    /// A timer is set.
+    is_running: bool,
+}
+
+/// Kept so that nothing is allocated.
+#[derive(Debug, Default)]
+pub(crate) struct Allocator {
+    allocation: Allocation,
+    demands: Vec<Demand>,
+    /// Whose the demands are.
+    keys: Vec<SubscriptionKey>,
+    priorities: Vec<u32>,
+}
+
+impl Shard {
+    /// A session's bandwidth is limited from now on.
+    pub(super) fn begin_allocation(&mut self, index: usize, now: Instant) {
+        let session = &mut self.sessions[index];
+        if !std::mem::replace(&mut session.allocated.is_running, true) {
+            let timer = Timer::Allocate(index, session.key);
+            self.timers.set(now + ALLOCATE_EVERY, timer);
+        }
+    }
+
+    pub(super) fn handle_allocate_timeout(&mut self, index: usize, now: Instant) {
+        let session = &self.sessions[index];
+        self.serving = Some(index);
+        self.timers
+            .set(now + ALLOCATE_EVERY, Timer::Allocate(index, session.key));
+        if let Some(connection) = session.downlink() {
+            self.watch_estimate(connection, now);
+        }
+        self.allocate(index, now);
+    }
+
+    /// The estimate of a session's connection may have moved.
+    pub(super) fn note_estimate(&mut self, index: usize, now: Instant) {
+        let Some(connection) = self.sessions[index].downlink() else {
+            return;
+        };
+        let Some(shaping) = &self.wire.link(connection).shaping else {
+            return;
+        };
+        let (before, target) = (
+            self.sessions[index].allocated.bandwidth,
+            shaping.bandwidth.target(),
+        );
+        let moved = before.as_bps().abs_diff(target.as_bps());
+        if moved as f64 > before.as_bps() as f64 * MOVED {
+            self.allocate(index, now);
+        }
+    }
+
+    /// What a session wants has changed. In a large room much changes at a time: there it waits for the
+    /// timer.
+    pub(super) fn allocate_soon(&mut self, index: usize, now: Instant) {
+        const AT_ONCE: usize = 32;
+        if self.sessions[index].wanted.len() <= AT_ONCE {
+            self.allocate(index, now);
+        }
+    }
+
+    /// Gives a session's bandwidth away.
+    pub(super) fn allocate(&mut self, index: usize, now: Instant) {
+        let Some(connection) = self.sessions[index].downlink() else {
+            return;
+        };
+        let Some(shaping) = self.wire.link(connection).shaping.as_mut() else {
+            return;
+        };
+        if shaping.note_silence(now) {
+            let participant = &self.sessions[index].participant;
+            tracing::debug!(%participant, "the client reports nothing of its bandwidth");
+        }
+        let target = shaping.bandwidth.target();
+        let allocated = &mut self.sessions[index].allocated;
+        allocated.has_fallen |= target < allocated.bandwidth.scale(FALLEN);
+        // Nothing pauses for a guess, nor where nothing could show that there is enough again.
+        let may_pause = allocated.has_fallen && shaping.may_probe();
+        let budget = match shaping.is_limiting() {
+            true => Budget {
+                all: target,
+                lowest: match may_pause {
+                    true => shaping.bandwidth.estimate(),
+                    false => Bitrate::MAX,
+                },
+            },
+            false => Budget {
+                all: Bitrate::MAX,
+                lowest: Bitrate::MAX,
+            },
+        };
+        self.gather_demands(index);
+        let allocator = &mut self.allocator;
+        let allocated = &mut self.sessions[index].allocated;
+        allocated.bandwidth = budget.all;
+        allocator
+            .allocation
+            .decide(&allocator.demands, budget, &mut allocated.damping, now);
+        keep_one(&allocator.demands, &mut allocator.allocation.choices);
+        let (next, wanted) = (allocator.allocation.next, allocator.allocation.wanted);
+        if let Some(shaping) = self.wire.link(connection).shaping.as_mut() {
+            shaping.bandwidth.set_wish(next, wanted);
+        }
+        self.apply_choices(index, now);
+    }
+
+    /// Puts down what a session wants, and what that costs.
+    fn gather_demands(&mut self, index: usize) {
+        let Self {
+            sessions,
+            tracks,
+            router,
+            allocator,
+            ..
+        } = self;
+        let Allocator {
+            demands,
+            keys,
+            priorities,
+            ..
+        } = allocator;
+        demands.clear();
+        keys.clear();
+        let wanted = &sessions[index].wanted;
+        priorities.clear();
+        priorities.extend(wanted.values().map(|wanted| wanted.wish.priority));
+        priorities.sort_unstable();
+        priorities.dedup();
+        for (track, wanted) in wanted {
+            let (Some(key), Some(published)) = (wanted.subscription, tracks.get(track)) else {
+                continue;
+            };
+            let Some(rates) = router.layer_rates(published.key) else {
+                continue;
+            };
+            let rank = priorities.partition_point(|other| *other < wanted.wish.priority);
+            let mut ladder = Ladder::default();
+            let media = match router.sizes(published.key) {
+                Some(sizes) => {
+                    if let Some(top) = router.wanted_layer(key) {
+                        fill_ladder(&mut ladder, top, &rates, sizes);
+                    }
+                    Media::Video
+                }
+                None => {
+                    let rate = Bitrate::from_bps(rates.up_to(Layer::MAX));
+                    ladder.push(Step {
+                        rate,
+                        ..Step::default()
+                    });
+                    Media::Audio
+                }
+            };
+            demands.push(Demand {
+                media,
+                priority: rank.min(usize::from(u8::MAX)) as u8,
+                view: wanted.wish.view,
+                ladder,
+                held: wanted.held,
+            });
+            keys.push(key);
+        }
+    }
+
+    fn apply_choices(&mut self, index: usize, now: Instant) {
+        for place in 0..self.allocator.keys.len() {
+            let key = self.allocator.keys[place];
+            let Some(choice) = self.allocator.allocation.choices.get(place).copied() else {
+                return;
+            };
+            let steps = self.allocator.demands[place].ladder.steps();
+            let is_top = |layer| steps.last().is_some_and(|top| top.layer == layer);
+            let limit = match choice {
+                Choice::At(layer) if !is_top(layer) => Limit::UpTo(layer),
+                Choice::Paused => Limit::Paused,
+                Choice::At(_) | Choice::Nothing => Limit::NONE,
+            };
+            self.router.set_limit(key, limit, now);
+            if is_less(choice, self.allocator.demands[place].held) {
+                self.give_up_waiting(key, now);
+            }
+            let Some((_, track)) = self.subscriber(key).cloned() else {
+                continue;
+            };
+            self.note_choice(index, track, choice);
+        }
+    }
+
+    /// Remembers what a subscription was given, and tells the client if it pauses or goes on.
+    fn note_choice(&mut self, index: usize, track: TrackId, choice: Choice) {
+        let Some(wanted) = self.sessions[index].wanted.get_mut(&track) else {
+            return;
+        };
+        let before = std::mem::replace(&mut wanted.held, choice.held());
+        let (was, paused) = (before == Held::Paused, choice == Choice::Paused);
+        if was != paused {
+            let counter = match paused {
+                true => &self.counters.subscriptions_paused,
+                false => &self.counters.subscriptions_resumed,
+            };
+            Counters::add(counter, 1);
+            self.sessions[index].tell(Event::SubscriptionPaused { track, paused });
+        }
+    }
+}
+
+/// Some picture is sent however little there is: if nothing were, nothing would show that there is
+/// bandwidth again.
+fn keep_one(demands: &[Demand], choices: &mut [Choice]) {
+    let is_sent = |(demand, choice): (&Demand, &Choice)| {
+        demand.media == Media::Video && matches!(choice, Choice::At(_))
+    };
+    if demands.iter().zip(&*choices).any(is_sent) {
+        return;
+    }
+    let paused = demands
+        .iter()
+        .zip(choices)
+        .filter(|(_, choice)| **choice == Choice::Paused);
+    // Of those that come first the first.
+    let first = paused.rev().max_by_key(|(demand, _)| demand.priority);
+    if let Some((demand, choice)) = first
+        && let Some(lowest) = demand.ladder.steps().first()
+    {
+        *choice = Choice::At(lowest.layer);
+    }
+}
+
+/// Whether somebody has to do with less than before.
+fn is_less(choice: Choice, before: Held) -> bool {
+    match (choice, before) {
+        (Choice::Paused, Held::At(_)) => true,
+        (Choice::At(layer), Held::At(before)) => layer < before,
+        (Choice::Nothing | Choice::Paused | Choice::At(_), _) => false,
+    }
+}
+
+/// The layers up to `top` that are being sent. Before anything is measured: all of them, by size.
+fn fill_ladder(ladder: &mut Ladder, top: Layer, rates: &LayerRates, sizes: &[Size]) {
+    let is_measured = rates.layers().next().is_some();
+    for spatial in 0..=top.spatial.min(MAX_SPATIAL as u8 - 1) {
+        let size = sizes.get(usize::from(spatial)).copied();
+        let pixels = size.map_or(0, |size| size.width.saturating_mul(size.height));
+        let sent = rates
+            .layers()
+            .filter(|(layer, _)| layer.spatial == spatial && layer.temporal <= top.temporal);
+        let before = ladder.steps().len();
+        for (layer, bits) in sent {
+            ladder.push(Step {
+                layer,
+                rate: Bitrate::from_bps(bits),
+                pixels,
+            });
+        }
+        if ladder.steps().len() == before && size.is_some() && !is_measured {
+            let layer = Layer {
+                spatial,
+                temporal: 0,
+            };
+            ladder.push(Step {
+                layer,
+                rate: Bitrate::ZERO,
+                pixels,
+            });
+        }
+    }
+}
