@@ -431,6 +431,7 @@ impl Shard {
                 Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
                 Output::InterestChanged(track) => self.tell_interest(track),
                 Output::LiveChanged(track) => self.tell_live(track),
+                Output::RatesMeasured(track) => self.tell_rates(track),
             }
         }
     }

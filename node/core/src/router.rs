@@ -115,6 +115,8 @@ pub enum Output<R, P> {
     InterestChanged(TrackKey),
     /// Other encodings of a track that is taken elsewhere are being sent than before.
     LiveChanged(TrackKey),
+    /// It has been measured what the layers of a track that is taken elsewhere take.
+    RatesMeasured(TrackKey),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -652,6 +654,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .encodings
             .iter_mut()
             .for_each(|encoding| encoding.meter.measure(now));
+        track.tell_rates(key, &mut self.outputs);
         // Of a track from elsewhere the origin tells what is being sent.
         let is_own = track.upstream.is_none() && track.encodings.len() > 1;
         let mut changed = is_own && track.update_live(now);

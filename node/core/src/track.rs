@@ -210,6 +210,9 @@ impl<R, P> Track<R, P> {
     }
 
     pub(crate) fn rates(&self) -> LayerRates {
+        if let Some(rates) = self.rates_elsewhere() {
+            return *rates;
+        }
         match self.encodings.as_slice() {
             [only] => LayerRates::of_layers(&only.meter, only.structure.is_nested()),
             several => LayerRates::of_encodings(several.iter().map(|encoding| &encoding.meter)),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::forward::EncodingSet;
+use pipemesh_node_core::layer::{Layer, LayerRates};
 use pipemesh_node_core::router::relay::{Interest, Port, RelayedReport, Stamp};
 use pipemesh_node_core::router::{
     Gathered, LayerWish, Media, Output, Router, Source, SubscriptionKey, TrackKey,
@@ -40,6 +41,7 @@ struct Passed {
 /// What the routers tell each other; nothing of it is lost.
 enum ToTaker {
     Live(EncodingSet),
+    Rates(LayerRates),
     Muted(bool),
     Report(RelayedReport),
 }
@@ -229,6 +231,7 @@ impl Pair {
             while let Some(message) = self.to_taker.pop_front() {
                 any = true;
                 match message {
+                    ToTaker::Rates(rates) => self.taker.set_rates(self.there, &rates),
                     ToTaker::Live(live) => self.taker.set_live(self.there, live, self.now),
                     ToTaker::Muted(muted) => self.taker.set_muted(self.there, muted, self.now),
                     ToTaker::Report(report) => {
@@ -309,6 +312,10 @@ impl Pair {
                     let live = self.origin.live(key);
                     self.to_taker.push_back(ToTaker::Live(live));
                 }
+                Output::RatesMeasured(key) => {
+                    let rates = self.origin.layer_rates(key).unwrap();
+                    self.to_taker.push_back(ToTaker::Rates(rates));
+                }
                 Output::DemandChanged(_, encodings) => self.demands.push(encodings),
                 Output::RequestPackets(..)
                 | Output::SpeakersChanged(..)
@@ -334,6 +341,7 @@ impl Pair {
                     self.to_origin.push_back(ToOrigin::Interest(interest));
                 }
                 Output::DemandChanged(..) => panic!("the publisher is the origin's"),
+                Output::RatesMeasured(..) => panic!("they were measured at the origin"),
                 Output::SpeakersChanged(..) | Output::LiveChanged(..) => {}
             }
         }
@@ -674,4 +682,31 @@ fn what_is_wanted_elsewhere_is_wanted() {
     pair.origin.end_relay(pair.here, TAKER, pair.now);
     pair.run(150);
     assert_eq!(pair.demands.last(), Some(&0));
+}
+
+#[test]
+fn rates_are_known_of_encodings_that_do_not_cross() {
+    let mut pair = Pair::new(1);
+    pair.subscribe_beside(up_to(3));
+    pair.run(50);
+    pair.subscribe_far(up_to(1));
+    pair.run(100);
+    assert_eq!(pair.passed.len(), 1, "{:?}", pair.passed);
+    let rates = |router: &Router<Room, Person>, key| {
+        let rates = router.layer_rates(key).unwrap();
+        let layers = (0..3).map(|spatial| Layer {
+            spatial,
+            ..Layer::MAX
+        });
+        layers.map(|layer| rates.up_to(layer)).collect::<Vec<_>>()
+    };
+    let (here, there) = (
+        rates(&pair.origin, pair.here),
+        rates(&pair.taker, pair.there),
+    );
+    assert!(
+        here[0] > 0 && here[1] > here[0] && here[2] > here[1],
+        "{here:?}"
+    );
+    assert_eq!(here, there);
 }

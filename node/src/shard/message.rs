@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pipemesh_node_core::forward::EncodingSet;
+use pipemesh_node_core::layer::LayerRates;
 use pipemesh_node_core::router::relay::{Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
@@ -44,6 +45,8 @@ pub(crate) enum Message {
     /// All there is to know of the track, after every change.
     State(Alias, Arc<TrackState>),
     Report(Alias, RelayedReport),
+    /// What it takes to forward its layers, twice a second.
+    Rates(Alias, Arc<LayerRates>),
     /// The track is no more.
     Ended(Alias),
     /// There is no such track, or not yet.

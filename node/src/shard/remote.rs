@@ -76,6 +76,12 @@ impl RemoteTracks {
         (u64::from(track.number) == alias.0 >> 32).then_some(index)
     }
 
+    /// The router's key of a track that an alias still names.
+    fn key(&self, alias: Alias) -> Option<TrackKey> {
+        let known = self.tracks[self.named(alias)?].known.as_ref()?;
+        Some(known.key)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tracks.len()
     }
@@ -418,10 +424,13 @@ impl Shard {
             Message::Received(track) => self.handle_received(track),
             Message::State(alias, state) => self.handle_state(alias, state, now),
             Message::Report(alias, report) => {
-                let index = self.remote.named(alias);
-                let known = index.and_then(|index| self.remote.tracks[index].known.as_ref());
-                if let Some(key) = known.map(|known| known.key) {
+                if let Some(key) = self.remote.key(alias) {
                     self.router.handle_relayed_report(key, &report, now);
+                }
+            }
+            Message::Rates(alias, rates) => {
+                if let Some(key) = self.remote.key(alias) {
+                    self.router.set_rates(key, &rates);
                 }
             }
             Message::Ended(alias) => self.handle_ended(alias),

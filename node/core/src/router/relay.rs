@@ -4,9 +4,9 @@
 //! The router a track is published at is its origin; one that has receivers of it elsewhere is a taker.
 //! A taker is sent the packets of the encodings that its forwarders use at present, once, whoever
 //! receives them there, and a packet is at the taker what it is at the origin: same cache, same
-//! forwarders, same losses asked for. Only three things cannot be concluded from packets that do not all
-//! arrive, so the origin tells them: which encodings are being sent, which cycle a sequence number is of,
-//! and when an encoding began anew.
+//! forwarders, same losses asked for. Only four things cannot be concluded from packets that do not all
+//! arrive, so the origin tells them: which encodings are being sent and at which rates, which cycle a
+//! sequence number is of, and when an encoding began anew.
 //!
 //! How packets get from one to the other is not known here; some may be lost on the way.
 
@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use super::{Output, Router, Source, TrackKey, select_all};
 use crate::forward::EncodingSet;
+use crate::layer::LayerRates;
 use crate::nack::LossTracker;
 use crate::rtcp::SenderInfo;
 use crate::stats::SenderClock;
@@ -49,6 +50,8 @@ pub(crate) struct Relay {
 pub(crate) struct Upstream {
     /// What the origin was last asked for.
     interest: Interest,
+    /// What the origin has measured.
+    rates: LayerRates,
 }
 
 /// What a taker has to know of a packet beside its bytes.
@@ -225,6 +228,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         }
     }
 
+    /// The origin says what it takes to forward each layer.
+    pub fn set_rates(&mut self, key: TrackKey, rates: &LayerRates) {
+        if let Some(track) = self.track_mut(key)
+            && let Some(upstream) = &mut track.upstream
+        {
+            upstream.rates = *rates;
+        }
+    }
+
     /// What is used of a track.
     pub fn interest(&self, key: TrackKey) -> Interest {
         let track = self.track(key);
@@ -356,6 +368,18 @@ impl<R, P> Track<R, P> {
     /// Whether a taker needs an encoding's packets.
     pub(super) fn is_relayed(&self, encoding: u8) -> bool {
         self.relays.iter().any(|relay| relay.uses(encoding))
+    }
+
+    /// What was measured elsewhere of a track that is published there.
+    pub(crate) fn rates_elsewhere(&self) -> Option<&LayerRates> {
+        Some(&self.upstream.as_ref()?.rates)
+    }
+
+    /// Says what has been measured, if anybody elsewhere has to hear it.
+    pub(super) fn tell_rates(&self, key: TrackKey, outputs: &mut VecDeque<Output<R, P>>) {
+        if self.spec.is_video && self.upstream.is_none() && !self.relays.is_empty() {
+            outputs.push_back(Output::RatesMeasured(key));
+        }
     }
 
     /// Says that other encodings are being sent than before, if anybody elsewhere has to hear it.

@@ -405,7 +405,8 @@ impl Sim {
                 | Output::SpeakersChanged(..)
                 | Output::DemandChanged(..)
                 | Output::InterestChanged(..)
-                | Output::LiveChanged(..) => {}
+                | Output::LiveChanged(..)
+                | Output::RatesMeasured(..) => {}
             }
         }
     }

@@ -389,7 +389,8 @@ impl Sim {
                 }
                 Output::SpeakersChanged(..)
                 | Output::InterestChanged(..)
-                | Output::LiveChanged(..) => {}
+                | Output::LiveChanged(..)
+                | Output::RatesMeasured(..) => {}
             }
         }
     }

@@ -153,6 +153,17 @@ impl Shard {
         }
     }
 
+    /// Tells the shards that take a track what its layers take.
+    pub(in crate::shard) fn tell_rates(&mut self, key: TrackKey) {
+        let Some(rates) = self.router.layer_rates(key).map(Arc::new) else {
+            return;
+        };
+        for (port, alias) in self.router.relays(key) {
+            let message = Message::Rates(Alias(alias), Arc::clone(&rates));
+            self.neighbours.tell(port.0, message);
+        }
+    }
+
     /// A track is about to go: tells the shards that take it.
     pub(in crate::shard) fn tell_ended(&mut self, key: TrackKey) {
         for (port, alias) in self.router.relays(key) {
