@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 mod run;
 
+/// Shards say how much they allocate: packets should cost none.
+#[global_allocator]
+static ALLOCATOR: pipemesh_node_media::alloc::Counting = pipemesh_node_media::alloc::Counting;
+
 fn main() -> ExitCode {
     let program = pipemesh_node::config::PROGRAM;
     let read = pipemesh_node::config::ProcessConfig::read;

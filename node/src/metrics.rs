@@ -173,6 +173,12 @@ const COUNTERS: &[Counted] = &[
         series: &[("", |c| Counters::get(&c.relay_messages))],
     },
     Counted {
+        name: "pipemesh_shard_allocations_total",
+        help: "Allocations of memory by media threads; packets cause none.",
+        label: None,
+        series: &[("", |c| Counters::get(&c.allocations))],
+    },
+    Counted {
         name: "pipemesh_session_panics_total",
         help: "Sessions ended by a bug.",
         label: None,

@@ -19,6 +19,7 @@ mod media;
 mod message;
 mod neighbours;
 mod newcomers;
+mod paths;
 mod remote;
 mod reports;
 mod rooms;
@@ -39,11 +40,13 @@ use pipemesh_node_core::drops::{DropReason, Drops};
 use pipemesh_node_core::router::{Output, Router, SubscriptionKey, TrackKey};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
+use pipemesh_node_media::alloc;
 use pipemesh_node_media::poll::{Poller, Token};
 use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
 use pipemesh_node_media::thread;
 use pipemesh_node_media::udp::{ReceiveBatch, ReceiveStats, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
+use rand::Rng;
 use rand::rngs::StdRng;
 use slab::Slab;
 use tokio::sync::mpsc;
@@ -62,6 +65,7 @@ use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
 use message::Alias;
 use newcomers::Newcomers;
+use paths::Paths;
 use remote::RemoteTracks;
 use rooms::Room;
 use session::{Published, Publisher, RoomKey, Session};
@@ -111,7 +115,7 @@ struct Shard {
     connections: Slab<Connection>,
     connection_index: HashMap<ConnectionKey, usize>,
     /// Authenticated addresses.
-    paths: HashMap<Path, usize>,
+    paths: Paths,
     ufrags: HashMap<String, usize>,
     /// TCP connections by their socket number.
     streams: HashMap<u32, Taken>,
@@ -132,6 +136,7 @@ struct Shard {
     newcomers: Newcomers,
     limits: Limits,
     rng: StdRng,
+    scratch: reports::Scratch,
     drops: Drops,
     /// For keys of rooms and connections.
     last_key: u64,
@@ -173,6 +178,8 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         poller.register(socket, Token(number as u32))?;
     }
     let mut readable = vec![true; sockets.len()];
+    // Sockets whose buffers are full.
+    let mut watched = vec![false; sockets.len()];
     let mut now = Instant::now();
     let mut shard = Shard::new(
         sockets,
@@ -250,7 +257,6 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         // 5. What the packets and timers above have led to.
         shard.guarded(|shard| shard.handle_router_output());
         shard.guarded(|shard| shard.send_data(now));
-        shard.close_stuck(now);
 
         // 6. Send.
         shard.neighbours.flush();
@@ -259,13 +265,17 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             let address = shard.wire.sockets()[usize::from(socket)].local_addr();
             tracing::warn!(%address, "the device does not segment; sending every datagram alone");
         }
-        for socket in 0..readable.len() {
+        for (socket, watched) in watched.iter_mut().enumerate() {
             let blocked = report.blocked.contains(socket as u8);
-            poller.watch_writable(&shard.wire.sockets()[socket], Token(socket as u32), blocked)?;
+            if std::mem::replace(watched, blocked) != blocked {
+                let token = Token(socket as u32);
+                poller.watch_writable(&shard.wire.sockets()[socket], token, blocked)?;
+            }
         }
         shard.settle_streams(&poller, now);
 
         if now >= count_at {
+            shard.close_stuck(now);
             count_at = now + COUNT_EVERY;
             busy.update(now);
             let received = *batch.stats();
@@ -308,7 +318,7 @@ impl Shard {
         handshakes: Handshakes,
         limits: Limits,
         counters: Arc<Counters>,
-        rng: StdRng,
+        mut rng: StdRng,
         now: Instant,
     ) -> Self {
         Self {
@@ -318,7 +328,7 @@ impl Shard {
             session_index: HashMap::new(),
             connections: Slab::new(),
             connection_index: HashMap::new(),
-            paths: HashMap::new(),
+            paths: Paths::default(),
             ufrags: HashMap::new(),
             streams: HashMap::new(),
             fresh_streams: Vec::new(),
@@ -335,6 +345,7 @@ impl Shard {
             newcomers: Newcomers::new(limits.handshakes_per_address),
             limits,
             rng,
+            scratch: reports::Scratch::default(),
             drops: Drops::default(),
             last_key: 0,
             serving: None,
@@ -362,7 +373,7 @@ impl Shard {
     }
 
     fn connection_at(&mut self, path: Path) -> Option<usize> {
-        let index = self.paths.get(&path).copied()?;
+        let index = self.paths.find(path)?;
         self.serving = Some(self.connections[index].session);
         Some(index)
     }
@@ -483,6 +494,7 @@ impl Shard {
             (&counters.stream_overflows, streams.overflowed),
             (&counters.stream_gone, streams.gone),
             (&counters.cache_bytes, self.router.cache_memory() as u64),
+            (&counters.allocations, alloc::allocations()),
             (
                 &counters.cpu_nanoseconds,
                 thread::cpu_time().as_nanos() as u64,
@@ -578,12 +590,9 @@ impl Shard {
 
     /// Closes sessions whose control task does not take its events.
     fn close_stuck(&mut self, now: Instant) {
-        let stuck = self
-            .sessions
-            .iter()
-            .find(|(_, session)| session.is_stuck)
-            .map(|(index, _)| index);
-        if let Some(index) = stuck {
+        let stuck = self.sessions.iter().filter(|(_, s)| s.is_stuck);
+        let stuck: Vec<usize> = stuck.map(|(index, _)| index).collect();
+        for index in stuck {
             let participant = &self.sessions[index].participant;
             tracing::warn!(%participant, "closing a session whose events nobody takes");
             self.guarded(|shard| shard.close_session(index, now));

@@ -23,6 +23,9 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// How many there are.
+    pub const COUNT: usize = Self::Av1 as usize + 1;
+
     /// Ticks of the RTP timestamp in a second.
     pub fn clock_rate(self) -> u32 {
         match self {

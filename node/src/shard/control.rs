@@ -206,7 +206,7 @@ impl Shard {
             self.handshakes.cancel(connection.key);
         }
         self.connection_index.remove(&connection.key);
-        self.paths.retain(|_, owner| *owner != index);
+        self.paths.remove_all_of(index);
         self.ufrags.retain(|_, owner| *owner != index);
         let link = self.wire.link(index);
         link.destination = None;

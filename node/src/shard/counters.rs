@@ -52,6 +52,8 @@ pub(crate) struct Counters {
     /// Tracks of other shards.
     pub(crate) remote_tracks: AtomicU64,
     pub(crate) cache_bytes: AtomicU64,
+    /// Allocations of the thread.
+    pub(crate) allocations: AtomicU64,
     /// CPU time of the thread, in nanoseconds.
     pub(crate) cpu_nanoseconds: AtomicU64,
     /// Share of the last second spent working, in 1/1000.

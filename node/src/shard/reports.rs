@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::quality::{self, Quality, Sample};
 use pipemesh_node_core::router::{Source, TrackKey};
-use pipemesh_node_core::rtcp::{MAX_FEEDBACK_LEN, ReportBlock};
+use pipemesh_node_core::rtcp::{MAX_FEEDBACK_LEN, ReportBlock, SenderInfo};
 use rand::Rng;
 
 use super::command::Role;
@@ -26,6 +26,14 @@ const JUDGE_EVERY: Duration = Duration::from_secs(5);
 /// in those five seconds otherwise.
 const TELL_QUALITY_AFTER: Duration = Duration::from_secs(1);
 
+/// Empty between reports; here to keep its memory.
+#[derive(Default)]
+pub(super) struct Scratch {
+    sources: Vec<(u32, Source)>,
+    blocks: Vec<ReportBlock>,
+    infos: Vec<(u32, SenderInfo)>,
+}
+
 impl Shard {
     /// Reports go out every second from now on, at a random phase.
     pub(super) fn begin_reports(&mut self, index: usize, now: Instant) {
@@ -40,12 +48,13 @@ impl Shard {
             return;
         }
         let (key, ssrc, session) = (connection.key, connection.ssrc, connection.session);
-        let sources: Vec<(u32, Source)> = connection.inbound.media_sources().collect();
+        let mut sources = std::mem::take(&mut self.scratch.sources);
+        sources.extend(connection.inbound.media_sources());
         self.serving = Some(session);
         self.set_timer(now + REPORT_EVERY, Timer::Reports(index, key));
 
-        let mut blocks: Vec<ReportBlock> = Vec::with_capacity(sources.len());
-        for (ssrc, source) in sources {
+        let mut blocks = std::mem::take(&mut self.scratch.blocks);
+        for (ssrc, source) in sources.drain(..) {
             if let Some(block) = self.router.receiver_report(source, ssrc, now) {
                 let rate = self.clock_rate(index, source);
                 let jitter = Duration::from_secs_f64(f64::from(block.jitter) / f64::from(rate));
@@ -60,25 +69,27 @@ impl Shard {
                 writer.receiver_report(ssrc, blocks);
             });
         }
+        blocks.clear();
+        (self.scratch.sources, self.scratch.blocks) = (sources, blocks);
 
         let sections = &self.connections[index].send;
         let wanted = &self.sessions[session].wanted;
-        let reports: Vec<_> = sections
-            .iter()
-            .filter_map(|section| {
-                let key = wanted.get(&section.track)?.subscription?;
-                Some((section.ssrc, self.router.sender_report(key, now)?))
-            })
-            .collect();
+        let mut infos = std::mem::take(&mut self.scratch.infos);
+        infos.extend(sections.iter().filter_map(|section| {
+            let key = wanted.get(&section.track)?.subscription?;
+            Some((section.ssrc, self.router.sender_report(key, now)?))
+        }));
         /// 28 bytes each: a packet holds them with room to spare.
         const REPORTS_PER_PACKET: usize = 32;
-        for reports in reports.chunks(REPORTS_PER_PACKET) {
+        for reports in infos.chunks(REPORTS_PER_PACKET) {
             self.wire.rtcp(index, |writer| {
                 for (ssrc, info) in reports {
                     writer.sender_report(*ssrc, *info, &[]);
                 }
             });
         }
+        infos.clear();
+        self.scratch.infos = infos;
     }
 
     pub(super) fn send_feedback(&mut self, index: usize) {

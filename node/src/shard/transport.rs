@@ -53,9 +53,7 @@ impl Shard {
                     self.stream_proved(path);
                 }
                 ice::Event::PathRemoved(path) => {
-                    if self.paths.get(&path) == Some(&index) {
-                        self.paths.remove(&path);
-                    }
+                    self.paths.remove(path, index);
                     let link = self.wire.link(index);
                     link.destination = link.destination.filter(|to| *to != destination(path));
                     self.wire.streams.finish(path.socket);

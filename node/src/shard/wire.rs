@@ -21,8 +21,8 @@ use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::srtp::{Profile, Sealer};
 use pipemesh_node_media::tcp::Streams;
 use pipemesh_node_media::udp::{
-    Destination, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN, Run, Slot,
-    UdpSocket,
+    DESTINATIONS_PER_CALL, Destination, Egress, EgressOptions, EgressStats, FlushReport,
+    MAX_DATAGRAM_LEN, Run, Slot, UdpSocket,
 };
 
 pub(crate) use outbound::Outbound;
@@ -33,8 +33,7 @@ pub(crate) use shaping::{Shaping, Waiting};
 use crate::session::plan::{Extensions, PayloadType, SendSection};
 
 /// Chunks of 24 KB in which datagrams wait for the end of the batch, one for each subscriber with
-/// something to send. With fewer than subscribers of a packet its bursts fall apart into single
-/// datagrams; they cost address space until they are used.
+/// something to send; they cost address space until they are used.
 const CHUNKS: u32 = 1024;
 
 /// Most datagrams to one client in one system call's message. A burst of 16 full packets is 20 KB, which
@@ -60,7 +59,8 @@ pub(crate) struct Link {
 pub(crate) struct Outgoing {
     link: usize,
     ssrc: u32,
-    codecs: Vec<PayloadType>,
+    /// By codec: found without leaving the cache line.
+    codecs: [Option<PayloadType>; Codec::COUNT],
     extensions: Extensions,
     repair: Option<Repairs>,
     /// The first number that has not left, and the timestamp that left last: what has a number may
@@ -79,10 +79,15 @@ impl Outgoing {
     /// `first` is media's first number, `first_repair` that of the retransmission stream, with the same
     /// rules.
     pub(crate) fn new(link: usize, section: &SendSection, first: u64, first_repair: u64) -> Self {
+        let mut codecs = [None; Codec::COUNT];
+        // The first one of a codec is the one that was preferred.
+        for known in section.codecs.iter().rev() {
+            codecs[known.codec as usize] = Some(*known);
+        }
         Self {
             link,
             ssrc: section.ssrc,
-            codecs: section.codecs.clone(),
+            codecs,
             extensions: section.extensions,
             repair: section.repair_ssrc.map(|ssrc| Repairs {
                 ssrc,
@@ -157,7 +162,7 @@ impl Outgoing {
     }
 
     fn payload_type(&self, codec: Codec) -> Option<&PayloadType> {
-        self.codecs.iter().find(|known| known.codec == codec)
+        self.codecs[codec as usize].as_ref()
     }
 }
 
@@ -174,6 +179,8 @@ pub(crate) struct Wire {
     delayed: Vec<usize>,
     drops: Drops,
     pending: FlushReport,
+    /// Destinations that still waited after the last flush.
+    backlog: usize,
     pub(crate) forwarded: u64,
     pub(crate) repaired: u64,
     pub(crate) paced: PacerStats,
@@ -195,6 +202,7 @@ impl Wire {
             delayed: Vec::new(),
             drops: Drops::default(),
             pending: FlushReport::default(),
+            backlog: 0,
             forwarded: 0,
             repaired: 0,
             paced: PacerStats::default(),
@@ -274,6 +282,7 @@ impl Wire {
             delayed,
             drops,
             pending,
+            backlog,
             forwarded,
             paced,
             ..
@@ -287,6 +296,11 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
         };
+        // Not again and again what a blocked socket does not take.
+        if egress.waiting() >= *backlog + DESTINATIONS_PER_CALL {
+            flush_early(egress, sockets, streams, pending);
+            *backlog = egress.waiting();
+        }
         let mut shaping = link.shaping.as_deref_mut();
         for Forward {
             packet: place,
@@ -541,6 +555,7 @@ impl Wire {
         let last = self.egress.flush(&self.sockets);
         self.egress.flush_streams(&mut self.streams);
         self.streams.flush();
+        self.backlog = self.egress.waiting();
         let before = std::mem::take(&mut self.pending);
         FlushReport {
             blocked: last.blocked,
@@ -578,11 +593,21 @@ fn reserve<'a>(
     to: Destination,
 ) -> Option<Slot<'a>> {
     if egress.is_exhausted() {
-        let report = egress.flush(sockets);
-        egress.flush_streams(streams);
-        pending.gso_lost = pending.gso_lost | report.gso_lost;
+        flush_early(egress, sockets, streams, pending);
     }
     egress.reserve(run, to, MAX_DATAGRAM_LEN)
+}
+
+/// Sends before the end of the batch.
+fn flush_early(
+    egress: &mut Egress,
+    sockets: &[UdpSocket],
+    streams: &mut Streams,
+    pending: &mut FlushReport,
+) {
+    let report = egress.flush(sockets);
+    egress.flush_streams(streams);
+    pending.gso_lost = pending.gso_lost | report.gso_lost;
 }
 
 fn write_header(

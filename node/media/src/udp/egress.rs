@@ -141,6 +141,11 @@ impl Egress {
         Some(Slot { chunk, bytes })
     }
 
+    /// Destinations with something to send, if none has more than a chunk takes.
+    pub fn waiting(&self) -> usize {
+        self.pool.chunks() - self.pool.free_chunks()
+    }
+
     /// Whether the next [`reserve`](Self::reserve) may find no chunk left: time to flush.
     pub fn is_exhausted(&self) -> bool {
         self.pool.free_chunks() == 0
@@ -255,6 +260,10 @@ impl Egress {
         drained
     }
 }
+
+/// Destinations that one system call serves: once so many wait, waiting for more makes nothing cheaper,
+/// and what is sent soon is still in the cache.
+pub const DESTINATIONS_PER_CALL: usize = send::MAX_MESSAGES;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Drained {

@@ -18,6 +18,10 @@ use super::address::Name;
 /// further, but let the last packet of a batch wait longer.
 const MESSAGES: usize = 32;
 
+/// Messages that are asked for while little comes: the kernel looks at each buffer it is offered, and so
+/// do we before.
+const FEW: usize = 4;
+
 /// The largest datagram, and the largest that GRO makes of several.
 const MAX_MESSAGE_LEN: usize = 65_535;
 
@@ -31,6 +35,8 @@ const STRIDE: usize = 65_536 + 17 * 64;
 pub struct ReceiveBatch {
     slab: Box<[u8]>,
     messages: Vec<Message>,
+    /// How many came with the call before.
+    last: usize,
     stats: ReceiveStats,
 }
 
@@ -86,6 +92,7 @@ impl ReceiveBatch {
         Self {
             slab: vec![0; MESSAGES * STRIDE].into_boxed_slice(),
             messages: Vec::with_capacity(MESSAGES),
+            last: 0,
             stats: ReceiveStats::default(),
         }
     }
@@ -119,11 +126,23 @@ impl UdpSocket {
     /// What the kernel says, other than that there is nothing or a signal came.
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
         batch.messages.clear();
+        let first = if batch.last < FEW { FEW } else { MESSAGES };
+        batch.last = self.receive_some(batch, first)?;
+        if batch.last == first && first < MESSAGES {
+            batch.last += self.receive_some(batch, MESSAGES - first)?;
+        }
+        Ok(batch.last)
+    }
+
+    /// Appends up to `count` messages.
+    fn receive_some(&self, batch: &mut ReceiveBatch, count: usize) -> io::Result<usize> {
+        debug_assert!(batch.messages.len() + count <= MESSAGES, "slots");
         let mut names = [Name::EMPTY; MESSAGES];
         let mut controls = [const { MaybeUninit::<GroControl>::uninit() }; MESSAGES];
         let mut buffers = [const { MaybeUninit::<iovec>::uninit() }; MESSAGES];
         let mut headers = [const { MaybeUninit::<mmsghdr>::uninit() }; MESSAGES];
-        let slots = batch.slab.chunks_exact_mut(STRIDE);
+        let free = batch.slab.chunks_exact_mut(STRIDE);
+        let slots = free.skip(batch.messages.len()).take(count);
         for ((((header, name), control), buffer), slot) in headers
             .iter_mut()
             .zip(&mut names)
@@ -146,14 +165,15 @@ impl UdpSocket {
         }
         let received = loop {
             batch.stats.syscalls += 1;
-            // SAFETY: `MESSAGES` headers were written above. Each points to one name, control and
-            // buffer descriptor on this stack frame and to a slot of the slab, all of the lengths
-            // given and borrowed exclusively until after the call; the kernel keeps no pointer.
+            // SAFETY: `count` headers were written above, since `count` slots were left. Each points
+            // to one name, control and buffer descriptor on this stack frame and to a slot of the
+            // slab, all of the lengths given and borrowed exclusively until after the call; the kernel
+            // keeps no pointer.
             let result = unsafe {
                 libc::recvmmsg(
                     self.as_fd().as_raw_fd(),
                     headers.as_mut_ptr().cast(),
-                    MESSAGES as _,
+                    count as _,
                     libc::MSG_DONTWAIT as _,
                     ptr::null_mut(),
                 )
@@ -170,7 +190,7 @@ impl UdpSocket {
         };
 
         for (header, name) in headers.iter().zip(&names).take(received) {
-            // SAFETY: all headers were written above.
+            // SAFETY: the first `count` headers were written above, and no more were received.
             let header = unsafe { header.assume_init_ref() };
             // SAFETY: the kernel has filled this header.
             let segment = unsafe { gro_segment(&header.msg_hdr) };

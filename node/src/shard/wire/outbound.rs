@@ -237,7 +237,7 @@ impl<'a> Shape<'a> {
     /// `None`: the receiver cannot be sent this codec. Redundant audio is reduced to its newest block
     /// for those that do not take it.
     pub(super) fn new(outgoing: &Outgoing, packet: &Outbound<'a>, shift: Shift) -> Option<Self> {
-        let opus = outgoing.payload_type(Codec::Opus);
+        let opus = packet.red.and_then(|_| outgoing.payload_type(Codec::Opus));
         match (outgoing.payload_type(packet.codec), packet.red, opus) {
             (Some(payload_type), Some(layout), Some(opus)) => Some(Self {
                 payload_type: *payload_type,

@@ -40,7 +40,7 @@ impl Wire {
         let shaping = link.shaping.as_deref_mut()?;
         let outgoing = outgoing.get_mut(shaping.padded?.index())?.as_mut()?;
         let timestamp = outgoing.last_timestamp?;
-        let mut payload_types = outgoing.codecs.iter();
+        let mut payload_types = outgoing.codecs.iter().flatten();
         let payload_type = payload_types.find_map(|codec| codec.repair)?;
         let repair = outgoing
             .repair

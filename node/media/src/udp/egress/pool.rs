@@ -106,6 +106,10 @@ impl Pool {
         })
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
     pub(super) fn free_chunks(&self) -> usize {
         self.free.len()
     }

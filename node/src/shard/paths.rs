@@ -1,0 +1,83 @@
+//! Which connection an address belongs to. Asked for every datagram, so the answer to the last question
+//! is at hand, and hashing is a few multiplications under a random key: addresses are chosen by clients.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::session::ice::Path;
+
+/// Authenticated addresses and the connections (by index) that they belong to.
+#[derive(Default)]
+pub(super) struct Paths {
+    map: HashMap<Path, usize, RandomState>,
+    /// Packets of a frame come together.
+    last: Option<(Path, usize)>,
+}
+
+impl Paths {
+    #[inline]
+    pub(super) fn find(&mut self, path: Path) -> Option<usize> {
+        if let Some((last, index)) = self.last
+            && last == path
+        {
+            return Some(index);
+        }
+        let index = self.map.get(&path).copied()?;
+        self.last = Some((path, index));
+        Some(index)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn insert(&mut self, path: Path, index: usize) {
+        self.last = None;
+        self.map.insert(path, index);
+    }
+
+    /// Forgets a path if it is still this connection's.
+    pub(super) fn remove(&mut self, path: Path, index: usize) {
+        self.last = None;
+        if self.map.get(&path) == Some(&index) {
+            self.map.remove(&path);
+        }
+    }
+
+    pub(super) fn remove_all_of(&mut self, index: usize) {
+        self.last = None;
+        self.map.retain(|_, owner| *owner != index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    fn path(port: u16) -> Path {
+        Path {
+            socket: 0,
+            remote: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_never_stale() {
+        let mut paths = Paths::default();
+        paths.insert(path(1), 10);
+        assert_eq!(paths.find(path(1)), Some(10));
+        paths.insert(path(1), 11);
+        assert_eq!(paths.find(path(1)), Some(11));
+        paths.remove(path(1), 10);
+        assert_eq!(paths.find(path(1)), Some(11), "it is another's by now");
+        paths.remove(path(1), 11);
+        assert_eq!(paths.find(path(1)), None);
+        paths.insert(path(2), 12);
+        assert_eq!(paths.find(path(2)), Some(12));
+        paths.remove_all_of(12);
+        assert_eq!(paths.find(path(2)), None);
+    }
+}
