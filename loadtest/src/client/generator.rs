@@ -100,6 +100,8 @@ pub(super) enum Command {
     /// Says what was seen to the end.
     Remove(SeatId, Option<oneshot::Sender<Stats>>),
     Load(oneshot::Sender<Load>),
+    /// See [`Generator::poll`].
+    Poll,
     Stop,
 }
 
@@ -156,6 +158,15 @@ impl Generator {
 
     pub(super) fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.identity)
+    }
+
+    /// From now on threads look whether something has come and sleep in between, instead of waiting for
+    /// it. Whoever sends to somebody that waits pays for waking him: with this, a server on the same
+    /// machine is not charged for it.
+    pub fn poll(&self) {
+        self.threads
+            .iter()
+            .for_each(|thread| thread.send(Command::Poll));
     }
 
     /// How the generator does, over all threads.

@@ -49,6 +49,8 @@ pub struct Video {
     pub layers: Vec<Layer>,
     /// None: only when asked for one, as browsers do.
     pub key_frame_every: Option<Duration>,
+    /// Every frame is of the mean size, key frames too: for measuring what a packet costs.
+    pub steady: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +86,7 @@ impl Video {
                 Layer::new("f", (1280, 720), 30, 1_700),
             ],
             key_frame_every: None,
+            steady: false,
         }
     }
 
@@ -93,6 +96,7 @@ impl Video {
         Self {
             layers: vec![Layer::new("", size, fps, kbps)],
             key_frame_every: None,
+            steady: false,
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Join {
     pub token: String,
     pub layout: Layout,
     pub protocol: Protocol,
+    /// Data channels are asked for.
+    pub data: bool,
     /// Receive everything that is published; else what is asked for.
     pub auto_subscribe: bool,
     pub mode: ReceiveMode,
@@ -58,6 +60,7 @@ impl Join {
             token: token.into(),
             layout,
             protocol: Protocol::default(),
+            data: true,
             auto_subscribe: true,
             mode: ReceiveMode::Full,
             network: Network::default(),
@@ -125,6 +128,7 @@ impl Generator {
             setup: Setup {
                 layout: join.layout,
                 protocol: join.protocol,
+                data: join.data,
                 mode: join.mode,
                 ipv4: join.local.is_ipv4(),
                 seed: join.seed,

@@ -57,6 +57,7 @@ pub enum Protocol {
 pub(super) struct Setup {
     pub(super) layout: Layout,
     pub(super) protocol: Protocol,
+    pub(super) data: bool,
     pub(super) mode: ReceiveMode,
     /// Of addresses it can reach.
     pub(super) ipv4: bool,
@@ -269,7 +270,7 @@ impl User {
         self.room = join.room.unwrap_or_default().name;
         self.identity = join.participant.unwrap_or_default().identity;
         self.handle_update(join.other_participants);
-        self.negotiation.begin(self.setup.layout);
+        self.negotiation.begin(self.setup.layout, self.setup.data);
         self.offer();
     }
 

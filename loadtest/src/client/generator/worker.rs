@@ -22,6 +22,12 @@ const SOCKETS: u32 = 2;
 /// Batches read from one socket in a row.
 const BATCHES: usize = 4;
 
+/// Between two looks of a thread that polls. Longer adds latency, shorter leaves less time for others.
+const POLL_EVERY: Duration = Duration::from_micros(150);
+
+/// Looks in a row while something comes.
+const LOOKS: usize = 64;
+
 /// When the kernel's buffers are full, until the next attempt.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 
@@ -34,6 +40,7 @@ pub(super) struct Worker {
     timers: BTreeSet<(Instant, SeatId)>,
     batch: ReceiveBatch,
     frames: FrameBatch,
+    polls: bool,
     lag: Duration,
 }
 
@@ -48,6 +55,7 @@ impl Worker {
             timers: BTreeSet::new(),
             batch: ReceiveBatch::new(),
             frames: FrameBatch::new(),
+            polls: false,
             lag: Duration::ZERO,
         }
     }
@@ -70,16 +78,33 @@ impl Worker {
             let due = self.timers.first().map(|(at, _)| *at);
             let due = due.map(|at| at.saturating_duration_since(Instant::now()));
             // 4. Wait. A poller that fails has nothing left to wait for.
+            let timeout = match self.polls {
+                true => {
+                    std::thread::sleep(POLL_EVERY);
+                    Some(Duration::ZERO)
+                }
+                false => due.into_iter().chain(blocked).min(),
+            };
             ready.clear();
-            match self.poller.wait(due.into_iter().chain(blocked).min()) {
+            match self.poller.wait(timeout) {
                 Ok(events) => ready.extend_from_slice(events),
                 Err(_) => return,
             }
             // 5. What came.
-            for event in &ready {
-                match Lines::stream_of(event.token) {
-                    Some(stream) => self.serve_stream(stream, *event),
-                    None => self.receive(event.token),
+            for _ in 0..LOOKS {
+                for event in &ready {
+                    match Lines::stream_of(event.token) {
+                        Some(stream) => self.serve_stream(stream, *event),
+                        None => self.receive(event.token),
+                    }
+                }
+                // A look shows only some of many sockets.
+                if !self.polls || ready.is_empty() {
+                    break;
+                }
+                ready.clear();
+                if let Ok(more) = self.poller.wait(Some(Duration::ZERO)) {
+                    ready.extend_from_slice(more);
                 }
             }
         }
@@ -210,6 +235,7 @@ impl Worker {
                 };
                 let _ = reply.send(load);
             }
+            Command::Poll => self.polls = true,
             Command::Stop => {}
         }
     }

@@ -70,11 +70,12 @@ impl Publication {
             Media::Video(Video {
                 layers,
                 key_frame_every,
+                steady,
             }) => {
                 let simulcast = layers.len() > 1;
                 let encoding = |layer: &Layer| Encoding {
                     sender: sender(if simulcast { &layer.rid } else { "" }, &mut rng),
-                    sizes: VideoSizes::new(layer, StdRng::seed_from_u64(rng.random())),
+                    sizes: VideoSizes::new(layer, *steady, StdRng::seed_from_u64(rng.random())),
                     picture_id: rng.random_range(0..0x8000),
                     layer: layer.clone(),
                     frame: 0,

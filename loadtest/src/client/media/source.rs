@@ -24,18 +24,23 @@ pub(crate) struct VideoSizes {
     mean: f64,
     /// Bytes spent beyond the mean.
     debt: f64,
+    steady: bool,
 }
 
 impl VideoSizes {
-    pub(crate) fn new(layer: &Layer, rng: StdRng) -> Self {
+    pub(crate) fn new(layer: &Layer, steady: bool, rng: StdRng) -> Self {
         Self {
             rng,
+            steady,
             mean: f64::from(layer.kbps) * 125.0 / f64::from(layer.fps.max(1)),
             debt: 0.0,
         }
     }
 
     pub(crate) fn next(&mut self, is_key_frame: bool) -> usize {
+        if self.steady {
+            return (self.mean as usize).clamp(MIN_VIDEO, 64 * MAX_PAYLOAD);
+        }
         let spread = (SPREAD * normal(&mut self.rng)).exp();
         let factor = if is_key_frame { KEY_FRAME_FACTOR } else { 1.0 };
         let wanted = self.mean * factor * spread - self.debt * REPAY;
@@ -123,7 +128,7 @@ mod tests {
     fn the_bit_rate_is_kept_over_key_frames() {
         for seed in 0..5 {
             let layer = Layer::new("f", (1280, 720), 30, 1_700);
-            let mut sizes = VideoSizes::new(&layer, StdRng::seed_from_u64(seed));
+            let mut sizes = VideoSizes::new(&layer, false, StdRng::seed_from_u64(seed));
             let mut key_frames = 0;
             let mut bytes = 0;
             for frame in 0..900 {

@@ -68,11 +68,11 @@ impl Negotiation {
     }
 
     /// The sections of the first offer.
-    pub(super) fn begin(&mut self, layout: Layout) {
+    pub(super) fn begin(&mut self, layout: Layout, data: bool) {
         if layout == Layout::Single {
             self.add_receiving(FIRST_SECTIONS, FIRST_SECTIONS);
         }
-        self.sections.push(Use::Data);
+        self.sections.extend(data.then_some(Use::Data));
     }
 
     pub(super) fn add_receiving(&mut self, audio: u32, video: u32) {

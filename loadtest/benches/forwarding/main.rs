@@ -1,0 +1,228 @@
+//! What forwarding costs a node, beside what it cannot cost less than: `make bench`.
+//!
+//! Three servers are measured in turn, each a process of its own on the first core, each sending the
+//! same packets at the same times to as many sockets, which are read on the second core by somebody who
+//! looks and sleeps and never waits (whom a sender wakes, it pays for):
+//!
+//! - the *floor* seals every packet under its receiver's key and sends it, and does nothing else;
+//! - the *reference* is the shortest honest forwarder: opens each packet once, rewrites its header,
+//!   seals, sends with one `sendmmsg` and UDP segmentation for bursts;
+//! - the *node* is `pipemesh-node` as in production, with real ICE, DTLS, SRTP, RTCP, histories and
+//!   statistics, reached through `pipemesh-signaling`.
+//!
+//! What counts is CPU time of the server's process per packet sent, as the kernel accounts it, and only
+//! as a ratio of neighbours in one run. `cargo bench -p pipemesh-loadtest --bench forwarding`; needs
+//! `target/release/pipemesh-{node,signaling}`. Arguments: names of shapes, `quick`, or nothing for all.
+
+#![allow(clippy::print_stdout, reason = "the figures are what it is for")]
+
+mod crowd;
+mod lane;
+mod latency;
+mod mesh;
+mod process;
+mod report;
+mod server;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use pipemesh_loadtest::client::Layout;
+use pipemesh_node_media::thread::pin_to_core;
+
+use crate::report::Report;
+
+/// What is sent, and to how many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    pub(crate) rooms: usize,
+    /// Receivers in each room.
+    pub(crate) receivers: usize,
+    pub(crate) bursts_per_second: u32,
+    /// Packets in a burst.
+    pub(crate) burst: usize,
+    /// Bytes of payload of each; a frame's packets may be a byte longer.
+    pub(crate) payload: usize,
+    pub(crate) is_video: bool,
+}
+
+const VIDEO: Shape = Shape {
+    name: "burst1",
+    rooms: 1,
+    receivers: 400,
+    bursts_per_second: 260,
+    burst: 1,
+    payload: 1_110,
+    is_video: true,
+};
+
+/// As the specification of the goals has them: 1,200 bytes on the wire, or 120 of audio.
+const SHAPES: [Shape; 6] = [
+    VIDEO,
+    Shape {
+        name: "burst4",
+        bursts_per_second: 100,
+        burst: 4,
+        ..VIDEO
+    },
+    Shape {
+        name: "burst10",
+        bursts_per_second: 60,
+        burst: 10,
+        ..VIDEO
+    },
+    Shape {
+        name: "framed",
+        bursts_per_second: 30,
+        burst: 9,
+        payload: 1_105,
+        ..VIDEO
+    },
+    Shape {
+        name: "rooms_of_4",
+        rooms: 100,
+        receivers: 4,
+        ..VIDEO
+    },
+    Shape {
+        name: "audio",
+        receivers: 2_000,
+        bursts_per_second: 50,
+        payload: 80,
+        is_video: false,
+        ..VIDEO
+    },
+];
+
+/// Settling, and measuring, of each of the three servers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Duration,
+    /// Share of the receivers.
+    pub(crate) crowd: f64,
+}
+
+const FULL: Pace = Pace {
+    warm_up: Duration::from_millis(1_000),
+    window: Duration::from_secs(3),
+    crowd: 1.0,
+};
+/// For looking at one's own change; not for keeping.
+const QUICK: Pace = Pace {
+    warm_up: Duration::from_millis(1_000),
+    window: Duration::from_secs(2),
+    crowd: 0.5,
+};
+
+impl Shape {
+    pub(crate) fn shrunk(self, share: f64) -> Self {
+        match self.rooms {
+            1 => Self {
+                receivers: (self.receivers as f64 * share) as usize,
+                ..self
+            },
+            rooms => Self {
+                rooms: (rooms as f64 * share) as usize,
+                ..self
+            },
+        }
+    }
+
+    pub(crate) fn receivers_in_all(&self) -> usize {
+        self.rooms * self.receivers
+    }
+}
+
+/// Of one server in one window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    pub(crate) microseconds: f64,
+    pub(crate) per_second: f64,
+    /// Of the server's core.
+    pub(crate) utilisation: f64,
+    pub(crate) loss: f64,
+    /// Packets that were opened and were authentic.
+    pub(crate) verified: u64,
+    pub(crate) latency: Option<(u64, u64)>,
+    pub(crate) allocations: Option<f64>,
+    pub(crate) per_message: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, rest @ ..] = arguments.as_slice()
+        && flag == "--serve"
+    {
+        return server::run(rest);
+    }
+    // Threads and processes begun from here on inherit it; servers are then moved to the first.
+    pin_to_core(1).context("two cores are needed: one for the server, one for the others")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let names: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let pace = if names.contains(&"quick") {
+        QUICK
+    } else {
+        FULL
+    };
+    let wanted: Vec<&str> = names
+        .into_iter()
+        .filter(|name| *name != "quick" && !name.starts_with("--"))
+        .collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.contains(&name);
+
+    let mut report = Report::default();
+    for shape in SHAPES.into_iter().filter(|shape| is_wanted(shape.name)) {
+        runtime.block_on(measure(shape.shrunk(pace.crowd), pace, &mut report))?;
+    }
+    if is_wanted("ingress") {
+        let ingress = runtime.block_on(crowd::ingress(pace))?;
+        report.add("ingress_us", ingress, "us", 1.5);
+    }
+    if is_wanted("sessions") {
+        for (name, layout, data, bar) in [
+            ("media", Layout::Single, false, 12_288.0),
+            ("single", Layout::Single, true, 32_768.0),
+            ("dual", Layout::Dual, true, 57_344.0),
+        ] {
+            let cost = runtime.block_on(crowd::sessions(layout, data, pace))?;
+            report.add(&format!("session_bytes_{name}"), cost.bytes, "B", bar);
+            if name == "single" {
+                report.add("join_cpu_ms", cost.join_milliseconds, "ms", 0.35);
+            }
+        }
+    }
+    if is_wanted("latency") {
+        let echo = latency::echo(pace)?;
+        let node = runtime.block_on(latency::node(pace))?;
+        report.add("echo_p50_us", echo as f64, "us", 0.0);
+        report.add("latency_1to1_p50_us", node as f64, "us", echo as f64);
+    }
+    report.finish()?;
+    Ok(())
+}
+
+/// One shape: floor, reference, node, reference, floor. The better of two counts: what disturbs only
+/// ever adds.
+async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Result<()> {
+    let better = |a: Figure, b: Figure| {
+        if a.microseconds <= b.microseconds {
+            a
+        } else {
+            b
+        }
+    };
+    let floor = lane::measure(server::Kind::Floor, shape, pace)?;
+    let reference = lane::measure(server::Kind::Reference, shape, pace)?;
+    let node = crowd::measure(shape, pace).await?;
+    let reference = better(
+        reference,
+        lane::measure(server::Kind::Reference, shape, pace)?,
+    );
+    let floor = better(floor, lane::measure(server::Kind::Floor, shape, pace)?);
+    report.shape(shape, floor, reference, node);
+    Ok(())
+}

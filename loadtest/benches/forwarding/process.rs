@@ -1,0 +1,107 @@
+//! Processes that are measured: on the first core, with what the kernel says of them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+/// Ends with its owner.
+pub(crate) struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts a program, on the first core if it is what is measured.
+    pub(crate) fn start(
+        program: &PathBuf,
+        arguments: &[String],
+        measured: bool,
+    ) -> anyhow::Result<Self> {
+        let mut command = if measured {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &first_core()?]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .env("PIPEMESH_LOG", "error")
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let input = child.stdin.take();
+        Ok(Self { child, input })
+    }
+
+    /// This program once more, as a server.
+    pub(crate) fn serve(arguments: &[String], measured: bool) -> anyhow::Result<Self> {
+        let mut all = vec!["--serve".to_owned()];
+        all.extend_from_slice(arguments);
+        Self::start(&std::env::current_exe()?, &all, measured)
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+        let input = self.input.as_mut().context("it is told once")?;
+        writeln!(input, "{line}")?;
+        Ok(input.flush()?)
+    }
+
+    /// The first line it prints.
+    pub(crate) fn answer(&mut self) -> anyhow::Result<String> {
+        let output = self.child.stdout.take().context("it answers once")?;
+        let mut line = String::new();
+        if BufReader::new(output).read_line(&mut line)? == 0 {
+            bail!("the server ended without a word");
+        }
+        Ok(line.trim().to_owned())
+    }
+
+    /// CPU time of all its threads: what utime and stime are scaled to, without their ticks.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end while we look.
+            let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
+            let running = stat.split(' ').next().context("schedstat")?;
+            nanoseconds += running.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Memory that is resident, in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes << 10)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first core this machine lets us have; the benchmark itself has moved away from it.
+fn first_core() -> anyhow::Result<String> {
+    let status = std::fs::read_to_string("/proc/1/status")
+        .or_else(|_| std::fs::read_to_string("/proc/self/status"))?;
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .context("Cpus_allowed_list")?;
+    let first = list.trim().split(['-', ',']).next().context("a core")?;
+    Ok(first.to_owned())
+}

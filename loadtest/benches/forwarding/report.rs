@@ -1,0 +1,119 @@
+//! The figures of one run, printed and kept: `target/bench/latest.json`, name → value, unit, reference.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::{Figure, Shape};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
+/// More than this lost, and a figure says nothing.
+const MOST_LOSS: f64 = 0.001;
+
+#[derive(Default)]
+pub(crate) struct Report {
+    results: Map<String, Value>,
+    allocations: Vec<f64>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, name: &str, value: f64, unit: &str, reference: f64) {
+        let result = json!({ "value": value, "unit": unit, "reference": reference });
+        self.results.insert(name.to_owned(), result);
+    }
+
+    pub(crate) fn shape(&mut self, shape: Shape, floor: Figure, reference: Figure, node: Figure) {
+        println!(
+            "\n{}: {} x {} receivers, {} bursts/s of {}",
+            shape.name, shape.rooms, shape.receivers, shape.bursts_per_second, shape.burst
+        );
+        for (server, figure) in [("floor", floor), ("reference", reference), ("node", node)] {
+            let valid = if figure.loss > MOST_LOSS {
+                "NOT VALID: "
+            } else {
+                ""
+            };
+            println!(
+                "  {server:<10} {:>6.3} us/packet {:>9.0}/s per core; at {:.0}/s {:>5.1} % busy, \
+                 {valid}loss {:.3} %, {} opened",
+                figure.microseconds,
+                1e6 / figure.microseconds,
+                figure.per_second,
+                100.0 * figure.utilisation,
+                100.0 * figure.loss,
+                figure.verified,
+            );
+        }
+        if let Some((p50, p99)) = node.latency {
+            println!(
+                "  node: {:.2} packets a message; latency as sampled by a reader that polls: p50 {p50} us, \
+                 p99 {p99} us",
+                node.per_message,
+            );
+        }
+        let ratio = |name: &str, other: Figure| {
+            let ratio = other.microseconds / node.microseconds;
+            println!("  node over {name}: {ratio:.2}");
+            ratio
+        };
+        let (over_reference, over_floor) = (ratio("reference", reference), ratio("floor", floor));
+        self.add(
+            &format!("node_over_reference_{}", shape.name),
+            over_reference,
+            "ratio",
+            1.0,
+        );
+        let paced = match shape.name {
+            "burst1" => "paced",
+            other => other,
+        };
+        self.add(
+            &format!("node_over_floor_{paced}"),
+            over_floor,
+            "ratio",
+            1.0,
+        );
+        let over_floor = reference.microseconds / floor.microseconds;
+        println!("  reference costs {over_floor:.2} of the floor");
+        self.add(
+            &format!("reference_over_floor_{}", shape.name),
+            over_floor,
+            "ratio",
+            1.1,
+        );
+        for (server, figure) in [("floor", floor), ("reference", reference), ("node", node)] {
+            let name = format!("{server}_us_{}", shape.name);
+            self.add(&name, figure.microseconds, "us", floor.microseconds);
+        }
+        self.add(
+            &format!("loss_{}", shape.name),
+            node.loss.max(reference.loss).max(floor.loss),
+            "ratio",
+            MOST_LOSS,
+        );
+        self.allocations.extend(node.allocations);
+    }
+
+    /// Keeps what was measured; what was not is kept of the run before.
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        if let Some(most) = self.allocations.iter().copied().reduce(f64::max) {
+            self.add("allocations_per_forward", most, "1", 0.0);
+        }
+        println!("\n{:<36} {:>10} {:<6} reference", "figure", "value", "unit");
+        for (name, result) in &self.results {
+            let number = |field: &str| result[field].as_f64().unwrap_or(f64::NAN);
+            println!(
+                "{name:<36} {:>10.3} {:<6} {:.3}",
+                number("value"),
+                result["unit"].as_str().unwrap_or_default(),
+                number("reference"),
+            );
+        }
+        let file = Path::new(FOLDER).join("latest.json");
+        std::fs::create_dir_all(FOLDER)?;
+        let former = std::fs::read(&file).unwrap_or_default();
+        let mut all: Map<String, Value> = serde_json::from_slice(&former).unwrap_or_default();
+        all.extend(self.results);
+        Ok(std::fs::write(file, format!("{:#}\n", Value::Object(all)))?)
+    }
+}
