@@ -46,7 +46,6 @@ use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
 use pipemesh_node_media::thread;
 use pipemesh_node_media::udp::{ReceiveBatch, ReceiveStats, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
-use rand::Rng;
 use rand::rngs::StdRng;
 use slab::Slab;
 use tokio::sync::mpsc;
@@ -318,7 +317,7 @@ impl Shard {
         handshakes: Handshakes,
         limits: Limits,
         counters: Arc<Counters>,
-        mut rng: StdRng,
+        rng: StdRng,
         now: Instant,
     ) -> Self {
         Self {
