@@ -118,10 +118,16 @@ async fn everybody_sees_everybody_wherever_they_sit() {
         viewers.push((viewer, streams));
     }
     signaling.settle("room").await;
+    /// Key frames at first: who sits on another shard learns from them which encodings there are.
+    const KEYS: u32 = 4;
     const FRAMES: u32 = 30;
     for frame in 0..FRAMES {
         for publisher in &mut publishers {
-            publisher.send_frames(frame == 0);
+            publisher.send_frames(frame < KEYS);
+        }
+        if frame + 1 < KEYS {
+            signaling.settle("room").await;
+            continue;
         }
         for (viewer, streams) in &viewers {
             for stream in streams {

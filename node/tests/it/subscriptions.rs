@@ -44,9 +44,10 @@ impl Scene {
             frames: 0,
         };
         scene.signaling.settle("room").await;
-        scene.frame(true).await;
+        let (eve, stream) = &scene.eve;
+        scene.frames = scene.ann.begin(eve, stream.ssrc, 0).await;
         let (bob, stream) = &scene.bob;
-        bob.frame(stream.ssrc, 0, 0).await;
+        bob.frame(stream.ssrc, 0, scene.frames - 1).await;
         scene
     }
 
@@ -66,9 +67,16 @@ impl Scene {
             self.frame(number == 0).await;
         }
         let (bob, stream) = &self.bob;
-        let recorded = bob.recorded(stream.ssrc);
-        let new = recorded.iter().filter(|packet| packet.mark.frame >= before);
-        new.filter(|packet| packet.mark.starts_frame).count()
+        let came = || {
+            let recorded = bob.recorded(stream.ssrc);
+            let new = recorded.iter().filter(|packet| packet.mark.frame >= before);
+            new.filter(|packet| packet.mark.starts_frame).count()
+        };
+        if came() > 0 {
+            // Eve may have the last one before him.
+            bob.frame(stream.ssrc, 0, self.frames - 1).await;
+        }
+        came()
     }
 
     async fn end(self) {

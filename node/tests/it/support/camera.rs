@@ -66,6 +66,11 @@ impl Encoding {
         self.index += packets;
     }
 
+    /// Goes on under another SSRC, whose rollover counter begins at 0 (RFC 3711 section 3.3.1).
+    pub(crate) fn restart_rollover(&mut self) {
+        self.index &= 0xFFFF;
+    }
+
     /// The packets of the next frame, which is of this moment of the recording.
     pub(crate) fn frame(&mut self, at: Duration, is_key: bool) -> Vec<Packet> {
         let ticks = (at.as_micros() * 9 / 100) as u32;
