@@ -57,7 +57,7 @@ const VIDEO: Shape = Shape {
     is_video: true,
 };
 
-/// As the specification of the goals has them: 1,200 bytes on the wire, or 120 of audio.
+/// One packet at a time, frames of several, many rooms, audio: 1,200 bytes on the wire, or 120 of audio.
 const SHAPES: [Shape; 6] = [
     VIDEO,
     Shape {

@@ -6,9 +6,9 @@
 //!
 //! The way of feedback: [`feedback`] reads it, [`history`] knows the packets it speaks of, [`delay`],
 //! [`standing`] and [`loss`] judge the path, [`acknowledged`] measures what gets through, [`aimd`] moves the
-//! estimate, [`probe`] raises it. [`reports`] is for clients that give no such feedback. The algorithm is Google congestion control as published
-//! (draft-ietf-rmcat-gcc-02 and what libwebrtc made of it), changed where a forwarder differs from an
-//! encoder:
+//! estimate, [`probe`] raises it. [`reports`] is for clients that give no such feedback. The algorithm is
+//! Google congestion control as published (draft-ietf-rmcat-gcc-02 and what libwebrtc made of it), changed
+//! where a forwarder differs from an encoder:
 //!
 //! - It cannot send a little more to see what happens: the next step is a layer of another 300 kbit/s or
 //!   more. So the estimate grows only as far as what is delivered proves, and padding proves the rest.
@@ -368,7 +368,8 @@ impl Bandwidth {
         }
     }
 
-    /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is undone.
+    /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is
+    /// undone.
     fn stands(&mut self, time: i64) -> bool {
         let sight = Sight {
             sent: self.newest,

@@ -1,4 +1,4 @@
-//! An RTP packet as it arrives: its header, extensions and padding, and undoing a retransmission.
+//! An RTP packet as it arrives: its header, extensions and padding.
 
 use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader, SequenceUnwrapper};
 

@@ -325,7 +325,6 @@ fn forgeries_do_not_move_the_window() {
     }
 }
 
-/// A client may change its SSRCs as often as it likes, and come back to one.
 #[test]
 fn a_source_that_went_on_unheard_is_heard_again() {
     for profile in PROFILES {
@@ -374,6 +373,7 @@ fn forgeries_cost_an_honest_source_nothing() {
     }
 }
 
+/// A client may change its SSRCs as often as it likes, and come back to one.
 #[test]
 fn sources_without_end() {
     for profile in PROFILES {

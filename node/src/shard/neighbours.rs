@@ -3,7 +3,7 @@
 //!
 //! Packets are lost when a ring is full, and counted: media never waits. Messages are not lost: what does
 //! not fit into the box of a shard that is busy waits here, and while much waits control has to. Knows
-//! nothing of what either means; a pipe to another node is a neighbour of the same kind.
+//! nothing of what either means.
 
 use std::collections::VecDeque;
 

@@ -13,7 +13,7 @@ fn kbps(rate: u64) -> Bitrate {
     Bitrate::from_kbps(rate)
 }
 
-/// A session that watches takes 12 KB in all.
+/// Every session that watches has one: what it takes before much has been sent.
 #[test]
 fn it_is_small() {
     let rest = size_of::<Bandwidth>() + History::RESTING_SIZE + DelayTrend::RESTING_SIZE;

@@ -3,9 +3,9 @@
 //!
 //! Two clients serve two ends. [`rtc`] is the `webrtc` crate, a client like any other. [`wire`] plays
 //! the transport itself, packet by packet, so that a test decides what is sent, lost, forged or held
-//! back, and sees every datagram that the node sends under the keys both know.
-//! [`garbage`] is what nobody who means well sends. [`camera`] and [`recording`] are the two ends of what they exchange; [`publisher`] and [`subscriber`]
-//! are participants on wires.
+//! back, and sees every datagram that the node sends under the keys both know. [`garbage`] is what nobody
+//! who means well sends. [`camera`] and [`recording`] are the two ends of what they exchange;
+//! [`publisher`] and [`subscriber`] are participants on wires.
 
 pub(crate) mod camera;
 pub(crate) mod control;
