@@ -202,7 +202,7 @@ fn a_picture_under_way_is_finished() {
 }
 
 #[test]
-fn whatever_is_wanted_and_lost_every_frame_can_be_decoded() {
+fn whatever_is_wanted_every_frame_can_be_decoded() {
     for (spatial, key_only) in [(1, false), (2, false), (3, false), (3, true)] {
         let mut encoder = Encoder::new(spatial, &[0, 2, 1, 2], key_only);
         let mut decoder = Decoder::new(0, 0);
