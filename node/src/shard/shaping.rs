@@ -197,7 +197,7 @@ impl Shard {
                 return;
             };
             let (dropped, next) = self.wire.withdraw(key);
-            (0..dropped).for_each(|_| self.drops.count(DropReason::Congested));
+            self.drops.add(DropReason::Congested, dropped);
             self.router.rewind(key, next, now);
         }
     }
@@ -218,7 +218,7 @@ impl Shard {
     /// any more.
     pub(super) fn give_up_waiting(&mut self, key: SubscriptionKey, now: Instant) {
         let (dropped, next) = self.wire.withdraw(key);
-        (0..dropped).for_each(|_| self.drops.count(DropReason::Congested));
+        self.drops.add(DropReason::Congested, dropped);
         if dropped > 0 {
             self.router.rewind(key, next, now);
         }
@@ -227,6 +227,6 @@ impl Shard {
     /// A subscription has ended: nothing of it waits any more.
     pub(super) fn forget_waiting(&mut self, key: SubscriptionKey) {
         let (dropped, _) = self.wire.withdraw(key);
-        (0..dropped).for_each(|_| self.drops.count(DropReason::Congested));
+        self.drops.add(DropReason::Congested, dropped);
     }
 }

@@ -259,7 +259,7 @@ impl Wire {
         };
         while let Some((key, forwards)) = burst.next_subscriber() {
             if let Err(reason) = self.forward_to(key, forwards, packets, from, now) {
-                forwards.iter().for_each(|_| self.drops.count(reason));
+                self.drops.add(reason, forwards.len());
             }
         }
     }
