@@ -165,7 +165,7 @@ impl Session {
             }
             Added::Known(info) => self.say_published(&request.cid, *info),
             Added::Queued => self.respond(0, Reason::Queued, "", asked()),
-            Added::Refused(reason, text) => self.respond(0, reason, text, asked()),
+            Added::Refused(reason, text) => self.respond(0, reason, &text, asked()),
         }
     }
 

@@ -63,7 +63,13 @@ pub(super) enum Added {
     Known(Box<TrackInfo>),
     /// A track of the same client id has to end first.
     Queued,
-    Refused(Reason, &'static str),
+    Refused(Reason, String),
+}
+
+impl Added {
+    fn refused(reason: Reason, text: impl Into<String>) -> Self {
+        Self::Refused(reason, text.into())
+    }
 }
 
 impl Publications {
@@ -83,13 +89,13 @@ impl Publications {
         new_id: &mut dyn FnMut() -> TrackId,
     ) -> Added {
         if let Err(text) = check_limits(request) {
-            return Added::Refused(Reason::LimitExceeded, text);
+            return Added::refused(Reason::LimitExceeded, text);
         }
         if !request.sid.is_empty() {
             return self.add_codec(request, client);
         }
         if request.cid.is_empty() {
-            return Added::Refused(Reason::InvalidRequest, "the track has no cid");
+            return Added::refused(Reason::InvalidRequest, "the track has no cid");
         }
         let same = self
             .tracks
@@ -100,18 +106,20 @@ impl Publications {
                 return Added::Known(Box::new(track.info.clone()));
             }
             if self.queued.len() >= MAX_QUEUED && !self.queued.contains_key(&request.cid) {
-                return Added::Refused(
+                return Added::refused(
                     Reason::LimitExceeded,
-                    "at most 16 tracks may wait for an earlier one of their id to end",
+                    format!(
+                        "at most {MAX_QUEUED} tracks may wait for an earlier one of their id to end"
+                    ),
                 );
             }
             self.queued.insert(request.cid.clone(), request.clone());
             return Added::Queued;
         }
         if self.tracks.len() >= MAX_TRACKS {
-            return Added::Refused(
+            return Added::refused(
                 Reason::LimitExceeded,
-                "a participant may publish at most 64 tracks",
+                format!("a participant may publish at most {MAX_TRACKS} tracks"),
             );
         }
         let former = self.former.remove(&request.cid);
@@ -121,7 +129,7 @@ impl Publications {
         let announcement = match track::announce(request, &id, client) {
             Ok(announcement) => announcement,
             Err(track::UnsupportedKind) => {
-                return Added::Refused(Reason::UnsupportedType, "neither audio nor video");
+                return Added::refused(Reason::UnsupportedType, "neither audio nor video");
             }
         };
         self.announced += 1;
@@ -140,7 +148,7 @@ impl Publications {
     /// A second encoding of a track in another codec. The node is not asked: the section that
     /// carries it belongs to no announced track.
     fn add_codec(&mut self, request: &AddTrackRequest, client: &Client) -> Added {
-        let not_found = Added::Refused(Reason::NotFound, "no such track");
+        let not_found = Added::refused(Reason::NotFound, "no such track");
         let Ok(id) = request.sid.parse::<TrackId>() else {
             return not_found;
         };
