@@ -196,11 +196,8 @@ impl Subscriptions {
     /// The node paused a track for want of bandwidth, or resumed it.
     pub(super) fn handle_paused(&mut self, track_id: &str, paused: bool, outbox: &mut Outbox) {
         let remote = track_id.parse::<TrackId>().ok();
-        let Some(remote) = remote.and_then(|id| self.tracks.get_mut(&id)) else {
-            return;
-        };
-        if std::mem::replace(&mut remote.paused, paused) != paused {
-            outbox.say(stream_states([&*remote]));
+        if let Some(remote) = remote.and_then(|id| self.tracks.get_mut(&id)) {
+            remote.set_paused(paused, outbox);
         }
     }
 
@@ -244,11 +241,8 @@ impl Subscriptions {
         link: &mut Link,
         outbox: &mut Outbox,
     ) {
-        let ids: Vec<String> = self.tracks.keys().map(ToString::to_string).collect();
-        for id in ids {
-            self.handle_paused(&id, paused.contains(&id), outbox);
-        }
-        for remote in self.tracks.values_mut() {
+        for (id, remote) in &mut self.tracks {
+            remote.set_paused(paused.iter().any(|paused| paused == id.as_str()), outbox);
             remote.state = State::Idle;
         }
         for subscribed in on_node {
@@ -306,6 +300,15 @@ impl Subscriptions {
             && matches!(remote.state, State::Asked(_))
         {
             link.ask(Asked::Other, unsubscribe(id.as_str()));
+        }
+    }
+}
+
+impl Remote {
+    /// Says it to the client if it is news.
+    fn set_paused(&mut self, paused: bool, outbox: &mut Outbox) {
+        if std::mem::replace(&mut self.paused, paused) != paused {
+            outbox.say(stream_states([&*self]));
         }
     }
 }
