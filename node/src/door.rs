@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_node_media::tcp::{Stream, datagram_len};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -108,18 +107,6 @@ impl Door {
             place,
         };
         shard.send(Command::Take(Box::new(caller))).await;
-    }
-}
-
-/// Every client that comes over TCP needs a descriptor or two; the usual limit of 1,024 is soon used up.
-pub(crate) fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::warn!("the limit of open files cannot be raised");
     }
 }
 

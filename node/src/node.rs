@@ -390,7 +390,6 @@ fn bind_door(
     let Some(port) = media.tcp_port else {
         return Ok((Vec::new(), Vec::new()));
     };
-    door::raise_descriptor_limit();
     let (mut listeners, mut bound) = (Vec::new(), Vec::new());
     for ip in addresses {
         let address = SocketAddr::new(*ip, port);

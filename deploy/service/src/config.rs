@@ -23,7 +23,7 @@ pub use reference::markdown;
 pub use setting::{Need, Program, Setting};
 pub use values::{Origin, Values};
 
-use crate::log;
+use crate::{descriptors, log};
 use command_line::Action;
 
 /// `EX_CONFIG` of sysexits.h: something was found in an unconfigured or misconfigured state.
@@ -54,6 +54,7 @@ pub fn start<C>(
         Outcome::Run { config, log, notes } => {
             let log = log::init(log);
             notes.log(program);
+            descriptors::raise_limit();
             Ok(Started { config, log })
         }
         Outcome::Exit { out, err, code } => {

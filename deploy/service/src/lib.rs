@@ -1,5 +1,5 @@
-//! What every Pipemesh process does alike: read its configuration, log, answer the operator, keep
-//! its certificate fresh, limit what one address may do and stop in order.
+//! What every Pipemesh process does alike: read its configuration, log, have enough descriptors, answer
+//! the operator, keep its certificate fresh, limit what one address may do and stop in order.
 //!
 //! Knows nothing of rooms, media or signaling. A binary declares its settings in a [`Program`],
 //! reads them into its own `Config` and hands both to [`start`].
@@ -8,6 +8,7 @@
 
 mod chain;
 pub mod config;
+mod descriptors;
 pub mod limit;
 pub mod log;
 pub mod operator;
