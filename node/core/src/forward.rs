@@ -39,10 +39,6 @@ impl EncodingSet {
         self.0 & 1 << encoding != 0
     }
 
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     pub(crate) fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }

@@ -385,11 +385,6 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Some(next)
     }
 
-    /// The encoding that the subscription is being sent.
-    pub fn current_encoding(&self, key: SubscriptionKey) -> Option<u8> {
-        self.subscription(key)?.forwarder.current()
-    }
-
     /// The layer up to which the subscription is being sent.
     pub fn current_layer(&self, key: SubscriptionKey) -> Option<Layer> {
         let subscription = self.subscription(key)?;
@@ -759,7 +754,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         }
     }
 
-    fn want_key_frame(&mut self, source: Source, now: Instant) {
+    /// Somebody needs a key frame, here or elsewhere.
+    pub fn want_key_frame(&mut self, source: Source, now: Instant) {
         let published = self.tracks.get_mut(source.track.index as usize);
         let Some(published) = published.filter(|p| p.generation == source.track.generation) else {
             return;

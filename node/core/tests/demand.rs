@@ -59,7 +59,7 @@ fn nobody_wants_it_nothing_is_sent() {
     let watcher = sim.subscribe(&camera, up_to(3));
     sim.run(&mut camera, 3);
     assert_eq!(told(&mut sim), [3]);
-    assert_eq!(sim.router.current_encoding(watcher), Some(2));
+    assert_eq!(sim.current_encoding(watcher), Some(2));
     check_stream(&sim.received[&watcher], true);
 }
 
@@ -124,7 +124,7 @@ fn after_a_silence_the_first_picture_there_is_is_shown() {
     assert!(sim.received[&watcher].len() + 2 >= SECOND as usize);
     camera.send_only(3);
     sim.run(&mut camera, 1);
-    assert_eq!(sim.router.current_encoding(watcher), Some(2));
+    assert_eq!(sim.current_encoding(watcher), Some(2));
     check_stream(&sim.received[&watcher], true);
 }
 

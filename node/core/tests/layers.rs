@@ -26,7 +26,7 @@ fn a_thousand_random_switches_leave_no_trace() {
             sim.router.set_wish(watcher, wish, sim.now);
             let frames = 1 + sim.rng.below(30) as u32;
             sim.run(&mut camera, frames);
-            let current = sim.router.current_encoding(watcher);
+            let current = sim.current_encoding(watcher);
             switches += u32::from(current != last);
             last = current;
         }
@@ -69,13 +69,13 @@ fn an_encoding_that_stops_is_left_and_taken_again_when_it_returns() {
     let mut camera = sim.camera(1, 1);
     let watcher = sim.subscribe(&camera, up_to(3));
     sim.run(&mut camera, 50);
-    assert_eq!(sim.router.current_encoding(watcher), Some(2));
+    assert_eq!(sim.current_encoding(watcher), Some(2));
     camera.set_sending(2, false);
     sim.run(&mut camera, 50);
-    assert_eq!(sim.router.current_encoding(watcher), Some(1));
+    assert_eq!(sim.current_encoding(watcher), Some(1));
     camera.set_sending(2, true);
     sim.run(&mut camera, 50);
-    assert_eq!(sim.router.current_encoding(watcher), Some(2));
+    assert_eq!(sim.current_encoding(watcher), Some(2));
     check_stream(&sim.received[&watcher], true);
 }
 
@@ -88,7 +88,7 @@ fn a_track_that_stops_altogether_is_kept() {
     (0..3).for_each(|encoding| camera.set_sending(encoding, false));
     sim.run(&mut camera, 250);
     assert_eq!(
-        sim.router.current_encoding(watcher),
+        sim.current_encoding(watcher),
         Some(2),
         "a still screen share is no reason to switch"
     );
@@ -110,7 +110,7 @@ fn the_view_decides() {
         },
     );
     sim.run(&mut camera, 50);
-    assert_eq!(sim.router.current_encoding(watcher), Some(1));
+    assert_eq!(sim.current_encoding(watcher), Some(1));
 }
 
 #[test]

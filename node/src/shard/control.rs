@@ -10,13 +10,13 @@ use pipemesh_node_core::track::TrackSpec;
 use pipemesh_proto::ids::TrackId;
 use rand::Rng;
 
+use super::Shard;
 use super::command::{Command, Inspected, OpenSession, Origin, PublishSpec, Role, SessionKey};
 use super::connection::{Connection, Dtls};
 use super::event::Event;
 use super::inbound::Bound;
-use super::session::{Published, Publisher, Session, Wanted};
+use super::session::{Parcel, Published, Publisher, Session, Wanted};
 use super::wire::{Link, Outgoing};
-use super::{Shard, Timer};
 use crate::session::handshake::ConnectionKey;
 use crate::session::plan::{ConnectionPlan, Extensions, SendSection};
 
@@ -105,7 +105,8 @@ impl Shard {
                 reliable,
             } => {
                 self.with_session(session, |shard, index| {
-                    shard.send_packet(index, packet.into(), reliable, now);
+                    let bytes = packet.into();
+                    shard.send_parcel(index, &Parcel { bytes, reliable }, now);
                 });
             }
             Command::Inspect { sessions, reply } => {
@@ -502,9 +503,5 @@ impl Shard {
             }))
         });
         known.flatten().collect()
-    }
-
-    pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
-        self.timers.set(at, timer);
     }
 }

@@ -149,16 +149,6 @@ impl Shard {
         self.spread_parcel(from, &parcel, now);
     }
 
-    pub(super) fn send_packet(
-        &mut self,
-        session: usize,
-        bytes: Bytes,
-        reliable: bool,
-        now: Instant,
-    ) {
-        self.send_parcel(session, &Parcel { bytes, reliable }, now);
-    }
-
     pub(super) fn send_parcel(&mut self, session: usize, parcel: &Parcel, now: Instant) {
         let receiver = &self.sessions[session];
         let channel = if parcel.reliable {

@@ -259,7 +259,7 @@ impl Shard {
             return self.end_remote(index);
         }
         let pause = ASK_AGAIN * (1 << remote.attempts.min(8));
-        self.set_timer(now + pause, Timer::AskAgain(alias));
+        self.timers.set(now + pause, Timer::AskAgain(alias));
     }
 
     pub(super) fn ask_again(&mut self, alias: Alias) {
@@ -419,7 +419,7 @@ impl Shard {
             Message::Unsubscribe { track, alias } => {
                 self.handle_unsubscribe(from, &track, alias, now);
             }
-            Message::KeyFrame(source) => self.router.request_key_frame(source, now),
+            Message::KeyFrame(source) => self.router.want_key_frame(source, now),
             Message::Packets(source, numbers) => self.repair_remote(from, source, &numbers),
             Message::Received(track) => self.handle_received(track),
             Message::State(alias, state) => self.handle_state(alias, state, now),

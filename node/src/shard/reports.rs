@@ -39,7 +39,7 @@ impl Shard {
     pub(super) fn begin_reports(&mut self, index: usize, now: Instant) {
         let phase = REPORT_EVERY.mul_f64(self.rng.random_range(0.2..1.0));
         let key = self.connections[index].key;
-        self.set_timer(now + phase, Timer::Reports(index, key));
+        self.timers.set(now + phase, Timer::Reports(index, key));
     }
 
     pub(super) fn send_reports(&mut self, index: usize, now: Instant) {
@@ -51,7 +51,8 @@ impl Shard {
         let mut sources = std::mem::take(&mut self.scratch.sources);
         sources.extend(connection.inbound.media_sources());
         self.serving = Some(session);
-        self.set_timer(now + REPORT_EVERY, Timer::Reports(index, key));
+        self.timers
+            .set(now + REPORT_EVERY, Timer::Reports(index, key));
 
         let mut blocks = std::mem::take(&mut self.scratch.blocks);
         for (ssrc, source) in sources.drain(..) {
@@ -184,13 +185,15 @@ impl Shard {
 
     pub(super) fn begin_quality(&mut self, index: usize, now: Instant) {
         let key = self.sessions[index].key;
-        self.set_timer(now + JUDGE_EVERY, Timer::Quality(index, key));
+        self.timers
+            .set(now + JUDGE_EVERY, Timer::Quality(index, key));
     }
 
     /// Judges a session's connection and tells its room if the level changed.
     pub(super) fn judge_quality(&mut self, index: usize, now: Instant) {
         let key = self.sessions[index].key;
-        self.set_timer(now + JUDGE_EVERY, Timer::Quality(index, key));
+        self.timers
+            .set(now + JUDGE_EVERY, Timer::Quality(index, key));
         let states: Vec<ConnectionState> = self.sessions[index]
             .connections()
             .map(|connection| self.connections[connection].state)

@@ -49,7 +49,8 @@ impl Shard {
         };
         self.streams.insert(socket, taken);
         self.fresh_streams.push(socket);
-        self.set_timer(now + PROVE_WITHIN, Timer::Stream(socket, key));
+        self.timers
+            .set(now + PROVE_WITHIN, Timer::Stream(socket, key));
         self.handle_stun(Path { socket, remote }, &check, now);
     }
 

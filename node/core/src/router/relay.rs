@@ -172,11 +172,6 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Some((encoding.cache.packet(number)?, stamp))
     }
 
-    /// A taker needs a key frame.
-    pub fn request_key_frame(&mut self, source: Source, now: Instant) {
-        self.want_key_frame(source, now);
-    }
-
     /// What was said of a track when it was published, and since.
     pub fn spec(&self, key: TrackKey) -> Option<&TrackSpec<R, P>> {
         Some(&self.track(key)?.spec)

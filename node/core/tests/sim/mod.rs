@@ -282,6 +282,11 @@ impl Sim {
         Camera::new(key, &mut self.rng)
     }
 
+    pub fn current_encoding(&self, watcher: SubscriptionKey) -> Option<u8> {
+        let layer = self.router.current_layer(watcher)?;
+        Some(layer.spatial)
+    }
+
     pub fn subscribe(&mut self, camera: &Camera, wish: LayerWish) -> SubscriptionKey {
         let first = self.rng.below(1 << 15);
         let key = self

@@ -53,20 +53,19 @@ impl Stream {
         self.remote
     }
 
-    /// Reads once, into `batch`. True if there may be more to read.
+    /// Reads once, into `batch`.
     ///
     /// # Errors
     ///
     /// That nothing more comes.
-    pub fn receive(&mut self, batch: &mut FrameBatch) -> Result<bool, End> {
+    pub fn receive(&mut self, batch: &mut FrameBatch) -> Result<(), End> {
         let space = batch.begin(&self.partial);
-        let room = space.len();
         let len = loop {
             match recv(&self.fd, &mut *space, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(End::Closed),
                 Ok((len, _)) => break len,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => return Ok(()),
                 Err(_) => return Err(End::Broken),
             }
         };
@@ -74,7 +73,7 @@ impl Stream {
         let rest = rest.map_err(|_| End::Malformed)?;
         self.partial.clear();
         self.partial.extend_from_slice(rest);
-        Ok(len == room)
+        Ok(())
     }
 
     /// Queues a datagram for the next [`flush`](Self::flush). False: so much waits that it was dropped.

@@ -93,32 +93,20 @@ impl Streams {
         Some(entry.stream)
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Reads once from a stream. True if there may be more to read. An end is told as a change.
-    pub fn receive(&mut self, socket: u32, batch: &mut FrameBatch) -> bool {
+    /// Reads once from a stream. An end is told as a change.
+    pub fn receive(&mut self, socket: u32, batch: &mut FrameBatch) {
         batch.begin(&[]);
         let Some(entry) = index(socket).and_then(|index| self.entries.get_mut(index)) else {
-            return false;
+            return;
         };
-        let more = match entry.stream.receive(batch) {
-            Ok(more) => more,
-            Err(end) => {
-                self.changes.push_back((socket, Change::Ended(end)));
-                return false;
-            }
-        };
+        if let Err(end) = entry.stream.receive(batch) {
+            self.changes.push_back((socket, Change::Ended(end)));
+            return;
+        }
         for datagram in batch.datagrams() {
             self.stats.received += 1;
             self.stats.bytes_received += datagram.len() as u64;
         }
-        more
     }
 
     /// Queues a datagram until the next flush.

@@ -260,7 +260,7 @@ fn a_track_is_described_taken_and_let_go() {
     }
     pair.settle();
     assert_eq!(pair.shards[1].neighbours.stats.packets_in, 10);
-    assert!(pair.shards[1].router.current_encoding(key).is_some());
+    assert!(pair.shards[1].router.current_layer(key).is_some());
     pair.command(
         1,
         Command::Unsubscribe {
