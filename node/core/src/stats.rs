@@ -103,6 +103,13 @@ impl SenderClock {
     }
 }
 
+/// A duration in timestamp units, modulo 2^32.
+pub(crate) fn ticks(duration: Duration, clock_rate: u32) -> u32 {
+    (duration.as_micros() as u64)
+        .wrapping_mul(u64::from(clock_rate))
+        .wrapping_div(1_000_000) as u32
+}
+
 /// Round trip from a report block: when it arrived, in the compact NTP its report was stamped in.
 pub fn round_trip(arrival: u32, block: &ReportBlock) -> Option<Duration> {
     if block.last_report == 0 {

@@ -8,9 +8,10 @@
 
 use std::time::Instant;
 
-use slab::Slab;
-
-use super::{Router, Source, Subscription, SubscriptionKey, update_interest};
+use super::requests::update_interest;
+use super::slots::Slots;
+use super::subscriptions::Subscription;
+use super::{Router, Source, SubscriptionKey};
 use crate::cache::PacketCache;
 use crate::codec::Codec;
 use crate::codec::ids::FrameIds;
@@ -100,7 +101,7 @@ pub struct Burst<'a> {
     clocks: &'a [Option<SenderClock>; MAX_ENCODINGS],
     /// Those whose turn has not come.
     interested: &'a [SubscriptionKey],
-    subscriptions: &'a mut Slab<Subscription>,
+    subscriptions: &'a mut Slots<Subscription>,
     forwards: &'a mut Vec<Forward>,
     has_key_frame: bool,
     /// Somebody has got the key frame that was waited for, or waits for another.
@@ -146,7 +147,7 @@ impl<'a> Burst<'a> {
     #[inline]
     fn show(&mut self, key: SubscriptionKey) {
         self.forwards.clear();
-        let forwarder = &mut self.subscriptions[key.index()].forwarder;
+        let forwarder = &mut self.subscriptions[key.0].forwarder;
         let awaited = forwarder.awaits_key_frame_of();
         for (packet, pending) in self.pending.iter().enumerate() {
             let rewrite = forwarder.handle_packet(
@@ -193,14 +194,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         now: Instant,
         forward: &mut impl FnMut(&mut Burst<'_>),
     ) -> Result<(), DropReason> {
-        let Some(published) = self
-            .tracks
-            .get_mut(source.track.index as usize)
-            .filter(|p| p.generation == source.track.generation)
-        else {
+        let Some(track) = self.tracks.get_mut(source.track.0) else {
             return Err(DropReason::UnknownSource);
         };
-        let track = &mut published.track;
         let Some(encoding) = track.encodings.get_mut(usize::from(source.encoding)) else {
             return Err(DropReason::UnknownSource);
         };
@@ -230,14 +226,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         pending.clear();
         encoding.pending = pending;
         if changed {
-            update_interest(
-                track,
-                source.track,
-                &self.subscriptions,
-                now,
-                &mut self.timers,
-                &mut self.outputs,
-            );
+            let agenda = &mut self.agenda;
+            update_interest(track, source.track, &self.subscriptions, now, agenda);
         }
         outcome
     }

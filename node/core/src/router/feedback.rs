@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Repair, Router, Source, SubscriptionKey, arrival_ticks};
+use super::{Repair, Router, Source, SubscriptionKey};
 use crate::codec::Codec;
 use crate::forward::continuity::Rewrite;
 use crate::rtcp::{ReportBlock, SenderInfo};
 use crate::rtp::Header;
-use crate::stats::SenderClock;
+use crate::stats::{SenderClock, ticks};
 
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// A publisher's sender report for one encoding.
@@ -74,7 +74,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             ntp: info.ntp.wrapping_add(ntp_duration(age)),
             rtp: subscription
                 .forwarder
-                .timestamp(info.rtp.wrapping_add(arrival_ticks(age, rate)))?,
+                .timestamp(info.rtp.wrapping_add(ticks(age, rate)))?,
             packets,
             octets,
         })
@@ -106,18 +106,12 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         round_trip: Duration,
         now: Instant,
     ) -> Option<Repair<'_>> {
-        let subscription = self
-            .subscriptions
-            .get_mut(key.index())
-            .filter(|s| s.generation == key.generation)?;
-        let track = self.tracks.get(subscription.track.index as usize)?;
+        let subscription = self.subscriptions.get_mut(key.0)?;
+        let track = self.tracks.get(subscription.track.0)?;
         let resend = subscription
             .forwarder
             .handle_loss(sequence, round_trip, now)?;
-        let encoding = track
-            .track
-            .encodings
-            .get(usize::from(resend.origin.encoding))?;
+        let encoding = track.encodings.get(usize::from(resend.origin.encoding))?;
         let packet = encoding.cache.packet(resend.origin.sequence)?;
         let meta = encoding.cache.meta(resend.origin.sequence)?;
         let timestamp = Header::parse(packet)?

@@ -10,10 +10,11 @@
 //!
 //! How packets get from one to the other is not known here; some may be lost on the way.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Output, Router, Source, TrackKey, select_all};
+use super::agenda::Agenda;
+use super::subscriptions::select_all;
+use super::{Output, Router, Source, TrackKey};
 use crate::forward::EncodingSet;
 use crate::layer::LayerRates;
 use crate::nack::LossTracker;
@@ -206,11 +207,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// The origin says which encodings are being sent. The first time this makes the track one that
     /// comes from elsewhere: from then on [`Output::InterestChanged`] tells what is used of it.
     pub fn set_live(&mut self, key: TrackKey, live: EncodingSet, now: Instant) {
-        let Some(published) = self.tracks.get_mut(key.index as usize) else {
-            return;
-        };
-        let Some(track) = (published.generation == key.generation).then_some(&mut published.track)
-        else {
+        let Some(track) = self.tracks.get_mut(key.0) else {
             return;
         };
         let begins = track.upstream.is_none();
@@ -248,7 +245,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             && upstream.interest.wanted != wanted
         {
             upstream.interest.wanted = wanted;
-            self.outputs.push_back(Output::InterestChanged(key));
+            self.agenda.say(Output::InterestChanged(key));
         }
     }
 
@@ -371,16 +368,16 @@ impl<R, P> Track<R, P> {
     }
 
     /// Says what has been measured, if anybody elsewhere has to hear it.
-    pub(super) fn tell_rates(&self, key: TrackKey, outputs: &mut VecDeque<Output<R, P>>) {
+    pub(super) fn tell_rates(&self, key: TrackKey, agenda: &mut Agenda<R, P>) {
         if self.spec.is_video && self.upstream.is_none() && !self.relays.is_empty() {
-            outputs.push_back(Output::RatesMeasured(key));
+            agenda.say(Output::RatesMeasured(key));
         }
     }
 
     /// Says that other encodings are being sent than before, if anybody elsewhere has to hear it.
-    pub(super) fn tell_live(&self, key: TrackKey, outputs: &mut VecDeque<Output<R, P>>) {
+    pub(super) fn tell_live(&self, key: TrackKey, agenda: &mut Agenda<R, P>) {
         if !self.relays.is_empty() {
-            outputs.push_back(Output::LiveChanged(key));
+            agenda.say(Output::LiveChanged(key));
         }
     }
 }

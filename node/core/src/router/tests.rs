@@ -1,4 +1,5 @@
 use super::*;
+use crate::drops::DropReason;
 use crate::rtcp::SenderInfo;
 use crate::rtp::{HeaderWriter, OutgoingHeader};
 
@@ -94,7 +95,7 @@ fn timers_do_not_pile_up() {
         let wish = LayerWish::default();
         let viewer = router.subscribe(track, wish, Codec::H264, 0, now);
         router.unsubscribe(viewer.unwrap(), now);
-        most = most.max(router.timers.pending());
+        most = most.max(router.agenda.timers.pending());
     }
     assert!(most < 10, "{most} timers for one track");
 }

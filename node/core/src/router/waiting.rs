@@ -26,11 +26,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// Nothing that was forwarded from number `next` on has been sent, or will be: the stream goes on
     /// from there, with a key frame.
     pub fn rewind(&mut self, key: SubscriptionKey, next: u64, now: Instant) {
-        let subscription = self
-            .subscriptions
-            .get_mut(key.index())
-            .filter(|s| s.generation == key.generation);
-        let Some(subscription) = subscription else {
+        let Some(subscription) = self.subscriptions.get_mut(key.0) else {
             return;
         };
         subscription.forwarder.rewind(next);

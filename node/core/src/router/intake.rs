@@ -1,0 +1,162 @@
+//! The first half of a packet's way: it is understood, counted, kept for those who ask for it again, and
+//! noted down for the burst it is forwarded with. Does not know who receives it.
+
+use std::time::Instant;
+
+use super::agenda::{Agenda, Timer};
+use super::requests::{update_interest, want_key_frame};
+use super::subscriptions::select_all;
+use super::{Gathered, Media, Pending, Router, Source, burst};
+use crate::cache::PacketMeta;
+use crate::drops::DropReason;
+use crate::layer::Layer;
+use crate::nack::Arrival;
+use crate::stats::ticks;
+use crate::structure::PacketInfo;
+use crate::track::{Encoding, TrackSpec};
+
+impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
+    /// Takes a packet in; it goes on with the next [`Self::forward`].
+    pub fn handle_media(
+        &mut self,
+        source: Source,
+        media: Media<'_>,
+        now: Instant,
+    ) -> Result<Gathered, DropReason> {
+        let track = self
+            .tracks
+            .get_mut(source.track.0)
+            .ok_or(DropReason::UnknownSource)?;
+        let encoding = track
+            .encodings
+            .get_mut(usize::from(source.encoding))
+            .ok_or(DropReason::UnknownSource)?;
+        let payload = media
+            .header
+            .payload(media.packet)
+            .ok_or(DropReason::Malformed)?;
+        let sequence = encoding.sequences.unwrap(media.header.sequence);
+        if encoding.cache.packet(sequence).is_some() {
+            return Err(DropReason::Replayed);
+        }
+        encoding.note_arrival(sequence, &media, self.origin, now);
+        let before = encoding.structure.revision();
+        let info =
+            encoding
+                .structure
+                .inspect(media.codec, payload, media.header.marker, media.dependency);
+        let is_restructured = encoding.structure.revision() != before;
+        let is_key_frame = media.codec.is_video() && info.starts_key_frame;
+        let missed = encoding.note_number(sequence, is_key_frame, now);
+        let agenda = &mut self.agenda;
+        ask_for(missed, encoding, source, &track.spec, now, agenda);
+        encoding.keep(sequence, &media, &info, now);
+        if track.spec.muted {
+            return Err(DropReason::Muted);
+        }
+        if let Some(level) = media.audio_level.filter(|_| track.spec.speaks)
+            && let Some(room) = self.rooms.get_mut(&track.spec.room)
+        {
+            room.hear(&track.spec, level, now, &mut self.agenda);
+        }
+        if !track.live.contains(source.encoding) && track.upstream.is_none() {
+            track.live.insert(source.encoding);
+            track.tell_live(source.track, &mut self.agenda);
+            select_all(track, &mut self.subscriptions);
+            let agenda = &mut self.agenda;
+            update_interest(track, source.track, &self.subscriptions, now, agenda);
+        }
+
+        let encoding = &mut track.encodings[usize::from(source.encoding)];
+        if encoding.pending.is_empty() {
+            self.gathered.push(source);
+        }
+        let packet = Pending {
+            sequence,
+            header: media.header,
+            codec: media.codec,
+            payload_len: payload.len() as u16,
+            info,
+        };
+        let gathered = encoding.gather(packet, media.packet.len());
+        if is_restructured {
+            self.reconsider(source.track, now);
+        }
+        Ok(gathered)
+    }
+}
+
+impl Encoding {
+    #[inline]
+    fn note_arrival(&mut self, sequence: u64, media: &Media<'_>, origin: Instant, now: Instant) {
+        if media.repaired {
+            return self.losses.handle_repair(sequence, now);
+        }
+        let since = now.saturating_duration_since(origin);
+        let arrival = ticks(since, media.codec.clock_rate());
+        self.stats
+            .handle_packet(sequence, media.header.timestamp, arrival);
+    }
+
+    /// Answers what is missing before it; nothing that precedes a key frame is missed.
+    #[inline]
+    fn note_number(&mut self, sequence: u64, is_key_frame: bool, now: Instant) -> Arrival {
+        let missed = self.losses.handle_packet(sequence, now);
+        if !is_key_frame {
+            return missed;
+        }
+        self.key_frames.satisfy();
+        self.losses.forget_before(sequence);
+        Arrival::Next
+    }
+
+    /// Keeps a packet for as long as somebody may ask for it.
+    #[inline]
+    fn keep(&mut self, sequence: u64, media: &Media<'_>, info: &PacketInfo, now: Instant) {
+        let meta = PacketMeta {
+            spatial: info.frame.map_or(0, |frame| frame.layer.spatial),
+            ends_frame: info.frame.is_some_and(|frame| frame.ends),
+        };
+        self.cache.store(sequence, media.packet, meta, now);
+        self.last_packet = Some(now);
+        let layer = info.frame.map_or(Layer::default(), |frame| frame.layer);
+        let ends_frame = info.frame.map_or(media.header.marker, |frame| frame.ends);
+        self.meter.count(layer, media.packet.len(), ends_frame, now);
+    }
+
+    /// Notes down a packet of `bytes` bytes for the next burst.
+    #[inline]
+    fn gather(&mut self, packet: Pending, bytes: usize) -> Gathered {
+        self.pending.push(packet);
+        self.pending_bytes += bytes;
+        match burst::is_full(self.pending.len(), self.pending_bytes, &self.cache) {
+            true => Gathered::Full,
+            false => Gathered::Open,
+        }
+    }
+}
+
+/// Sees to it that what is missing comes: packets, or a key frame in their place.
+#[inline]
+fn ask_for<R: Copy, P>(
+    missed: Arrival,
+    encoding: &mut Encoding,
+    source: Source,
+    spec: &TrackSpec<R, P>,
+    now: Instant,
+    agenda: &mut Agenda<R, P>,
+) {
+    match missed {
+        Arrival::Gap if spec.nack => {
+            if let Some(deadline) = encoding.losses.next_deadline()
+                && encoding.losses_alarm.set(deadline)
+            {
+                agenda.set(deadline, Timer::Losses(source));
+            }
+        }
+        Arrival::Outage if spec.is_video => {
+            want_key_frame(encoding, source, now, agenda);
+        }
+        Arrival::Gap | Arrival::Outage | Arrival::Next | Arrival::Late => {}
+    }
+}
