@@ -1,10 +1,11 @@
 //! One shard: a thread with its sockets and every session placed on it. Nothing here is shared.
 //!
 //! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
-//! `control` what control decided, `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive,
-//! `reports` RTCP that is sent, `data` data channels, `streams` TCP connections, `shaping` the bandwidth
-//! towards subscribers and `allocation` who gets it, `wire` all that leaves, `remote` tracks that cross
-//! shards, `rooms` what the members of a room share wherever they sit.
+//! `control` what control decided, `subscriptions` what sessions are sent, `transport` ICE, DTLS and
+//! keys, `media` RTP and RTCP that arrive, `reports` RTCP that is sent, `data` data channels, `streams`
+//! TCP connections, `shaping` the bandwidth towards subscribers and `allocation` who gets it, `wire` all
+//! that leaves, `remote` tracks that cross shards, `rooms` what the members of a room share wherever they
+//! sit.
 
 mod allocation;
 mod command;
@@ -26,6 +27,7 @@ mod rooms;
 mod session;
 mod shaping;
 mod streams;
+mod subscriptions;
 mod transport;
 mod wire;
 
@@ -37,14 +39,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use pipemesh_node_core::drops::{DropReason, Drops};
-use pipemesh_node_core::router::{Output, Router, SubscriptionKey, TrackKey};
+use pipemesh_node_core::router::{Output, Router};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
-use pipemesh_node_media::alloc;
 use pipemesh_node_media::poll::{Poller, Token};
 use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
-use pipemesh_node_media::thread;
-use pipemesh_node_media::udp::{ReceiveBatch, ReceiveStats, UdpSocket};
+use pipemesh_node_media::udp::{ReceiveBatch, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
 use rand::rngs::StdRng;
 use slab::Slab;
@@ -62,6 +62,7 @@ use crate::config::Limits;
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};
 use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
+use counters::Busy;
 use message::Alias;
 use newcomers::Newcomers;
 use paths::Paths;
@@ -454,66 +455,6 @@ impl Shard {
         })
     }
 
-    fn publish_counters(&self, received: &ReceiveStats, busy: &Busy, since_start: Duration) {
-        let counters = &self.counters;
-        let (tracks, subscriptions, _) = self.router.len();
-        let sent = self.wire.stats();
-        let streams = self.wire.streams.stats();
-        let shaped = self.wire.estimates();
-        let kernel_drops = self
-            .wire
-            .sockets()
-            .iter()
-            .filter_map(|socket| socket.kernel_drops().ok());
-        let values = [
-            (&counters.sessions, self.sessions.len() as u64),
-            (&counters.rooms, self.rooms.len() as u64),
-            (&counters.tracks, tracks as u64),
-            (&counters.subscriptions, subscriptions as u64),
-            (&counters.paths, self.paths.len() as u64),
-            (&counters.packets_received, received.datagrams),
-            (&counters.bytes_received, received.bytes),
-            (&counters.packets_forwarded, self.wire.forwarded),
-            (&counters.packets_repaired, self.wire.repaired),
-            (&counters.packets_delayed, self.wire.paced.delayed),
-            (&counters.padding_sent, self.wire.paced.padding),
-            (&counters.shaped_connections, shaped.0),
-            (&counters.estimated_bits, shaped.1),
-            (&counters.datagrams_sent, sent.datagrams),
-            (&counters.bytes_sent, sent.bytes),
-            (&counters.send_messages, sent.messages),
-            (&counters.send_syscalls, sent.syscalls),
-            (&counters.send_drops, sent.dropped.total()),
-            (&counters.kernel_drops, kernel_drops.map(u64::from).sum()),
-            (&counters.streams, self.streams.len() as u64),
-            (&counters.stream_received, streams.received),
-            (&counters.stream_bytes_received, streams.bytes_received),
-            (&counters.stream_sent, streams.sent),
-            (&counters.stream_bytes_sent, streams.bytes_sent),
-            (&counters.stream_overflows, streams.overflowed),
-            (&counters.stream_gone, streams.gone),
-            (&counters.cache_bytes, self.router.cache_memory() as u64),
-            (&counters.allocations, alloc::allocations()),
-            (
-                &counters.cpu_nanoseconds,
-                thread::cpu_time().as_nanos() as u64,
-            ),
-            (&counters.busy_permille, busy.permille),
-            (&counters.beat_milliseconds, since_start.as_millis() as u64),
-        ];
-        for (counter, value) in values {
-            Counters::set(counter, value);
-        }
-        self.publish_neighbour_counters();
-        for reason in DropReason::ALL {
-            let mut dropped = self.drops.get(reason) + self.wire.drops().get(reason);
-            if reason == DropReason::QueueFull {
-                dropped += self.neighbours.stats.refused;
-            }
-            Counters::set(&counters.drops[reason as usize], dropped);
-        }
-    }
-
     fn is_connection(&self, index: usize, key: ConnectionKey) -> bool {
         self.connections
             .get(index)
@@ -529,35 +470,6 @@ impl Shard {
     fn next_key(&mut self) -> u64 {
         self.last_key += 1;
         self.last_key
-    }
-
-    /// Which session and track a subscription belongs to.
-    fn subscriber(&self, key: SubscriptionKey) -> Option<&(usize, TrackId)> {
-        self.subscribers.get(key.index())?.as_ref()
-    }
-
-    fn set_subscriber(&mut self, key: SubscriptionKey, subscriber: Option<(usize, TrackId)>) {
-        if key.index() >= self.subscribers.len() {
-            self.subscribers.resize(key.index() + 1, None);
-        }
-        self.subscribers[key.index()] = subscriber;
-    }
-
-    fn publisher(&self, key: TrackKey) -> Option<&Publisher> {
-        let publisher = self.publishers.get(key.index())?.as_ref();
-        publisher.filter(|publisher| publisher.key == key)
-    }
-
-    fn publisher_mut(&mut self, key: TrackKey) -> Option<&mut Publisher> {
-        let publisher = self.publishers.get_mut(key.index())?.as_mut();
-        publisher.filter(|publisher| publisher.key == key)
-    }
-
-    fn set_publisher(&mut self, key: TrackKey, publisher: Option<Publisher>) {
-        if key.index() >= self.publishers.len() {
-            self.publishers.resize(key.index() + 1, None);
-        }
-        self.publishers[key.index()] = publisher;
     }
 
     /// Runs one step. If it panics, a bug was met while serving one session: that session ends, the
@@ -596,34 +508,5 @@ impl Shard {
             tracing::warn!(%participant, "closing a session whose events nobody takes");
             self.guarded(|shard| shard.close_session(index, now));
         }
-    }
-}
-
-/// How much of its time the thread works.
-struct Busy {
-    since: Instant,
-    cpu: Duration,
-    permille: u64,
-}
-
-impl Busy {
-    fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            cpu: thread::cpu_time(),
-            permille: 0,
-        }
-    }
-
-    fn update(&mut self, now: Instant) {
-        const WINDOW: Duration = Duration::from_secs(1);
-        let elapsed = now.duration_since(self.since);
-        if elapsed < WINDOW {
-            return;
-        }
-        let cpu = thread::cpu_time();
-        let worked = cpu.saturating_sub(self.cpu);
-        self.permille = (worked.as_micros() * 1000 / elapsed.as_micros().max(1)) as u64;
-        (self.since, self.cpu) = (now, cpu);
     }
 }

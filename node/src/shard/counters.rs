@@ -1,8 +1,13 @@
-//! What a shard has done, where other threads can read it.
+//! What a shard has done and how busy it is, where other threads can read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use pipemesh_node_core::drops::DropReason;
+use pipemesh_node_media::udp::ReceiveStats;
+use pipemesh_node_media::{alloc, thread};
+
+use super::Shard;
 
 /// Written by the shard a few times a second, read by metrics and load reports.
 #[derive(Debug, Default)]
@@ -74,5 +79,109 @@ impl Counters {
 
     pub(crate) fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    pub(super) fn publish_counters(
+        &self,
+        received: &ReceiveStats,
+        busy: &Busy,
+        since_start: Duration,
+    ) {
+        let counters = &self.counters;
+        let (tracks, subscriptions, _) = self.router.len();
+        let sent = self.wire.stats();
+        let streams = self.wire.streams.stats();
+        let neighbours = self.neighbours.stats;
+        let shaped = self.wire.estimates();
+        let kernel_drops = self
+            .wire
+            .sockets()
+            .iter()
+            .filter_map(|socket| socket.kernel_drops().ok());
+        let values = [
+            (&counters.sessions, self.sessions.len() as u64),
+            (&counters.rooms, self.rooms.len() as u64),
+            (&counters.tracks, tracks as u64),
+            (&counters.subscriptions, subscriptions as u64),
+            (&counters.paths, self.paths.len() as u64),
+            (&counters.packets_received, received.datagrams),
+            (&counters.bytes_received, received.bytes),
+            (&counters.packets_forwarded, self.wire.forwarded),
+            (&counters.packets_repaired, self.wire.repaired),
+            (&counters.packets_delayed, self.wire.paced.delayed),
+            (&counters.padding_sent, self.wire.paced.padding),
+            (&counters.shaped_connections, shaped.0),
+            (&counters.estimated_bits, shaped.1),
+            (&counters.datagrams_sent, sent.datagrams),
+            (&counters.bytes_sent, sent.bytes),
+            (&counters.send_messages, sent.messages),
+            (&counters.send_syscalls, sent.syscalls),
+            (&counters.send_drops, sent.dropped.total()),
+            (&counters.kernel_drops, kernel_drops.map(u64::from).sum()),
+            (&counters.streams, self.streams.len() as u64),
+            (&counters.stream_received, streams.received),
+            (&counters.stream_bytes_received, streams.bytes_received),
+            (&counters.stream_sent, streams.sent),
+            (&counters.stream_bytes_sent, streams.bytes_sent),
+            (&counters.stream_overflows, streams.overflowed),
+            (&counters.stream_gone, streams.gone),
+            (&counters.relayed_out, neighbours.packets_out),
+            (&counters.relayed_in, neighbours.packets_in),
+            (&counters.relay_messages, neighbours.messages_out),
+            (
+                &counters.relay_waiting,
+                self.neighbours.waiting_bytes() as u64,
+            ),
+            (&counters.remote_tracks, self.remote.len() as u64),
+            (&counters.cache_bytes, self.router.cache_memory() as u64),
+            (&counters.allocations, alloc::allocations()),
+            (
+                &counters.cpu_nanoseconds,
+                thread::cpu_time().as_nanos() as u64,
+            ),
+            (&counters.busy_permille, busy.permille),
+            (&counters.beat_milliseconds, since_start.as_millis() as u64),
+        ];
+        for (counter, value) in values {
+            Counters::set(counter, value);
+        }
+        for reason in DropReason::ALL {
+            let mut dropped = self.drops.get(reason) + self.wire.drops().get(reason);
+            if reason == DropReason::QueueFull {
+                dropped += neighbours.refused;
+            }
+            Counters::set(&counters.drops[reason as usize], dropped);
+        }
+    }
+}
+
+/// How much of its time the thread works.
+pub(super) struct Busy {
+    since: Instant,
+    cpu: Duration,
+    permille: u64,
+}
+
+impl Busy {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            cpu: thread::cpu_time(),
+            permille: 0,
+        }
+    }
+
+    pub(super) fn update(&mut self, now: Instant) {
+        const WINDOW: Duration = Duration::from_secs(1);
+        let elapsed = now.duration_since(self.since);
+        if elapsed < WINDOW {
+            return;
+        }
+        let cpu = thread::cpu_time();
+        let worked = cpu.saturating_sub(self.cpu);
+        self.permille = (worked.as_micros() * 1000 / elapsed.as_micros().max(1)) as u64;
+        (self.since, self.cpu) = (now, cpu);
     }
 }

@@ -21,7 +21,6 @@ use pipemesh_proto::ids::TrackId;
 use slab::Slab;
 
 use super::command::Origin;
-use super::counters::Counters;
 use super::event::Event;
 use super::message::{Alias, Message, Subscribe, TrackState};
 use super::session::{Published, Publisher, RoomKey};
@@ -445,24 +444,6 @@ impl Shard {
                 packet,
                 reliable,
             } => self.handle_data_elsewhere(&room, packet, reliable, now),
-        }
-    }
-
-    pub(super) fn publish_neighbour_counters(&self) {
-        let stats = self.neighbours.stats;
-        let counters = &self.counters;
-        let values = [
-            (&counters.relayed_out, stats.packets_out),
-            (&counters.relayed_in, stats.packets_in),
-            (&counters.relay_messages, stats.messages_out),
-            (
-                &counters.relay_waiting,
-                self.neighbours.waiting_bytes() as u64,
-            ),
-            (&counters.remote_tracks, self.remote.len() as u64),
-        ];
-        for (counter, value) in values {
-            Counters::set(counter, value);
         }
     }
 }
