@@ -8,13 +8,14 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::net::UdpSocket;
 
-use crate::support::control::{Signaling, layers};
+use crate::support::call::Call;
+use crate::support::control::layers;
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
-use crate::support::sdp::{Remote, Sent};
+use crate::support::sdp::Remote;
 use crate::support::subscriber::Subscriber;
 use crate::support::wire::Wire;
-use crate::support::{garbage, random, recording, sctp};
+use crate::support::{garbage, random, sctp};
 
 const DATAGRAMS: usize = 10_000;
 /// Between two frames of the call. Together they fit the receive buffer of the node's socket.
@@ -24,43 +25,6 @@ const MAX_GROWTH: u64 = 64 << 20;
 
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
-
-/// Two people who have nothing to do with it.
-struct Call {
-    ann: Publisher,
-    bob: Subscriber,
-    stream: Sent,
-    frames: u32,
-}
-
-impl Call {
-    async fn begin(signaling: &Signaling, random: &mut StdRng) -> Self {
-        let ann = Publisher::join(signaling, "call", "ann", &[], random).await;
-        let mut bob = Subscriber::join(signaling, "call", "bob").await;
-        let stream = bob.subscribe("TR_ann", layers(0)).await;
-        let mut call = Self {
-            ann,
-            bob,
-            stream,
-            frames: 0,
-        };
-        call.goes_on().await;
-        call
-    }
-
-    /// A frame arrives; what was sent to the node before it has been dealt with.
-    async fn goes_on(&mut self) {
-        self.ann.send_frames(self.frames.is_multiple_of(100));
-        self.bob.frame(self.stream.ssrc, 0, self.frames).await;
-        self.frames += 1;
-    }
-
-    fn check(&self) {
-        recording::check(&self.bob.recorded(self.stream.ssrc));
-        let received = self.bob.wire.received();
-        assert!(received.refused.is_empty(), "{:?}", received.refused);
-    }
-}
 
 /// What must not change.
 struct Before {
@@ -146,7 +110,7 @@ async fn strangers_are_told_nothing_and_hurt_nobody() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut call = Call::begin(&signaling, &mut random).await;
+    let mut call = Call::begin(&signaling, "call", &mut random).await;
     // Its address and names are known to the stranger, as they are to everybody on the way.
     let known = call.ann.remote().clone();
     let nobody = Remote {
@@ -193,7 +157,7 @@ async fn clients_that_mean_harm_hurt_nobody() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut call = Call::begin(&signaling, &mut random).await;
+    let mut call = Call::begin(&signaling, "call", &mut random).await;
     let wire = Wire::with(CLIENT, Profile::AeadAes128Gcm).await;
     let mut mallory =
         Publisher::join_over(wire, &signaling, "room", "mallory", &["q"], &mut random).await;
@@ -261,7 +225,7 @@ async fn hostile_data_channels_hurt_nobody() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut call = Call::begin(&signaling, &mut random).await;
+    let mut call = Call::begin(&signaling, "call", &mut random).await;
     let before = Before::note(&node, 2.0).await;
     for number in 0..DATAGRAMS / PER_ASSOCIATION {
         let wire = Wire::with(CLIENT, Profile::AeadAes128Gcm).await;

@@ -11,12 +11,13 @@ use rand::RngCore;
 use rtc::stun::message::{BINDING_SUCCESS, Message, MessageType};
 use tokio::net::UdpSocket;
 
+use crate::support::call::Call;
 use crate::support::control::{layers, participant};
 use crate::support::node::{self, TestNode};
 use crate::support::publisher::Publisher;
 use crate::support::sdp::{self, Remote, Section};
 use crate::support::subscriber::Subscriber;
-use crate::support::wire::{Received, Wire, check};
+use crate::support::wire::{Wire, check};
 use crate::support::{random, recording, until, within};
 
 const TRACK: &str = "TR_ann";
@@ -27,25 +28,19 @@ async fn media_follows_to_a_new_address() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
-    for (frame, publishers) in [(1, false), (2, true), (3, false)] {
+    let mut call = Call::begin(&signaling, "room", &mut random).await;
+    for publishers in [false, true, false] {
         let mover = match publishers {
-            true => &mut ann.wire,
-            false => &mut bob.wire,
+            true => &mut call.ann.wire,
+            false => &mut call.bob.wire,
         };
         let (before, consents) = (mover.address(), mover.received().consents);
         mover.change_port().await;
         assert_ne!(mover.address(), before);
-        let answered = |received: &Received| (received.consents > consents).then_some(());
-        mover.until("the new address is heard", answered).await;
-        ann.send_frames(false);
-        bob.frame(stream.ssrc, 0, frame).await;
+        mover.answered_since(consents).await;
+        call.goes_on().await;
     }
-    recording::check(&bob.recorded(stream.ssrc));
+    call.check();
     node.stop().await;
 }
 
@@ -54,11 +49,7 @@ async fn a_reloaded_page_comes_from_the_same_address() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    let Call { mut ann, bob, .. } = Call::begin(&signaling, "room", &mut random).await;
     // The page is gone without a word; its session is not.
     let Subscriber { session, wire } = bob;
     let address = wire.address();
@@ -93,7 +84,7 @@ async fn ipv6_carries_media() {
     .await;
     let signaling = node.signaling().await;
     let mut random = random();
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
     let open = participant("bob", "room", ConnectionLayout::Dual);
     let session = signaling.open(open).await;
     let wire = Wire::with(Ipv6Addr::LOCALHOST.into(), PROFILE).await;
@@ -104,9 +95,7 @@ async fn ipv6_carries_media() {
     remote.candidates.retain(SocketAddr::is_ipv6);
     bob.wire.connect(remote);
     bob.connected().await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    Call::between(ann, bob).await.check();
     node.stop().await;
 }
 
@@ -189,27 +178,21 @@ async fn ice_restarts_on_either_side() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    let mut call = Call::begin(&signaling, "room", &mut random).await;
 
     // The client restarts by its offer, from another network.
+    let ann = &mut call.ann;
     ann.wire.restart();
     ann.wire.change_port().await;
     let consents = ann.wire.received().consents;
     ann.offer().await;
-    let answered = |received: &Received| (received.consents > consents).then_some(());
-    ann.wire.until("the restart is answered", answered).await;
-    ann.send_frames(false);
-    bob.frame(stream.ssrc, 0, 1).await;
+    ann.wire.answered_since(consents).await;
+    call.goes_on().await;
 
     // Signaling restarts the other connection.
-    bob.restart_ice().await;
-    ann.send_frames(false);
-    bob.frame(stream.ssrc, 0, 2).await;
-    recording::check(&bob.recorded(stream.ssrc));
+    call.bob.restart_ice().await;
+    call.goes_on().await;
+    call.check();
     node.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::rtcp::{Message, Messages};
 
+use crate::support::call::Call;
 use crate::support::camera::RIDS;
 use crate::support::control::layers;
 use crate::support::node::TestNode;
@@ -177,11 +178,12 @@ async fn who_was_unheard_for_long_is_heard_again() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    let Call {
+        mut ann,
+        bob,
+        stream,
+        ..
+    } = Call::begin(&signaling, "room", &mut random).await;
     for missed in [20_000, 40_000, 66_000, 150_000] {
         ann.skip(0, missed);
         let before = bob.wire.received().rtp.len();
@@ -225,8 +227,8 @@ pub(crate) async fn key_frames_are_asked_for_in_moderation_on(node: TestNode) {
             begun.elapsed() < crate::support::PATIENCE,
             "{answered} requests"
         );
-        if requests(&ann) > answered {
-            answered = requests(&ann);
+        if ann.key_frames_asked() > answered {
+            answered = ann.key_frames_asked();
             ann.send_frames(true);
         }
         bob.wire.send_rtcp(|writer| {
@@ -237,22 +239,15 @@ pub(crate) async fn key_frames_are_asked_for_in_moderation_on(node: TestNode) {
     }
     let most = 1 + (begun.elapsed().as_millis() / PAUSE.as_millis()) as usize;
     assert!(
-        requests(&ann) <= most,
+        ann.key_frames_asked() <= most,
         "{} in {:?}",
-        requests(&ann),
+        ann.key_frames_asked(),
         begun.elapsed()
     );
-    assert!(asked > requests(&ann), "{asked} led to {}", requests(&ann));
+    assert!(
+        asked > ann.key_frames_asked(),
+        "{asked} led to {}",
+        ann.key_frames_asked()
+    );
     node.stop().await;
-}
-
-fn requests(publisher: &Publisher) -> usize {
-    let received = publisher.wire.received();
-    let messages = received.rtcp.iter();
-    let messages = messages.flat_map(|packet| Messages::new(&packet.compound));
-    let requests = messages.filter(|message| match message {
-        Message::PictureLoss { media_ssrc } => *media_ssrc == Publisher::ssrc(0),
-        _ => false,
-    });
-    requests.count()
 }

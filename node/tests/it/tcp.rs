@@ -11,6 +11,7 @@ use rtc::stun::message::{BINDING_ERROR, BINDING_SUCCESS, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::support::call::Call;
 use crate::support::control::{Session, Signaling, camera, layers, participant};
 use crate::support::node::{self, TestNode};
 use crate::support::publisher::Publisher;
@@ -58,6 +59,14 @@ impl Knocker {
         Framed::connect(self.remote.tcp_candidates[0])
             .await
             .unwrap()
+    }
+
+    /// A connection on which a check was answered.
+    async fn enter(&self) -> Framed {
+        let mut way = self.connect().await;
+        way.send(&self.check()).await.unwrap();
+        succeeds(&mut way).await;
+        way
     }
 }
 
@@ -128,17 +137,12 @@ async fn media_moves_between_udp_and_tcp() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    let mut call = Call::begin(&signaling, "room", &mut random).await;
     // (whether the publisher moves, whether to TCP)
-    let moves = [(false, true), (true, true), (false, false), (true, false)];
-    for (frame, (publishes, to_tcp)) in (1..).zip(moves) {
+    for (publishes, to_tcp) in [(false, true), (true, true), (false, false), (true, false)] {
         let mover = match publishes {
-            true => &mut ann.wire,
-            false => &mut bob.wire,
+            true => &mut call.ann.wire,
+            false => &mut call.bob.wire,
         };
         let consents = mover.received().consents;
         if to_tcp {
@@ -147,12 +151,10 @@ async fn media_moves_between_udp_and_tcp() {
         } else {
             mover.change_port().await;
         }
-        let answered = |received: &Received| (received.consents > consents).then_some(());
-        mover.until("the new way is heard", answered).await;
-        ann.send_frames(false);
-        bob.frame(stream.ssrc, 0, frame).await;
+        mover.answered_since(consents).await;
+        call.goes_on().await;
     }
-    recording::check(&bob.recorded(stream.ssrc));
+    call.check();
     // Whose other end was dropped is closed.
     node.until_metric("pipemesh_tcp_connections", &[], |streams| streams == 0.0)
         .await;
@@ -164,11 +166,15 @@ async fn a_closed_connection_is_no_path_any_more() {
     let mut random = random();
     let node = TestNode::start().await;
     let signaling = node.signaling().await;
-    let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
-    let mut bob = Subscriber::join_over(Wire::tcp(), &signaling, "room", "bob").await;
-    let stream = bob.subscribe(TRACK, layers(0)).await;
-    ann.send_frames(true);
-    bob.frame(stream.ssrc, 0, 0).await;
+    let ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
+    let bob = Subscriber::join_over(Wire::tcp(), &signaling, "room", "bob").await;
+    let call = Call::between(ann, bob).await;
+    let Call {
+        mut ann,
+        mut bob,
+        stream,
+        ..
+    } = call;
 
     // Nothing else is left to send to: it is told at once, not when consent expires.
     let role = ConnectionRole::Subscriber;
@@ -202,8 +208,7 @@ async fn who_does_not_read_loses_whole_packets_and_nobody_else_any() {
     let connected = socket.connect(node.tcp_address()).await.unwrap();
     let consents = bob.wire.received().consents;
     bob.wire.go_by(Way::Tcp(Framed::over(connected)));
-    let answered = |received: &Received| (received.consents > consents).then_some(());
-    bob.wire.until("TCP is heard", answered).await;
+    bob.wire.answered_since(consents).await;
     ann.send_frames(true);
     bob.frame(to_bob.ssrc, 0, 0).await;
 
@@ -388,9 +393,7 @@ async fn one_address_cannot_take_all_places() {
         (gone[0] + gone[1] == 64.0).then_some(())
     })
     .await;
-    let mut way = knocker.connect().await;
-    way.send(&knocker.check()).await.unwrap();
-    succeeds(&mut way).await;
+    knocker.enter().await;
     node.stop().await;
 }
 
@@ -400,15 +403,11 @@ async fn a_connection_ends_with_nonsense_or_half_of_it() {
     let signaling = node.signaling().await;
     let knocker = Knocker::new(&signaling, "eve").await;
     for nonsense in [&1501_u16.to_be_bytes()[..], &[0, 0], &[0xff; 40]] {
-        let mut way = knocker.connect().await;
-        way.send(&knocker.check()).await.unwrap();
-        succeeds(&mut way).await;
+        let mut way = knocker.enter().await;
         way.stream.write_all(nonsense).await.unwrap();
         assert_eq!(within("the end", way.receive()).await, None);
     }
-    let mut way = knocker.connect().await;
-    way.send(&knocker.check()).await.unwrap();
-    succeeds(&mut way).await;
+    let mut way = knocker.enter().await;
     way.stream.shutdown().await.unwrap();
     assert_eq!(within("the end", way.receive()).await, None);
     node.until_metric("pipemesh_tcp_connections", &[], |streams| streams == 0.0)
@@ -422,9 +421,7 @@ async fn a_connection_is_for_one_client() {
     let signaling = node.signaling().await;
     let eve = Knocker::new(&signaling, "eve").await;
     let fay = Knocker::new(&signaling, "fay").await;
-    let mut way = eve.connect().await;
-    way.send(&eve.check()).await.unwrap();
-    succeeds(&mut way).await;
+    let mut way = eve.enter().await;
     // Rightly signed, but not on this connection.
     way.send(&fay.check()).await.unwrap();
     let honest = eve.check();
@@ -434,10 +431,7 @@ async fn a_connection_is_for_one_client() {
     // More connections than a client has ways: the stalest go.
     let mut ways = vec![way];
     for _ in 0..10 {
-        let mut way = eve.connect().await;
-        way.send(&eve.check()).await.unwrap();
-        succeeds(&mut way).await;
-        ways.push(way);
+        ways.push(eve.enter().await);
     }
     node.until_metric("pipemesh_tcp_connections", &[], |streams| streams == 8.0)
         .await;

@@ -5,8 +5,9 @@
 //! the transport itself, packet by packet, so that a test decides what is sent, lost, forged or held
 //! back, and sees every datagram that the node sends under the keys both know. [`garbage`] is what nobody
 //! who means well sends. [`camera`] and [`recording`] are the two ends of what they exchange;
-//! [`publisher`] and [`subscriber`] are participants on wires.
+//! [`publisher`] and [`subscriber`] are participants on wires, [`call`] one of each.
 
+pub(crate) mod call;
 pub(crate) mod camera;
 pub(crate) mod control;
 pub(crate) mod garbage;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pipemesh_node_core::rtcp::{Message, Messages};
 use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState};
 use rand::rngs::StdRng;
 
@@ -125,6 +126,18 @@ impl Publisher {
             }
         }
         panic!("encoding {encoding} never came");
+    }
+
+    /// How often the node has asked for a key frame of the first encoding.
+    pub(crate) fn key_frames_asked(&self) -> usize {
+        let received = self.wire.received();
+        let messages = received.rtcp.iter();
+        let messages = messages.flat_map(|packet| Messages::new(&packet.compound));
+        let requests = messages.filter(|message| match message {
+            Message::PictureLoss { media_ssrc } => *media_ssrc == Self::ssrc(0),
+            _ => false,
+        });
+        requests.count()
     }
 
     /// Sends a frame of every encoding; answers how many packets that were.

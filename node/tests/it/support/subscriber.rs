@@ -72,7 +72,7 @@ impl Subscriber {
     pub(crate) async fn change_port(&mut self) {
         let consents = self.wire.received().consents;
         self.wire.change_port().await;
-        self.answered_since(consents).await;
+        self.wire.answered_since(consents).await;
     }
 
     /// Signaling has ICE restarted, and the client goes along, from another port.
@@ -86,12 +86,7 @@ impl Subscriber {
         let consents = self.wire.received().consents;
         let offer = self.negotiate().await;
         self.wire.connect(sdp::remote(&offer.sdp));
-        self.answered_since(consents).await;
-    }
-
-    async fn answered_since(&self, consents: u64) {
-        let answered = |received: &Received| (received.consents > consents).then_some(());
-        self.wire.until("a check is answered", answered).await;
+        self.wire.answered_since(consents).await;
     }
 
     /// What has come under an SSRC, in the order it was sent in.
@@ -112,8 +107,7 @@ impl Subscriber {
             }
         };
         let what = format!("frame {frame} of encoding {encoding}");
-        let look =
-            |received: &super::wire::Received| received.rtp.iter().rev().find(is_it).map(drop);
+        let look = |received: &Received| received.rtp.iter().rev().find(is_it).map(drop);
         self.wire.until(&what, look).await;
     }
 }

@@ -175,6 +175,12 @@ impl Wire {
         self.command(Command::Way(way));
     }
 
+    /// Waits until the node has answered a check since there were so many answers.
+    pub(crate) async fn answered_since(&self, consents: u64) {
+        let answered = |received: &Received| (received.consents > consents).then_some(());
+        self.until("a check is answered", answered).await;
+    }
+
     /// Takes nothing from the network, or takes it again.
     pub(crate) fn set_reading(&self, reading: bool) {
         self.command(Command::Reading(reading));
