@@ -34,14 +34,20 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Worker {
     poller: Poller,
     commands: Receiver<Command>,
-    banks: Banks,
-    lines: Lines,
     seats: BTreeMap<SeatId, Seat>,
-    timers: BTreeSet<(Instant, SeatId)>,
+    desk: Desk,
     batch: ReceiveBatch,
     frames: FrameBatch,
     polls: bool,
     lag: Duration,
+}
+
+/// What participants leave to their thread: what they send, and when they want to be called.
+#[derive(Default)]
+struct Desk {
+    banks: Banks,
+    lines: Lines,
+    timers: BTreeSet<(Instant, SeatId)>,
 }
 
 impl Worker {
@@ -49,10 +55,8 @@ impl Worker {
         Self {
             poller,
             commands,
-            banks: Banks::default(),
-            lines: Lines::default(),
             seats: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            desk: Desk::default(),
             batch: ReceiveBatch::new(),
             frames: FrameBatch::new(),
             polls: false,
@@ -74,8 +78,8 @@ impl Worker {
             self.serve_timers(Instant::now());
             // 3. Out with all of it, before waiting.
             self.flush_lines(Instant::now());
-            let blocked = self.banks.flush().then_some(BLOCKED_PAUSE);
-            let due = self.timers.first().map(|(at, _)| *at);
+            let blocked = self.desk.banks.flush().then_some(BLOCKED_PAUSE);
+            let due = self.desk.timers.first().map(|(at, _)| *at);
             let due = due.map(|at| at.saturating_duration_since(Instant::now()));
             // 4. Wait. A poller that fails has nothing left to wait for.
             let timeout = match self.polls {
@@ -111,22 +115,16 @@ impl Worker {
     }
 
     fn serve_timers(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.timers.first() {
+        while let Some(&(at, id)) = self.desk.timers.first() {
             if at > now {
                 return;
             }
             self.lag = self.lag.max(now - at);
-            self.timers.pop_first();
+            self.desk.timers.pop_first();
             if let Some(seat) = self.seats.get_mut(&id) {
                 seat.timer = None;
                 seat.handle_timeout(now);
-                settle(
-                    seat,
-                    &mut self.banks,
-                    &mut self.lines,
-                    &mut self.timers,
-                    now,
-                );
+                self.desk.settle(seat, now);
             }
         }
     }
@@ -138,6 +136,7 @@ impl Worker {
         };
         for _ in 0..BATCHES {
             let received = self
+                .desk
                 .banks
                 .socket(seat.slots[socket])
                 .receive(&mut self.batch);
@@ -145,13 +144,7 @@ impl Worker {
             for (_, datagram) in self.batch.datagrams() {
                 seat.handle_datagram(socket, datagram, now);
             }
-            settle(
-                seat,
-                &mut self.banks,
-                &mut self.lines,
-                &mut self.timers,
-                now,
-            );
+            self.desk.settle(seat, now);
             // Of a closed port at the other end the kernel tells here; it means nothing.
             if received.unwrap_or(0) < ReceiveBatch::CAPACITY {
                 return;
@@ -161,12 +154,12 @@ impl Worker {
 
     fn serve_stream(&mut self, stream: u32, event: Ready) {
         if event.writable {
-            self.lines.writable(stream);
+            self.desk.lines.writable(stream);
         }
         if !event.readable {
             return;
         }
-        let Some((id, socket)) = self.lines.receive(stream, &mut self.frames) else {
+        let Some((id, socket)) = self.desk.lines.receive(stream, &mut self.frames) else {
             return;
         };
         let Some(seat) = self.seats.get_mut(&id) else {
@@ -176,18 +169,12 @@ impl Worker {
         for datagram in self.frames.datagrams() {
             seat.handle_datagram(socket, datagram, now);
         }
-        settle(
-            seat,
-            &mut self.banks,
-            &mut self.lines,
-            &mut self.timers,
-            now,
-        );
+        self.desk.settle(seat, now);
     }
 
     /// Sends over TCP, and tells participants whose connections are over.
     fn flush_lines(&mut self, now: Instant) {
-        for (id, socket) in self.lines.flush(&self.poller, now) {
+        for (id, socket) in self.desk.lines.flush(&self.poller, now) {
             self.with(id, now, |seat| seat.user.handle_way_lost(socket, now));
         }
     }
@@ -213,13 +200,13 @@ impl Worker {
                 };
                 let stats = seat.stats();
                 // What was said last goes out before its socket does.
-                self.banks.flush();
+                self.desk.banks.flush();
                 self.flush_lines(now);
-                self.lines.remove(id);
-                self.timers.retain(|(_, other)| *other != id);
+                self.desk.lines.remove(id);
+                self.desk.timers.retain(|(_, other)| *other != id);
                 for slot in seat.slots {
-                    let _ = self.poller.deregister(self.banks.socket(slot));
-                    self.banks.close(slot);
+                    let _ = self.poller.deregister(self.desk.banks.socket(slot));
+                    self.desk.banks.close(slot);
                 }
                 if let Some(reply) = reply {
                     let _ = reply.send(stats);
@@ -230,8 +217,8 @@ impl Worker {
                     participants: self.seats.len(),
                     cpu: cpu_time(),
                     lag: std::mem::take(&mut self.lag),
-                    socket_drops: self.banks.socket_drops(),
-                    send_drops: self.banks.send_drops() + self.lines.drops(),
+                    socket_drops: self.desk.banks.socket_drops(),
+                    send_drops: self.desk.banks.send_drops() + self.desk.lines.drops(),
                 };
                 let _ = reply.send(load);
             }
@@ -257,9 +244,9 @@ impl Worker {
             return Ok(slots);
         }
         for socket in 0..User::sockets(newcomer.setup.layout) {
-            let slot = self.banks.open(newcomer.local)?;
+            let slot = self.desk.banks.open(newcomer.local)?;
             let token = Token(id.0 * SOCKETS + socket as u32);
-            self.poller.register(self.banks.socket(slot), token)?;
+            self.poller.register(self.desk.banks.socket(slot), token)?;
             slots.push(slot);
         }
         Ok(slots)
@@ -268,32 +255,21 @@ impl Worker {
     fn with(&mut self, id: SeatId, now: Instant, work: impl FnOnce(&mut Seat)) {
         if let Some(seat) = self.seats.get_mut(&id) {
             work(seat);
-            settle(
-                seat,
-                &mut self.banks,
-                &mut self.lines,
-                &mut self.timers,
-                now,
-            );
+            self.desk.settle(seat, now);
         }
     }
 }
 
-/// Passes on what a participant has to send, and sets its timer.
-fn settle(
-    seat: &mut Seat,
-    banks: &mut Banks,
-    lines: &mut Lines,
-    timers: &mut BTreeSet<(Instant, SeatId)>,
-    now: Instant,
-) {
-    let id = seat.id();
-    seat.settle(banks, lines, now);
-    let next = seat.poll_timeout();
-    if next != seat.timer {
-        if let Some(former) = std::mem::replace(&mut seat.timer, next) {
-            timers.remove(&(former, id));
+impl Desk {
+    /// Passes on what a participant has to send, and sets its timer.
+    fn settle(&mut self, seat: &mut Seat, now: Instant) {
+        seat.settle(&mut self.banks, &mut self.lines, now);
+        let next = seat.poll_timeout();
+        if next != seat.timer {
+            if let Some(former) = std::mem::replace(&mut seat.timer, next) {
+                self.timers.remove(&(former, seat.id()));
+            }
+            self.timers.extend(next.map(|at| (at, seat.id())));
         }
-        timers.extend(next.map(|at| (at, id)));
     }
 }
