@@ -13,11 +13,10 @@ use pipemesh_node_core::forward::EncodingSet;
 use pipemesh_node_core::layer::{Layer, LayerRates};
 use pipemesh_node_core::router::relay::{Interest, Port, RelayedReport, Stamp};
 use pipemesh_node_core::router::{
-    Gathered, LayerWish, Media, Output, Router, Source, SubscriptionKey, TrackKey,
+    Gathered, LayerWish, Output, Router, Source, SubscriptionKey, TrackKey,
 };
 use pipemesh_node_core::rtcp::SenderInfo;
-use pipemesh_node_core::rtp::Header;
-use sim::{Camera, Person, Received, Rng, Room, check_stream, seen, with_seeds};
+use sim::{Camera, Person, Received, Rng, Room, check_stream, forward, media, with_seeds};
 
 const FRAME: Duration = Duration::from_millis(40);
 const TAKER: Port = Port(1);
@@ -197,8 +196,7 @@ impl Pair {
     /// A packet of the camera's arrives at the origin.
     fn receive(&mut self, encoding: u8, packet: &[u8]) {
         let source = self.source(encoding);
-        let header = Header::parse(packet).unwrap();
-        let media = media(header, packet, false);
+        let media = media(packet, false);
         let accepted = self.origin.handle_media(source, media, self.now);
         let Ok(gathered) = accepted else {
             return;
@@ -206,7 +204,7 @@ impl Pair {
         let (ring, rng, room) = (&mut self.ring, &mut self.rng, self.room);
         let (loss, passed, dropped) = (self.loss, &mut self.passed, &mut self.dropped);
         self.origin
-            .pass_on(source, header.sequence, |port, alias, stamp| {
+            .pass_on(source, media.header.sequence, |port, alias, stamp| {
                 assert_eq!((port, alias), (TAKER, ALIAS));
                 if ring.len() >= room || rng.chance(loss) {
                     *dropped += 1;
@@ -298,8 +296,7 @@ impl Pair {
         if !self.taker.accept(source, passed.stamp, self.now) {
             return;
         }
-        let header = Header::parse(&passed.packet).unwrap();
-        let media = media(header, &passed.packet, passed.repaired);
+        let media = media(&passed.packet, passed.repaired);
         let gathered = self.taker.handle_media(source, media, self.now);
         if gathered == Ok(Gathered::Full) {
             forward(&mut self.taker, self.now, &mut self.far);
@@ -354,36 +351,6 @@ impl Pair {
 
     fn passed(&self) -> u64 {
         self.passed.values().sum()
-    }
-}
-
-/// Forwards what has gathered.
-fn forward(
-    router: &mut Router<Room, Person>,
-    now: Instant,
-    received: &mut BTreeMap<SubscriptionKey, Vec<Received>>,
-) {
-    let forwarded = router.forward(now, |burst| {
-        let encoding = burst.source().encoding;
-        let packets: Vec<_> = burst.packets().collect();
-        while let Some((key, forwards)) = burst.next_subscriber() {
-            let seen = forwards
-                .iter()
-                .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
-            received.entry(key).or_default().extend(seen);
-        }
-    });
-    forwarded.unwrap();
-}
-
-fn media(header: Header, packet: &[u8], repaired: bool) -> Media<'_> {
-    Media {
-        codec: Codec::Vp8,
-        header,
-        packet,
-        audio_level: None,
-        dependency: None,
-        repaired,
     }
 }
 

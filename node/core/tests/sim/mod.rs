@@ -324,15 +324,7 @@ impl Sim {
     }
 
     pub fn deliver(&mut self, source: Source, packet: &[u8], repaired: bool) {
-        let header = Header::parse(packet).unwrap();
-        let media = Media {
-            codec: Codec::Vp8,
-            header,
-            packet,
-            audio_level: None,
-            dependency: None,
-            repaired,
-        };
+        let media = media(packet, repaired);
         let taken = self.router.handle_media(source, media, self.now);
         if taken == Ok(Gathered::Full) {
             self.forward();
@@ -341,19 +333,7 @@ impl Sim {
 
     /// What has gathered reaches the subscribers.
     pub fn forward(&mut self) {
-        let received = &mut self.received;
-        let forwarded = self.router.forward(self.now, |burst| {
-            let packets: Vec<_> = burst.packets().collect();
-            let encoding = burst.source().encoding;
-            while let Some((key, forwards)) = burst.next_subscriber() {
-                let stream = received.entry(key).or_default();
-                let seen = forwards
-                    .iter()
-                    .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
-                stream.extend(seen);
-            }
-        });
-        assert_eq!(forwarded, Ok(()), "what gathers is forwarded");
+        forward(&mut self.router, self.now, &mut self.received);
     }
 
     fn advance(&mut self, until: Instant, camera: &mut Camera) {
@@ -401,7 +381,38 @@ impl Sim {
     }
 }
 
-pub fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
+/// A packet as it arrived.
+pub fn media(packet: &[u8], repaired: bool) -> Media<'_> {
+    Media {
+        codec: Codec::Vp8,
+        header: Header::parse(packet).unwrap(),
+        packet,
+        audio_level: None,
+        dependency: None,
+        repaired,
+    }
+}
+
+/// What a router has gathered reaches its subscribers.
+pub fn forward(
+    router: &mut Router<Room, Person>,
+    now: Instant,
+    received: &mut BTreeMap<SubscriptionKey, Vec<Received>>,
+) {
+    let forwarded = router.forward(now, |burst| {
+        let packets: Vec<_> = burst.packets().collect();
+        let encoding = burst.source().encoding;
+        while let Some((key, forwards)) = burst.next_subscriber() {
+            let seen = forwards
+                .iter()
+                .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
+            received.entry(key).or_default().extend(seen);
+        }
+    });
+    assert_eq!(forwarded, Ok(()), "what gathers is forwarded");
+}
+
+fn seen(rewrite: Rewrite, packet: &Packet<'_>, encoding: u8) -> Received {
     let mut payload = packet.header.payload(packet.bytes).unwrap().to_vec();
     if let Some(ids) = packet.ids {
         ids.apply(rewrite.shift, &mut payload);
