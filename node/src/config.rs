@@ -1,6 +1,6 @@
 //! The node's configuration: what can be set, and the type that the rest of the node sees.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,6 +143,35 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// One shard on the loopback interface, open to everybody on this machine, without limits. The
+    /// system chooses its ports.
+    pub fn loopback(id: NodeId, region: Region) -> Self {
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            id,
+            region,
+            media: Media {
+                bind: vec![localhost],
+                port: 0,
+                tcp_port: Some(0),
+                shards: 1,
+                shard_sessions: None,
+                advertise: Vec::new(),
+            },
+            control: Control {
+                listen: SocketAddr::new(localhost, 0),
+                advertise: None,
+                secret: None,
+                tls: None,
+            },
+            session_grace: Duration::from_secs(15),
+            session_limit: 5000,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What clients may cost. 0 of anything is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -216,7 +245,7 @@ impl ProcessConfig {
         let region = values.required("mesh.region", parse::from_str::<Region>);
         let bind = values.optional("media.bind", parse::list(parse::ip_addr));
         let port = values.required("media.port", parse::port);
-        let tcp_port = values.required("media.tcp_port", port_or_off);
+        let tcp_port = values.required("media.tcp_port", parse::or_off(parse::port));
         let shards = values.optional("media.shards", parse::whole(1..=MAX_SHARDS));
         let shard_sessions = values.optional("media.shard_sessions", parse::whole(1..=100_000));
         let advertise = values.optional(
@@ -328,16 +357,6 @@ impl ProcessConfig {
 
 /// Ports are taken in a row, one each.
 const MAX_SHARDS: usize = 64;
-
-/// A port, or none.
-fn port_or_off(text: &str) -> Result<Option<u16>, String> {
-    match text {
-        "off" => Ok(None),
-        port => parse::port(port)
-            .map(Some)
-            .map_err(|error| format!("{error} or off")),
-    }
-}
 
 fn between(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {

@@ -74,7 +74,7 @@ impl Config {
         let nodes = values.required("mesh.nodes", parse::whole(1..=16));
         let media_bind = values.required("media.bind", parse::list(parse::ip_addr));
         let media_port = values.required("media.port", any_port);
-        let tcp_port = values.optional("media.tcp_port", port_or_off);
+        let tcp_port = values.optional("media.tcp_port", parse::or_off(any_port));
         let shards = values.required("media.shards", parse::whole(1..=64));
         let advertise = values.optional(
             "media.advertise",
@@ -118,15 +118,6 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
         Ok(address)
     } else {
         Err("can be reached from other machines; a demo lets everybody in".to_owned())
-    }
-}
-
-fn port_or_off(text: &str) -> Result<Option<u16>, String> {
-    match text {
-        "off" => Ok(None),
-        port => any_port(port)
-            .map(Some)
-            .map_err(|error| format!("{error} or off")),
     }
 }
 

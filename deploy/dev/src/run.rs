@@ -1,10 +1,9 @@
 //! Start order and stop order of the mesh.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use pipemesh_node::Node;
-use pipemesh_node::config::{Config as NodeConfig, Control, Limits, Media};
+use pipemesh_node::config::{Config as NodeConfig, Media};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_service::operator::{Health, Operator, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
@@ -85,8 +84,6 @@ fn node_config(config: &Config, number: u16, region: &Region) -> anyhow::Result<
         first => first + number,
     });
     Ok(NodeConfig {
-        id,
-        region: region.clone(),
         media: Media {
             bind: config.media_bind.clone(),
             port,
@@ -95,15 +92,7 @@ fn node_config(config: &Config, number: u16, region: &Region) -> anyhow::Result<
             shard_sessions: None,
             advertise: config.advertise.clone(),
         },
-        control: Control {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            advertise: None,
-            secret: None,
-            tls: None,
-        },
-        session_grace: std::time::Duration::from_secs(15),
-        session_limit: 5000,
-        limits: Limits::default(),
+        ..NodeConfig::loopback(id, region.clone())
     })
 }
 

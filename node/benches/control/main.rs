@@ -13,12 +13,10 @@ mod report;
 mod stream;
 mod table;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pipemesh_node::Node;
-use pipemesh_node::config::{Config, Control, Limits, Media};
+use pipemesh_node::{Config, Node};
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Configure, ConnectionLayout,
@@ -49,7 +47,6 @@ const CANDIDATE: &str =
     "candidate:2206662843 1 udp 2122194687 127.0.0.1 39035 typ host generation 0 network-id 3";
 
 const ROOM: &str = "RM_bench";
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn main() -> anyhow::Result<()> {
     // Cargo passes `--bench`.
@@ -64,7 +61,8 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     let registry = Arc::new(MemoryRegistry::new());
     let metrics = prometheus::Registry::new();
-    let node = server.block_on(Node::start(config()?, registry, &metrics))?;
+    let config = Config::loopback("node-a".parse()?, "eu".parse()?);
+    let node = server.block_on(Node::start(config, registry, &metrics))?;
     let echo = echo::Echo::default();
     let echo_address = server.block_on(echo.clone().serve())?;
 
@@ -76,30 +74,6 @@ fn main() -> anyhow::Result<()> {
     println!("{table}");
     report::write("control", table.json())?;
     Ok(())
-}
-
-fn config() -> anyhow::Result<Config> {
-    Ok(Config {
-        id: "node-a".parse()?,
-        region: "eu".parse()?,
-        media: Media {
-            bind: vec![LOCALHOST],
-            port: 0,
-            tcp_port: None,
-            shards: 1,
-            shard_sessions: None,
-            advertise: Vec::new(),
-        },
-        control: Control {
-            listen: SocketAddr::new(LOCALHOST, 0),
-            advertise: None,
-            secret: None,
-            tls: None,
-        },
-        session_grace: Duration::from_secs(15),
-        session_limit: 100,
-        limits: Limits::default(),
-    })
 }
 
 async fn measure(

@@ -2,12 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use pipemesh_loadtest::client::signal::ConnectError;
 use pipemesh_loadtest::client::{Generator, Join, JoinError, Layout, Protocol};
-use pipemesh_node::Node;
-use pipemesh_node::config::{Config as NodeConfig, Control, Limits, Media};
+use pipemesh_node::{Config as NodeConfig, Node};
 use pipemesh_service::tls::{Files, Tls};
 use pipemesh_signaling::{Config, Signaling};
 use pipemesh_topology::Registry;
@@ -15,30 +14,6 @@ use pipemesh_topology::registry::memory::MemoryRegistry;
 use pipemesh_topology::store::memory::MemoryStore;
 
 use crate::mesh::{self, PATIENCE};
-
-fn node() -> NodeConfig {
-    NodeConfig {
-        id: "node-a".parse().unwrap(),
-        region: "eu".parse().unwrap(),
-        media: Media {
-            bind: vec![Ipv4Addr::LOCALHOST.into()],
-            port: 0,
-            tcp_port: Some(0),
-            shards: 1,
-            shard_sessions: None,
-            advertise: Vec::new(),
-        },
-        control: Control {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            advertise: None,
-            secret: None,
-            tls: None,
-        },
-        session_grace: Duration::from_secs(15),
-        session_limit: 10,
-        limits: Limits::default(),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_servers_that_are_trusted_are_joined() {
@@ -56,7 +31,8 @@ async fn only_servers_that_are_trusted_are_joined() {
     };
     let metrics = prometheus::Registry::new();
     let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-    let node = Node::start(node(), Arc::clone(&registry), &metrics)
+    let config = NodeConfig::loopback("node-a".parse().unwrap(), "eu".parse().unwrap());
+    let node = Node::start(config, Arc::clone(&registry), &metrics)
         .await
         .unwrap();
     let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];

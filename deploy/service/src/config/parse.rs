@@ -102,6 +102,18 @@ pub fn fraction(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, Stri
     }
 }
 
+/// What `value` reads, or `off`.
+pub fn or_off<T>(
+    value: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| match text {
+        "off" => Ok(None),
+        text => value(text)
+            .map(Some)
+            .map_err(|error| format!("{error} or off")),
+    }
+}
+
 /// One of several words.
 pub fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| match words.iter().find(|(word, _)| *word == text) {

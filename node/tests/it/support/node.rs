@@ -1,45 +1,23 @@
 //! A node that runs in the test's own process.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pipemesh_node::config::{Config, Control, Limits, Media};
-use pipemesh_node::{Node, StartError};
+use pipemesh_node::{Config, Node, StartError};
 use pipemesh_topology::registry::memory::MemoryRegistry;
 
 use super::control::Signaling;
 use super::{until, within};
-
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(crate) struct TestNode {
     node: Node,
     metrics: prometheus::Registry,
 }
 
-/// One shard on the loopback interface, open to callers on this machine.
 pub(crate) fn config() -> Config {
     Config {
-        id: "node-a".parse().unwrap(),
-        region: "eu".parse().unwrap(),
-        media: Media {
-            bind: vec![LOCALHOST],
-            port: 0,
-            tcp_port: Some(0),
-            shards: 1,
-            shard_sessions: None,
-            advertise: Vec::new(),
-        },
-        control: Control {
-            listen: SocketAddr::new(LOCALHOST, 0),
-            advertise: None,
-            secret: None,
-            tls: None,
-        },
-        session_grace: Duration::from_secs(15),
         session_limit: 100,
-        limits: Limits::default(),
+        ..Config::loopback("node-a".parse().unwrap(), "eu".parse().unwrap())
     }
 }
 
