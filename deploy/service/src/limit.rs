@@ -39,7 +39,7 @@ pub struct Refused {
     pub retry_after: Duration,
 }
 
-/// Buckets by source: an IPv4 address, or the /64 of an IPv6 address, which is what one customer gets.
+/// Buckets by [`Source`].
 ///
 /// A source that finds its set full takes the place of the one that has done the least, and that one
 /// starts afresh. Somebody with thousands of addresses escapes the limit anyway; nobody else is refused
@@ -59,14 +59,16 @@ struct Slot {
     full_at: Option<Instant>,
 }
 
+/// Whom an address stands for: an IPv4 address for itself, one of IPv6 for its /64, which is what one
+/// customer gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub enum Source {
     V4(u32),
     V6(u64),
 }
 
 impl Source {
-    fn of(address: IpAddr) -> Self {
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),

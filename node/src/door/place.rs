@@ -1,9 +1,11 @@
 //! Who may wait at the door: so many in all, so many from one address. And what became of them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use pipemesh_service::limit::Source;
 
 /// Callers that have proved nothing, in all. Each costs a descriptor, a small task, and what the kernel
 /// keeps for a connection.
@@ -89,13 +91,13 @@ pub(crate) struct Places {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    by_source: HashMap<IpAddr, usize>,
+    by_source: HashMap<Source, usize>,
 }
 
 /// A caller's place. However it ends, the place is free again.
 pub(crate) struct Place {
     places: Arc<Places>,
-    source: IpAddr,
+    source: Source,
 }
 
 impl Places {
@@ -108,7 +110,7 @@ impl Places {
 
     /// A place for who calls from this address, if there is one.
     pub(crate) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let source = source(from);
+        let source = Source::of(from);
         let refused = self.try_take(source).err();
         if let Some(refused) = refused {
             self.counters.count(refused);
@@ -120,7 +122,7 @@ impl Places {
         })
     }
 
-    fn try_take(&self, source: IpAddr) -> Result<(), Turned> {
+    fn try_take(&self, source: Source) -> Result<(), Turned> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= PLACES {
             return Err(Turned::Full);
@@ -160,16 +162,10 @@ impl Drop for Place {
     }
 }
 
-/// Who has one IPv6 address has 2^64 of them.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn places() -> Arc<Places> {
