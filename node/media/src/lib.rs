@@ -10,6 +10,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod alloc;
+mod option;
 pub mod poll;
 pub mod ring;
 pub mod srtp;

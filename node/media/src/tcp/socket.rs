@@ -1,15 +1,15 @@
 //! TCP sockets with the options that media wants.
 
-#![allow(unsafe_code, reason = "one socket option has no safe wrapper")]
-
 use std::ffi::c_int;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+
+use crate::option;
 
 /// Connections that wait to be accepted; more than come while the one who accepts is busy elsewhere.
 const BACKLOG: i32 = 1_024;
@@ -73,24 +73,5 @@ pub(super) fn prepare(fd: BorrowedFd<'_>) -> io::Result<()> {
     rustix::io::ioctl_fionbio(fd, true)?;
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_tcp_user_timeout(fd, USER_TIMEOUT.as_millis() as u32)?;
-    set_unsent(fd)
-}
-
-fn set_unsent(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let value = UNSENT;
-    // SAFETY: the pointer is to a readable integer of the length that is claimed.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    option::set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)
 }

@@ -1,6 +1,6 @@
 //! One bound UDP socket and what the kernel can do for it.
 
-#![allow(unsafe_code, reason = "three socket options have no safe wrapper")]
+#![allow(unsafe_code, reason = "a socket option has no safe wrapper")]
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -12,6 +12,8 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, socket_with,
 };
+
+use crate::option;
 
 /// How large the kernel's buffers are asked to be, in bytes of packets.
 ///
@@ -73,9 +75,9 @@ impl UdpSocket {
             .or_else(|_| sockopt::set_socket_recv_buffer_size(&fd, options.receive_buffer))?;
         sockopt::set_socket_send_buffer_size_force(&fd, options.send_buffer)
             .or_else(|_| sockopt::set_socket_send_buffer_size(&fd, options.send_buffer))?;
-        let gro = set_udp_option(fd.as_fd(), libc::UDP_GRO, 1).is_ok();
+        let gro = option::set(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         // Setting it to 0, which it is, changes nothing and fails where it is not known.
-        let gso = set_udp_option(fd.as_fd(), libc::UDP_SEGMENT, 0).is_ok();
+        let gso = option::set(fd.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         bind(&fd, &addr)?;
         Ok(Self {
             local_addr: SocketAddr::try_from(getsockname(&fd)?)?,
@@ -149,23 +151,5 @@ impl UdpSocket {
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-fn set_udp_option(fd: BorrowedFd<'_>, option: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the pointer is to a readable integer of the length that is claimed.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_UDP,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
     }
 }
