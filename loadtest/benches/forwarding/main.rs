@@ -26,9 +26,7 @@ mod server;
 
 use std::time::Duration;
 
-use anyhow::Context;
 use pipemesh_loadtest::client::Layout;
-use pipemesh_node_media::thread::pin_to_core;
 
 use crate::report::Report;
 
@@ -157,8 +155,7 @@ fn main() -> anyhow::Result<()> {
     {
         return server::run(rest);
     }
-    // Threads and processes begun from here on inherit it; servers are then moved to the first.
-    pin_to_core(1).context("two cores are needed: one for the server, one for the others")?;
+    process::leave_first_core()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -3,9 +3,25 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pipemesh_node_media::thread::{allowed_cores, pin_to_core};
+
+/// The core that what is measured has to itself.
+static MEASURED_CORE: OnceLock<usize> = OnceLock::new();
+
+/// Leaves the first core that we may run on to what is measured. Threads and processes begun from here on
+/// run on the second one.
+pub(crate) fn leave_first_core() -> anyhow::Result<()> {
+    let cores = allowed_cores()?;
+    let [first, _, ..] = cores.as_slice() else {
+        bail!("two cores are needed: one for the server, one for the others");
+    };
+    MEASURED_CORE.get_or_init(|| *first);
+    Ok(pin_to_core(1)?)
+}
 
 /// Ends with its owner.
 pub(crate) struct Process {
@@ -21,8 +37,9 @@ impl Process {
         measured: bool,
     ) -> anyhow::Result<Self> {
         let mut command = if measured {
+            let core = MEASURED_CORE.get().context("a core was left to it")?;
             let mut command = Command::new("taskset");
-            command.args(["-c", &first_core()?]).arg(program);
+            command.args(["-c", &core.to_string()]).arg(program);
             command
         } else {
             Command::new(program)
@@ -92,16 +109,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The first core this machine lets us have; the benchmark itself has moved away from it.
-fn first_core() -> anyhow::Result<String> {
-    let status = std::fs::read_to_string("/proc/1/status")
-        .or_else(|_| std::fs::read_to_string("/proc/self/status"))?;
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .context("Cpus_allowed_list")?;
-    let first = list.trim().split(['-', ',']).next().context("a core")?;
-    Ok(first.to_owned())
 }

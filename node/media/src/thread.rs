@@ -13,14 +13,22 @@ use rustix::time::{ClockId, clock_gettime};
 ///
 /// `InvalidInput` if the thread may run on `n` cores or fewer, otherwise what the kernel says.
 pub fn pin_to_core(n: usize) -> io::Result<()> {
-    let allowed = sched_getaffinity(None)?;
-    let core = (0..CpuSet::MAX_CPU)
-        .filter(|core| allowed.is_set(*core))
-        .nth(n)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let allowed = allowed_cores()?;
+    let core = *allowed.get(n).ok_or(io::ErrorKind::InvalidInput)?;
     let mut pinned = CpuSet::new();
     pinned.set(core);
     Ok(sched_setaffinity(None, &pinned)?)
+}
+
+/// The cores that the calling thread may run on, in their order.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    let cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    Ok(cores.collect())
 }
 
 /// CPU time the calling thread has used, user and system.
@@ -37,17 +45,12 @@ mod tests {
     #[test]
     fn pins_to_an_allowed_core() {
         std::thread::spawn(|| {
-            let allowed = sched_getaffinity(None).unwrap();
-            let last = allowed.count() as usize - 1;
+            let allowed = allowed_cores().unwrap();
+            let last = allowed.len() - 1;
             let error = pin_to_core(last + 1).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             pin_to_core(last).unwrap();
-            let pinned = sched_getaffinity(None).unwrap();
-            assert_eq!(pinned.count(), 1);
-            let core = (0..CpuSet::MAX_CPU)
-                .find(|core| pinned.is_set(*core))
-                .unwrap();
-            assert!(allowed.is_set(core));
+            assert_eq!(allowed_cores().unwrap(), [allowed[last]]);
         })
         .join()
         .unwrap();
