@@ -127,19 +127,7 @@ impl Sessions {
         if self.status.is_draining() {
             return Err(Refusal::new(Code::NodeDraining, "the node is draining"));
         }
-        let session: SessionId = parse("session_id", &open.session_id)?;
-        let room: RoomId = parse("room_id", &open.room_id)?;
-        let participant: ParticipantId = parse("participant_id", &open.participant_id)?;
-        if open.identity.is_empty() || open.identity.len() > MAX_IDENTITY {
-            let message = format!("identity is not 1 to {MAX_IDENTITY} bytes long");
-            return Err(Refusal::new(Code::InvalidArgument, message));
-        }
-        if open.layout() == ConnectionLayout::Unspecified {
-            return Err(Refusal::new(
-                Code::InvalidArgument,
-                "layout is neither single nor dual",
-            ));
-        }
+        let (session, room, participant) = checked(&open)?;
         let grace = match open.grace_ms {
             0 => self.default_grace,
             millis => Duration::from_millis(millis.into()).min(MAX_GRACE),
@@ -369,6 +357,24 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.sessions.forget(&self.session);
     }
+}
+
+/// The names that a session begins with, once everything else it says has been found valid, too.
+fn checked(open: &Open) -> Result<(SessionId, RoomId, ParticipantId), Refusal> {
+    let session = parse("session_id", &open.session_id)?;
+    let room = parse("room_id", &open.room_id)?;
+    let participant = parse("participant_id", &open.participant_id)?;
+    if open.identity.is_empty() || open.identity.len() > MAX_IDENTITY {
+        let message = format!("identity is not 1 to {MAX_IDENTITY} bytes long");
+        return Err(Refusal::new(Code::InvalidArgument, message));
+    }
+    if open.layout() == ConnectionLayout::Unspecified {
+        return Err(Refusal::new(
+            Code::InvalidArgument,
+            "layout is neither single nor dual",
+        ));
+    }
+    Ok((session, room, participant))
 }
 
 fn parse<T>(field: &str, text: &str) -> Result<T, Refusal>

@@ -9,7 +9,7 @@ mod write;
 
 pub use read::{Message, Messages, NackIter, ReportBlocks};
 pub use transport::{ArrivalLog, MAX_FEEDBACK_LEN};
-pub use write::CompoundWriter;
+pub use write::{CompoundWriter, MAX_BLOCKS};
 
 /// Smallest RTCP message: its header and the sender's SSRC.
 pub const MIN_LEN: usize = 8;

@@ -5,7 +5,7 @@
 //! has to carry. Nothing is learned from a packet that has not proved authentic.
 
 use pipemesh_node_core::codec::Codec;
-use pipemesh_node_core::router::{Source, TrackKey};
+use pipemesh_node_core::router::{Media, Source, TrackKey};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_proto::ids::TrackId;
 
@@ -72,6 +72,29 @@ pub(crate) struct Bound {
     pub(crate) source: Source,
     /// The encoding went on under a new SSRC; its numbers begin anew.
     pub(crate) restarted: bool,
+}
+
+impl Placed<'_> {
+    /// The packet as the router takes it; for a retransmission, restored.
+    #[inline]
+    pub(crate) fn media<'a>(&self, header: Header, packet: &'a [u8]) -> Media<'a> {
+        let extensions = &self.section.plan.extensions;
+        let level = extensions
+            .audio_level
+            .and_then(|id| header.extension(packet, id));
+        Media {
+            codec: self.codec,
+            header,
+            packet,
+            audio_level: level
+                .and_then(|level| level.first())
+                .map(|byte| byte & 0x7F),
+            dependency: extensions
+                .dependency_descriptor
+                .and_then(|id| header.extension(packet, id)),
+            repaired: self.repairs.is_some(),
+        }
+    }
 }
 
 impl Inbound {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::drops::DropReason;
-use pipemesh_node_core::router::{Gathered, Media, SubscriptionKey};
+use pipemesh_node_core::router::{Gathered, SubscriptionKey};
 use pipemesh_node_core::rtcp::{Message, Messages, ReportBlock};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::stats::round_trip;
@@ -11,7 +11,7 @@ use pipemesh_node_media::srtp::OpenError;
 
 use super::connection::Connection;
 use super::counters::Counters;
-use super::inbound::{self, Unplaced};
+use super::inbound::{self, Stream, Unplaced};
 use super::remote::pass_on;
 use super::wire::Outbound;
 use super::{Shard, Timer};
@@ -50,30 +50,8 @@ impl Shard {
         let len = packet.len();
         let packet = &mut packet[..opened.len];
 
-        if let Some(id) = connection.inbound.transport_sequence()
-            && let Some(&[high, low]) = header.extension(packet, id).and_then(<[u8]>::first_chunk)
-        {
-            connection
-                .arrivals
-                .handle_arrival(u16::from_be_bytes([high, low]), now);
-            if !std::mem::replace(&mut connection.feedback_due, true) {
-                let timer = Timer::Feedback(index, connection.key);
-                self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
-            }
-        }
-        if !connection.inbound.is_bound(header.ssrc) {
-            // What came under a former SSRC goes on before its numbers end.
-            self.forward(now);
-        }
-        if opened.leapt {
-            self.begin_anew(index, header.ssrc, now);
-        }
-        let connection = &mut self.connections[index];
-        if !connection.inbound.is_bound(header.ssrc)
-            && let Some(bound) = connection.inbound.bind(header.ssrc, stream)
-        {
-            self.handle_bound(index, &[bound], now);
-        }
+        self.note_arrival(index, &header, packet, now);
+        self.note_source(index, header.ssrc, stream, opened.leapt, now);
 
         let Connection {
             inbound, ingress, ..
@@ -97,22 +75,7 @@ impl Shard {
                 (Header::parse(packet).ok_or(DropReason::Malformed)?, packet)
             }
         };
-        let extensions = &placed.section.plan.extensions;
-        let level = extensions
-            .audio_level
-            .and_then(|id| header.extension(packet, id));
-        let media = Media {
-            codec: placed.codec,
-            header,
-            packet,
-            audio_level: level
-                .and_then(|level| level.first())
-                .map(|byte| byte & 0x7F),
-            dependency: extensions
-                .dependency_descriptor
-                .and_then(|id| header.extension(packet, id)),
-            repaired: placed.repairs.is_some(),
-        };
+        let media = placed.media(header, packet);
         let source = placed.source;
         let Self {
             router, neighbours, ..
@@ -124,6 +87,39 @@ impl Shard {
             self.forward(now);
         }
         Ok(())
+    }
+
+    /// What transport-wide feedback says of a packet.
+    #[inline]
+    fn note_arrival(&mut self, index: usize, header: &Header, packet: &[u8], now: Instant) {
+        let connection = &mut self.connections[index];
+        if let Some(id) = connection.inbound.transport_sequence()
+            && let Some(&[high, low]) = header.extension(packet, id).and_then(<[u8]>::first_chunk)
+        {
+            connection
+                .arrivals
+                .handle_arrival(u16::from_be_bytes([high, low]), now);
+            if !std::mem::replace(&mut connection.feedback_due, true) {
+                let timer = Timer::Feedback(index, connection.key);
+                self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
+            }
+        }
+    }
+
+    /// What an SSRC is found to carry is remembered; numbers that `leapt` begin anew.
+    #[inline]
+    fn note_source(&mut self, index: usize, ssrc: u32, stream: Stream, leapt: bool, now: Instant) {
+        let is_bound = self.connections[index].inbound.is_bound(ssrc);
+        if !is_bound {
+            // What came under a former SSRC goes on before its numbers end.
+            self.forward(now);
+        }
+        if leapt {
+            self.begin_anew(index, ssrc, now);
+        }
+        if !is_bound && let Some(bound) = self.connections[index].inbound.bind(ssrc, stream) {
+            self.handle_bound(index, &[bound], now);
+        }
     }
 
     /// So much was missed of a source that its sequence numbers do not say any more how much.

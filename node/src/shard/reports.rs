@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::quality::{self, Quality, Sample};
 use pipemesh_node_core::router::{Source, TrackKey};
-use pipemesh_node_core::rtcp::{MAX_FEEDBACK_LEN, ReportBlock, SenderInfo};
+use pipemesh_node_core::rtcp::{MAX_BLOCKS, MAX_FEEDBACK_LEN, ReportBlock, SenderInfo};
 use rand::Rng;
 
 use super::command::Role;
@@ -47,13 +47,18 @@ impl Shard {
         if connection.opener.is_none() {
             return;
         }
-        let (key, ssrc, session) = (connection.key, connection.ssrc, connection.session);
+        self.serving = Some(connection.session);
+        self.timers
+            .set(now + REPORT_EVERY, Timer::Reports(index, connection.key));
+        self.report_on_received(index, now);
+        self.report_on_sent(index, now);
+    }
+
+    fn report_on_received(&mut self, index: usize, now: Instant) {
+        let connection = &self.connections[index];
+        let (ssrc, session) = (connection.ssrc, connection.session);
         let mut sources = std::mem::take(&mut self.scratch.sources);
         sources.extend(connection.inbound.media_sources());
-        self.serving = Some(session);
-        self.timers
-            .set(now + REPORT_EVERY, Timer::Reports(index, key));
-
         let mut blocks = std::mem::take(&mut self.scratch.blocks);
         for (ssrc, source) in sources.drain(..) {
             if let Some(block) = self.router.receiver_report(source, ssrc, now) {
@@ -65,23 +70,26 @@ impl Shard {
                 blocks.push(block);
             }
         }
-        for blocks in blocks.chunks(31) {
+        for blocks in blocks.chunks(MAX_BLOCKS) {
             self.wire.rtcp(index, |writer| {
                 writer.receiver_report(ssrc, blocks);
             });
         }
         blocks.clear();
         (self.scratch.sources, self.scratch.blocks) = (sources, blocks);
+    }
 
-        let sections = &self.connections[index].send;
-        let wanted = &self.sessions[session].wanted;
+    fn report_on_sent(&mut self, index: usize, now: Instant) {
+        /// 28 bytes each: a packet holds them with room to spare.
+        const REPORTS_PER_PACKET: usize = 32;
+        let connection = &self.connections[index];
+        let sections = &connection.send;
+        let wanted = &self.sessions[connection.session].wanted;
         let mut infos = std::mem::take(&mut self.scratch.infos);
         infos.extend(sections.iter().filter_map(|section| {
             let key = wanted.get(&section.track)?.subscription?;
             Some((section.ssrc, self.router.sender_report(key, now)?))
         }));
-        /// 28 bytes each: a packet holds them with room to spare.
-        const REPORTS_PER_PACKET: usize = 32;
         for reports in infos.chunks(REPORTS_PER_PACKET) {
             self.wire.rtcp(index, |writer| {
                 for (ssrc, info) in reports {

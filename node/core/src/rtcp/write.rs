@@ -2,6 +2,9 @@
 
 use super::{ReportBlock, SenderInfo, format, kind};
 
+/// Blocks that a report has room for: their count has five bits (RFC 3550 section 6.4.1).
+pub const MAX_BLOCKS: usize = 31;
+
 /// Appends messages to a buffer. A message that does not fit is left out whole, which the methods
 /// answer with `false`.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ impl<'a> CompoundWriter<'a> {
     }
 
     pub fn sender_report(&mut self, ssrc: u32, info: SenderInfo, blocks: &[ReportBlock]) -> bool {
-        let blocks = first_31(blocks);
+        let blocks = first_blocks(blocks);
         self.message(blocks.len() as u8, kind::SENDER_REPORT, |m| {
             m.u32(ssrc)?;
             m.u32((info.ntp >> 32) as u32)?;
@@ -37,7 +40,7 @@ impl<'a> CompoundWriter<'a> {
     }
 
     pub fn receiver_report(&mut self, ssrc: u32, blocks: &[ReportBlock]) -> bool {
-        let blocks = first_31(blocks);
+        let blocks = first_blocks(blocks);
         self.message(blocks.len() as u8, kind::RECEIVER_REPORT, |m| {
             m.u32(ssrc)?;
             blocks.iter().try_for_each(|block| m.block(block))
@@ -196,7 +199,6 @@ impl MessageWriter<'_> {
     }
 }
 
-/// A report has room for 31 blocks (RFC 3550 section 6.4.1).
-fn first_31(blocks: &[ReportBlock]) -> &[ReportBlock] {
-    blocks.get(..31).unwrap_or(blocks)
+fn first_blocks(blocks: &[ReportBlock]) -> &[ReportBlock] {
+    blocks.get(..MAX_BLOCKS).unwrap_or(blocks)
 }
