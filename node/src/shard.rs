@@ -39,6 +39,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use pipemesh_node_core::drops::{DropReason, Drops};
+use pipemesh_node_core::router::relay::Alias;
 use pipemesh_node_core::router::{Output, Router};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
@@ -63,7 +64,6 @@ use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOu
 use crate::session::ice::{IceAgent, Path};
 use connection::Connection;
 use counters::Busy;
-use message::Alias;
 use newcomers::Newcomers;
 use paths::Paths;
 use remote::RemoteTracks;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::forward::EncodingSet;
 use pipemesh_node_core::layer::{Layer, LayerRates};
-use pipemesh_node_core::router::relay::{Interest, Port, RelayedReport, Stamp};
+use pipemesh_node_core::router::relay::{Alias, Interest, Port, RelayedReport, Stamp};
 use pipemesh_node_core::router::{
     Gathered, LayerWish, Output, Router, Source, SubscriptionKey, TrackKey,
 };
@@ -20,7 +20,7 @@ use sim::{Camera, Person, Received, Rng, Room, check_stream, forward, media, wit
 
 const FRAME: Duration = Duration::from_millis(40);
 const TAKER: Port = Port(1);
-const ALIAS: u64 = 77;
+const ALIAS: Alias = Alias(77);
 
 fn up_to(encodings: u8) -> LayerWish {
     LayerWish {

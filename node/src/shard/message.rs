@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pipemesh_node_core::forward::EncodingSet;
 use pipemesh_node_core::layer::LayerRates;
-use pipemesh_node_core::router::relay::{Interest, RelayedReport};
+use pipemesh_node_core::router::relay::{Alias, Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::ring::Producer;
@@ -15,10 +15,6 @@ use super::command::SessionKey;
 use super::event::{Judgement, Speaker};
 use super::session::RoomKey;
 use crate::session::plan::{Extensions, PayloadType};
-
-/// Names a track of another shard at the one that takes it, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Alias(pub(crate) u64);
 
 #[derive(Debug)]
 pub(crate) enum Message {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::drops::DropReason;
-use pipemesh_node_core::router::relay::Port;
+use pipemesh_node_core::router::relay::{Alias, Port};
 use pipemesh_node_core::router::{Gathered, Media, Source, TrackKey};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::track::TrackSpec;
@@ -22,7 +22,7 @@ use slab::Slab;
 
 use super::command::Origin;
 use super::event::Event;
-use super::message::{Alias, Message, Subscribe, TrackState};
+use super::message::{Message, Subscribe, TrackState};
 use super::session::{Published, Publisher, RoomKey};
 use super::{Shard, Timer};
 use record::RecordHeader;
@@ -413,7 +413,7 @@ impl Shard {
                 alias,
                 interest,
             } => {
-                self.router.relay(track, Port(from), alias.0, interest, now);
+                self.router.relay(track, Port(from), alias, interest, now);
             }
             Message::Unsubscribe { track, alias } => {
                 self.handle_unsubscribe(from, &track, alias, now);

@@ -26,6 +26,10 @@ use crate::track::{Encoding, Track, TrackSpec};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(pub u8);
 
+/// A taker's name for a track that it takes, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alias(pub u64);
+
 /// What a taker uses of a track.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Interest {
@@ -39,8 +43,7 @@ pub struct Interest {
 #[derive(Debug)]
 pub(crate) struct Relay {
     port: Port,
-    /// The taker's name for the track.
-    alias: u64,
+    alias: Alias,
     interest: Interest,
     /// Encodings of which the taker has not been sent a packet since it began to use them.
     resumed: EncodingSet,
@@ -86,13 +89,12 @@ impl Relay {
 
 /// At the origin.
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
-    /// Begins or changes what leaves for a taker; `alias` is its name for the track. `false`: there is
-    /// no such track.
+    /// Begins or changes what leaves for a taker. `false`: there is no such track.
     pub fn relay(
         &mut self,
         key: TrackKey,
         port: Port,
-        alias: u64,
+        alias: Alias,
         interest: Interest,
         now: Instant,
     ) -> bool {
@@ -125,7 +127,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     /// The takers of a track, with their names for it.
-    pub fn relays(&self, key: TrackKey) -> impl Iterator<Item = (Port, u64)> + '_ {
+    pub fn relays(&self, key: TrackKey) -> impl Iterator<Item = (Port, Alias)> + '_ {
         let relays = self.track(key).map_or(&[][..], |track| &track.relays);
         relays.iter().map(|relay| (relay.port, relay.alias))
     }
@@ -136,7 +138,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         &mut self,
         source: Source,
         sequence: u16,
-        mut send: impl FnMut(Port, u64, Stamp) -> bool,
+        mut send: impl FnMut(Port, Alias, Stamp) -> bool,
     ) {
         let Some(track) = self.track_mut(source.track) else {
             return;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipemesh_node_core::router::relay::{Interest, Port};
+use pipemesh_node_core::router::relay::{Alias, Interest, Port};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_proto::ids::TrackId;
 
 use super::record::pass_on;
 use crate::shard::Shard;
 use crate::shard::event::Event;
-use crate::shard::message::{Alias, Message, Subscribe, TrackState};
+use crate::shard::message::{Message, Subscribe, TrackState};
 
 impl Shard {
     pub(in crate::shard) fn handle_subscribe(
@@ -36,7 +36,7 @@ impl Shard {
             return self.neighbours.tell(from, Message::Unknown(alias));
         };
         self.router
-            .relay(key, Port(from), alias.0, Interest::default(), now);
+            .relay(key, Port(from), alias, Interest::default(), now);
         if let Some(state) = self.describe(&track) {
             self.neighbours
                 .tell(from, Message::State(alias, Arc::new(state)));
@@ -68,7 +68,7 @@ impl Shard {
             return;
         };
         let key = published.key;
-        let is_taken = (self.router.relays(key)).any(|taken| taken == (Port(from), alias.0));
+        let is_taken = (self.router.relays(key)).any(|taken| taken == (Port(from), alias));
         if is_taken {
             self.router.end_relay(key, Port(from), now);
         }
@@ -119,7 +119,7 @@ impl Shard {
             return;
         };
         for (port, alias) in takers {
-            let message = Message::State(Alias(alias), Arc::clone(&state));
+            let message = Message::State(alias, Arc::clone(&state));
             self.neighbours.tell(port.0, message);
         }
     }
@@ -148,7 +148,7 @@ impl Shard {
             return;
         };
         for (port, alias) in self.router.relays(source.track) {
-            let message = Message::Report(Alias(alias), report);
+            let message = Message::Report(alias, report);
             self.neighbours.tell(port.0, message);
         }
     }
@@ -159,7 +159,7 @@ impl Shard {
             return;
         };
         for (port, alias) in self.router.relays(key) {
-            let message = Message::Rates(Alias(alias), Arc::clone(&rates));
+            let message = Message::Rates(alias, Arc::clone(&rates));
             self.neighbours.tell(port.0, message);
         }
     }
@@ -167,7 +167,7 @@ impl Shard {
     /// A track is about to go: tells the shards that take it.
     pub(in crate::shard) fn tell_ended(&mut self, key: TrackKey) {
         for (port, alias) in self.router.relays(key) {
-            self.neighbours.tell(port.0, Message::Ended(Alias(alias)));
+            self.neighbours.tell(port.0, Message::Ended(alias));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! A packet in a ring between shards: what its taker has to know of it, then its bytes.
 
-use pipemesh_node_core::router::relay::{Port, Stamp};
+use pipemesh_node_core::router::relay::{Alias, Port, Stamp};
 
-use crate::shard::message::Alias;
 use crate::shard::neighbours::Neighbours;
 
 /// In front of every packet in a ring.
@@ -57,10 +56,10 @@ pub(in crate::shard) fn pass_on<'a>(
     encoding: u8,
     packet: &'a [u8],
     repaired: bool,
-) -> impl FnMut(Port, u64, Stamp) -> bool + 'a {
+) -> impl FnMut(Port, Alias, Stamp) -> bool + 'a {
     move |port, alias, stamp| {
         let header = RecordHeader {
-            alias: Alias(alias),
+            alias,
             encoding,
             stamp,
             repaired,
