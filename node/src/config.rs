@@ -167,13 +167,13 @@ impl Config {
             },
             session_grace: Duration::from_secs(15),
             session_limit: 5000,
-            limits: Limits::default(),
+            limits: Limits::NONE,
         }
     }
 }
 
 /// What clients may cost. 0 of anything is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// A second.
     pub handshakes_per_address: u32,
@@ -184,6 +184,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    pub const NONE: Self = Self {
+        handshakes_per_address: 0,
+        publish_kilobits: 0,
+        publish_packets: 0,
+    };
+
     pub(crate) fn allowance(self) -> Allowance {
         Allowance {
             bits_per_second: u64::from(self.publish_kilobits) * 1000,

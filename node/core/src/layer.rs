@@ -43,12 +43,6 @@ impl Limit {
     pub const NONE: Self = Self::UpTo(Layer::MAX);
 }
 
-impl Default for Limit {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
 /// Bytes and frames of each layer since the last measurement: an addition per packet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {

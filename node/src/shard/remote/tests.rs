@@ -66,7 +66,7 @@ impl Pair {
                 vec![socket],
                 neighbours,
                 pool.handle(number),
-                Limits::default(),
+                Limits::NONE,
                 counters,
                 rng,
                 now,
