@@ -12,7 +12,8 @@
 //! 1. **Audio** gets what it needs, even if that is more than there is. Nobody leaves a call because of a
 //!    bad picture.
 //! 2. **The lowest step of every video track**, by priority, then by the size of the view. A track whose
-//!    lowest step does not fit is paused; smaller ones behind it may still fit.
+//!    lowest step does not fit is paused; smaller ones behind it may still fit. One picture is sent
+//!    however little there is: if none were, nothing would show that there is bandwidth again.
 //! 3. **More**, priority by priority: whatever tracks of a higher priority can use comes before the
 //!    second step of a lower one. Within a priority each bit goes where it shows most: a step is worth the
 //!    pixels it adds to its view (by the square root, since twice the pixels are not twice the picture),
@@ -64,6 +65,10 @@ const LONGEST_HOLD: Duration = Duration::from_millis(4_000);
 const TOO_EARLY: Duration = Duration::from_millis(5_000);
 /// After as long without that the hold is short again.
 const FORGIVEN: Duration = Duration::from_millis(30_000);
+/// Until the key frame of a lower encoding has come, the higher one goes on, unless all takes more than so
+/// many times what there is. Lower shows a gap where there need be none; higher lets what cannot arrive
+/// take the room of what could.
+const TOO_MUCH: f64 = 1.5;
 /// Rates that are not known yet: those of Opus, and of cameras, which send somewhat less for each pixel
 /// the more pixels they send.
 const AUDIO_RATE: Bitrate = Bitrate::from_kbps(48);
@@ -136,7 +141,7 @@ pub enum Held {
 pub struct Demand {
     pub media: Media,
     /// Higher comes first.
-    pub priority: u8,
+    pub priority: u32,
     /// Zero if not known.
     pub view: Size,
     /// Only layers that can be had and that the receiver wishes. None at all: nothing is chosen.
@@ -230,6 +235,9 @@ pub struct Allocation {
     pub wanted: Bitrate,
     /// When to allocate again even if nothing changes.
     pub again: Option<Instant>,
+    /// What was held takes so much more than there is that nothing of it is worth finishing: it would only
+    /// be in the way of what follows.
+    pub too_much: bool,
     order: Vec<u32>,
     /// Position in the ladder of each demand, once it has one.
     at: Vec<Option<u8>>,
@@ -288,6 +296,8 @@ impl Allocation {
         self.reset(demands);
         let may_give = damping.may_give(now);
         self.give_audio(demands);
+        let held: Bitrate = demands.iter().filter_map(held_rate).sum();
+        self.too_much = held.scale(1.0 / TOO_MUCH) > budget.all.saturating_sub(self.used);
         let resumed = self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
         let with_headroom = budget.all.scale(1.0 / HEADROOM);
         // Who gets more leaves the others what there is besides the headroom.
@@ -315,6 +325,16 @@ impl Allocation {
         let enough = !self.next.is_zero() && self.next <= budget.all;
         damping.note(given, taken, enough, now);
         self.again = damping.waits_until().filter(|until| *until > now);
+    }
+
+    /// What a probe should look for, and what would be enough: the next step, or first of all that what is
+    /// given fits.
+    pub fn wish(&self, bandwidth: Bitrate) -> (Bitrate, Bitrate) {
+        if self.used <= bandwidth {
+            return (self.next, self.wanted);
+        }
+        let fitting = self.used.scale(HEADROOM);
+        (fitting, self.wanted.max(fitting))
     }
 
     fn reset(&mut self, demands: &[Demand]) {
@@ -362,6 +382,13 @@ impl Allocation {
                 self.at[index as usize] = Some(0);
                 resumed |= demand.held == Held::Paused;
             }
+        }
+        let is_given = |index: &u32| self.at[*index as usize].is_some();
+        if let Some(&first) = self.order.first()
+            && !self.order.iter().any(is_given)
+        {
+            self.used += rate(&demands[first as usize], 0);
+            self.at[first as usize] = Some(0);
         }
         resumed
     }
@@ -516,6 +543,15 @@ fn rate(demand: &Demand, step: usize) -> Bitrate {
     let full = CAMERA_RATE * (frame_pixels(known) / CAMERA_PIXELS).powf(CAMERA_EXPONENT);
     let less = top_temporal(demand, known.layer.spatial) - known.layer.temporal;
     Bitrate::from_bps((full * TEMPORAL_SHARE.powi(less.into())) as u64)
+}
+
+/// What a video track has been sent at.
+fn held_rate(demand: &Demand) -> Option<Bitrate> {
+    let Held::At(layer) = demand.held else {
+        return None;
+    };
+    let position = demand.ladder.position(layer)?;
+    (demand.media == Media::Video).then(|| rate(demand, position))
 }
 
 /// What a step shows, by the square root of the pixels that the view has place for.

@@ -43,7 +43,7 @@ use delay::{DelayTrend, Usage};
 use feedback::{Feedback, Status};
 use history::History;
 use loss::{LossTrend, Verdict};
-use pacer::Pacer;
+use pacer::{Pacer, Room};
 use probe::{Path, ProbeControl};
 use sent::SentRate;
 use standing::{Sight, Standing, StandingQueue};
@@ -71,6 +71,12 @@ const GROWING_FOR: i64 = 80_000;
 /// So long a queue is congestion whatever the trend says, which sees a path that has become much narrower
 /// only when the first packets are through. What a probe may do to the delay is less.
 const LONG_QUEUE: i64 = 120_000;
+/// … and a shorter one, if so much lies behind it that it will be as long as that at the rate at which it
+/// leaves. That is seen a feedback earlier, in which a path that falls to a tenth overflows.
+const SUDDEN_QUEUE: i64 = 50_000;
+const SUDDEN_BACKLOG: Duration = Duration::from_millis(200);
+/// Longer queues are not waited for: it may be the receiver's clock that has jumped.
+const LONGEST_PAUSE: i64 = 500_000;
 /// A packet has not arrived yet if so many before it are the last that have: fewer may all be lost.
 const OUTSTANDING: u64 = 3;
 /// The target is lowered in proportion to the queue, from the one to at most the share at the other.
@@ -79,8 +85,12 @@ const DRAIN_FULL: i64 = 400_000;
 const MOST_DRAINED: f64 = 0.5;
 /// So soon after a decrease nothing is probed, in microseconds.
 const CALM_AFTER: i64 = 600_000;
+/// For so long after a decrease the limit is taken to be what it was, in microseconds.
+const LIMIT_FRESH: i64 = 2_000_000;
 /// Packets that arrived for each that did not.
 const NEARLY_ALL: u32 = 10;
+/// Below this share of the highest it was, an estimate is more than a first guess.
+const FALLEN: f64 = 0.9;
 /// Loss beyond the usual at which nothing grows.
 const NO_GROWTH: f64 = 0.02;
 
@@ -153,6 +163,8 @@ pub struct Bandwidth {
     newest: i64,
     /// How long packets wait on the way, in microseconds.
     queue: i64,
+    /// … and will, as far as what is on the way can be told to be stuck.
+    backlog: Duration,
     /// Since when a queue is seen to grow.
     growing_since: Option<i64>,
     standing: StandingQueue,
@@ -160,6 +172,10 @@ pub struct Bandwidth {
     remote: Option<Bitrate>,
     limits: Limits,
     target: Bitrate,
+    /// The highest estimate so far.
+    highest: Bitrate,
+    /// Nothing has shown a limit yet.
+    is_guess: bool,
 }
 
 impl Bandwidth {
@@ -183,17 +199,20 @@ impl Bandwidth {
             shortest_round_trip: None,
             newest: 0,
             queue: 0,
+            backlog: Duration::ZERO,
             growing_since: None,
             standing: StandingQueue::default(),
             remote: None,
             limits,
             target: limits.start,
+            highest: limits.start,
+            is_guess: true,
         }
     }
 
     // Packets.
 
-    /// Whether a packet may leave now. If not, ask again at [`Self::admits_at`].
+    /// Whether a packet may leave now. If not, ask again in a few milliseconds.
     #[inline]
     pub fn admits(&mut self, kind: PacketKind, now: Instant) -> bool {
         self.pacer.balance > 0 || self.admits_late(kind, now)
@@ -208,13 +227,6 @@ impl Bandwidth {
                 self.pacer.balance > self.floor(kind)
             }
         }
-    }
-
-    /// When a packet that was not admitted may leave.
-    pub fn admits_at(&self, kind: PacketKind) -> Instant {
-        // Time is counted in whole microseconds.
-        let refilled = self.clock.instant(self.pacer.refilled() + 2);
-        refilled + self.pacer.until_above(self.floor(kind))
     }
 
     fn floor(&self, kind: PacketKind) -> i64 {
@@ -282,7 +294,8 @@ impl Bandwidth {
                         continue;
                     };
                     received += 1;
-                    self.acknowledged.receive(arrival, packet.size);
+                    let waited = self.delay.queue_of(packet.sent, arrival);
+                    self.acknowledged.receive(arrival, packet.size, waited);
                     self.delay.receive(packet.sent, arrival);
                     self.probe.receive(packet, arrival);
                     newest = newest.max(Some((packet, arrival)));
@@ -301,6 +314,9 @@ impl Bandwidth {
             // What was sent behind the newest arrival waits at least since then.
             let outstanding = self.history.sent(packet.number + OUTSTANDING, now);
             let waited = outstanding.map_or(0, |sent| self.delay.queue_of(sent, arrival));
+            let due = self.delay.due_by(arrival);
+            let stuck = due.map_or(0, |due| self.history.unknown(packet.number + 1, due, now));
+            self.backlog = DataSize::from_bytes(stuck).at(self.acknowledged.full_rate());
             // If all that it speaks of arrived, and at once, only feedback was lost.
             if received > missing * NEARLY_ALL && self.delay.queue().max(waited) < CLEAR_QUEUE {
                 self.control.heard(now as i64);
@@ -322,15 +338,19 @@ impl Bandwidth {
         let delivered = self.acknowledged.rate();
         if self.is_congested(stands) {
             // A path that is full delivers evenly, so the last moments show what it carries.
-            let recent = self.acknowledged.recent_rate();
-            let delivered = if self.queue >= LONG_QUEUE {
-                recent
+            let delivered = if self.is_stuck() {
+                self.acknowledged.full_rate()
             } else {
-                recent.max(delivered)
+                self.acknowledged.recent_rate().max(delivered)
             };
             if self.control.congested(delivered, time, round_trip) {
-                self.probe.cancel(now);
-                self.probe_id = 0;
+                self.stop_probing(now);
+                if self.is_stuck() {
+                    // The queue may be about to overflow, and what it loses comes a queue's time later, and
+                    // again as much. Nothing is lost by waiting for it to be half as long.
+                    let pause = self.queue.clamp(0, LONGEST_PAUSE) / 2;
+                    self.pacer.hold(now + pause as u64);
+                }
             }
         } else if self.delay.usage() == Usage::Normal
             && self.queue < CLEAR_QUEUE
@@ -347,7 +367,7 @@ impl Bandwidth {
                 self.control.proven(outcome.rate, time);
             }
         }
-        self.update_target();
+        self.update_target(now);
     }
 
     fn judge_loss(&mut self, now: u64) {
@@ -363,9 +383,13 @@ impl Bandwidth {
             .judge(judgement.received, judgement.lost, now as i64);
         if verdict == Verdict::Congested {
             self.control.lossy(self.loss.share(), delivered, now as i64);
-            self.probe.cancel(now);
-            self.probe_id = 0;
+            self.stop_probing(now);
         }
+    }
+
+    fn stop_probing(&mut self, now: u64) {
+        self.probe.cancel(now);
+        self.probe_id = 0;
     }
 
     /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is
@@ -392,7 +416,7 @@ impl Bandwidth {
 
     fn is_congested(&mut self, stands: bool) -> bool {
         let usage = self.delay.usage();
-        if self.queue >= LONG_QUEUE && usage != Usage::Under {
+        if self.is_stuck() && usage != Usage::Under {
             return true;
         }
         if self.probe.disturbs(self.newest) {
@@ -411,6 +435,12 @@ impl Bandwidth {
         }
         let since = *self.growing_since.get_or_insert(self.newest);
         stands || self.newest - since >= GROWING_FOR
+    }
+
+    /// There is a queue that no trend has to be waited for to see.
+    fn is_stuck(&self) -> bool {
+        let sudden = self.queue >= SUDDEN_QUEUE && self.backlog >= SUDDEN_BACKLOG;
+        self.queue >= LONG_QUEUE || sudden
     }
 
     fn learn_round_trip(&mut self, sample: Duration) {
@@ -439,6 +469,17 @@ impl Bandwidth {
         estimate.max(self.limits.min)
     }
 
+    /// Nothing has shown a limit yet: there may be as much as anybody wants.
+    pub fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
+    /// Feedback comes and has shown neither a limit nor a queue so far.
+    pub fn is_clear(&self) -> bool {
+        let is_full = self.queue >= CLEAR_QUEUE || self.delay.usage() == Usage::Over;
+        self.detailed && self.is_guess && !is_full
+    }
+
     /// What would be of use: the rate at which the next layer would be sent, and that of all layers
     /// wanted. Zero, or no more than the target, if nobody wants more; then nothing is probed.
     pub fn set_wish(&mut self, next: Bitrate, wanted: Bitrate) {
@@ -465,13 +506,13 @@ impl Bandwidth {
         let now = self.clock.micros(now);
         if self.silent_at().is_some_and(|at| now >= at) {
             self.control.silent(now as i64);
-            self.probe.cancel(now);
+            self.stop_probing(now);
             self.delay.pause();
             self.standing.forget();
             self.queue = 0;
             // Counted anew, for half as much again.
             self.unanswered = Some(now);
-            self.update_target();
+            self.update_target(now);
         }
         if self.has_feedback() {
             let path = Path {
@@ -525,7 +566,7 @@ impl Bandwidth {
         !recent && self.delay.usage() != Usage::Over && self.queue < CLEAR_QUEUE
     }
 
-    fn update_target(&mut self) {
+    fn update_target(&mut self, now: u64) {
         let queue = if self.probe.disturbs(self.newest) && self.queue < LONG_QUEUE {
             0
         } else {
@@ -533,8 +574,17 @@ impl Bandwidth {
         };
         let excess = (queue - DRAIN_FROM) as f64 / (DRAIN_FULL - DRAIN_FROM) as f64;
         let drained = excess.clamp(0.0, 1.0) * MOST_DRAINED;
-        self.target = self.estimate().scale(1.0 - drained).max(self.limits.min);
-        self.pacer.set_estimate(self.target, queue >= DRAIN_FROM);
+        let estimate = self.estimate();
+        self.highest = self.highest.max(estimate);
+        self.is_guess &= estimate >= self.highest.scale(FALLEN);
+        self.target = estimate.scale(1.0 - drained).max(self.limits.min);
+        let decreased = self.control.decreased();
+        let room = match decreased.map(|at| now as i64 - at) {
+            _ if queue >= DRAIN_FROM => Room::Queue,
+            Some(..LIMIT_FRESH) => Room::Known,
+            None | Some(_) => Room::Free,
+        };
+        self.pacer.set_estimate(self.target, room);
     }
 }
 

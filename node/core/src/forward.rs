@@ -123,6 +123,8 @@ pub struct Forwarder {
     packets: u32,
     octets: u32,
     resends: Resends,
+    /// What lies below is not sent again.
+    kept_from: u64,
 }
 
 impl Forwarder {
@@ -136,6 +138,7 @@ impl Forwarder {
             packets: 0,
             octets: 0,
             resends: Resends::default(),
+            kept_from: 0,
         }
     }
 
@@ -171,11 +174,33 @@ impl Forwarder {
         }
     }
 
-    /// What was numbered from `next` on has not gone out: the numbers are used again, from the next key
-    /// frame on.
+    /// What was numbered from `next` on, if anything, has not gone out: the numbers are used again, from the
+    /// next key frame on.
     pub fn rewind(&mut self, next: u64) {
+        if next >= self.numbers.next() {
+            return;
+        }
         self.numbers.rewind(next);
+        self.kept_from = self.kept_from.min(self.numbers.next());
         self.interrupt();
+    }
+
+    /// What is being sent takes the room of what is to follow: it ends here, without waiting for a key
+    /// frame of that, and nothing of it is sent again. Where nothing else is to follow, it goes on.
+    pub fn abandon(&mut self) {
+        match self.selection {
+            Selection::Forwarding {
+                target: Some(target),
+                ..
+            } => {
+                self.selection = Selection::Waiting {
+                    target: Some(target),
+                };
+            }
+            Selection::Paused => {}
+            Selection::Forwarding { target: None, .. } | Selection::Waiting { .. } => return,
+        }
+        self.kept_from = self.numbers.next();
     }
 
     /// The encoding a key frame is needed of, if one is.
@@ -309,6 +334,9 @@ impl Forwarder {
         now: Instant,
     ) -> Option<Resend> {
         let sequence = self.numbers.extend(sequence)?;
+        if sequence < self.kept_from {
+            return None;
+        }
         let origin = self.numbers.origin(sequence)?;
         self.resends
             .allow(sequence, round_trip, now)

@@ -22,17 +22,12 @@ const ALLOCATE_EVERY: Duration = Duration::from_millis(200);
 /// An estimate that has moved by this share is acted on at once.
 const MOVED: f64 = 0.1;
 
-/// An estimate below this share of the one before has fallen.
-const FALLEN: f64 = 0.9;
-
 /// What the allocations of one session remember.
 #[derive(Debug, Default)]
 pub(crate) struct Allocated {
     damping: Damping,
     /// What was given away last.
     bandwidth: Bitrate,
-    /// The estimate has fallen once: it is more than a first guess.
-    has_fallen: bool,
     /// A timer is set.
     is_running: bool,
 }
@@ -44,7 +39,6 @@ pub(crate) struct Allocator {
     demands: Vec<Demand>,
     /// Whose the demands are.
     keys: Vec<SubscriptionKey>,
-    priorities: Vec<u32>,
 }
 
 impl Shard {
@@ -108,10 +102,8 @@ impl Shard {
             tracing::debug!(%participant, "the client reports nothing of its bandwidth");
         }
         let target = shaping.bandwidth.target();
-        let allocated = &mut self.sessions[index].allocated;
-        allocated.has_fallen |= target < allocated.bandwidth.scale(FALLEN);
         // Nothing pauses for a guess, nor where nothing could show that there is enough again.
-        let may_pause = allocated.has_fallen && shaping.may_probe();
+        let may_pause = !shaping.bandwidth.is_guess() && shaping.may_probe();
         let budget = match shaping.is_limiting() {
             true => Budget {
                 all: target,
@@ -132,9 +124,9 @@ impl Shard {
         allocator
             .allocation
             .decide(&allocator.demands, budget, &mut allocated.damping, now);
-        keep_one(&allocator.demands, &mut allocator.allocation.choices);
-        let (next, wanted) = (allocator.allocation.next, allocator.allocation.wanted);
         if let Some(shaping) = self.wire.link(connection).shaping.as_mut() {
+            let estimate = shaping.bandwidth.estimate();
+            let (next, wanted) = self.allocator.allocation.wish(estimate);
             shaping.bandwidth.set_wish(next, wanted);
         }
         self.apply_choices(index, now);
@@ -149,27 +141,16 @@ impl Shard {
             allocator,
             ..
         } = self;
-        let Allocator {
-            demands,
-            keys,
-            priorities,
-            ..
-        } = allocator;
+        let Allocator { demands, keys, .. } = allocator;
         demands.clear();
         keys.clear();
-        let wanted = &sessions[index].wanted;
-        priorities.clear();
-        priorities.extend(wanted.values().map(|wanted| wanted.wish.priority));
-        priorities.sort_unstable();
-        priorities.dedup();
-        for (track, wanted) in wanted {
+        for (track, wanted) in &sessions[index].wanted {
             let (Some(key), Some(published)) = (wanted.subscription, tracks.get(track)) else {
                 continue;
             };
             let Some(rates) = router.layer_rates(published.key) else {
                 continue;
             };
-            let rank = priorities.partition_point(|other| *other < wanted.wish.priority);
             let mut ladder = Ladder::default();
             let media = match router.sizes(published.key) {
                 Some(sizes) => {
@@ -189,7 +170,7 @@ impl Shard {
             };
             demands.push(Demand {
                 media,
-                priority: rank.min(usize::from(u8::MAX)) as u8,
+                priority: wanted.wish.priority,
                 view: wanted.wish.view,
                 ladder,
                 held: wanted.held,
@@ -213,7 +194,13 @@ impl Shard {
             };
             self.router.set_limit(key, limit, now);
             if is_less(choice, self.allocator.demands[place].held) {
-                self.give_up_waiting(key, now);
+                if self.allocator.allocation.too_much {
+                    self.wire.forget_frame(key);
+                    self.router.abandon(key, now);
+                    self.take_back(key, now);
+                } else if choice == Choice::Paused {
+                    self.take_back(key, now);
+                }
             }
             let Some((_, track)) = self.subscriber(key).cloned() else {
                 continue;
@@ -237,28 +224,6 @@ impl Shard {
             Counters::add(counter, 1);
             self.sessions[index].tell(Event::SubscriptionPaused { track, paused });
         }
-    }
-}
-
-/// Some picture is sent however little there is: if nothing were, nothing would show that there is
-/// bandwidth again.
-fn keep_one(demands: &[Demand], choices: &mut [Choice]) {
-    let is_sent = |(demand, choice): (&Demand, &Choice)| {
-        demand.media == Media::Video && matches!(choice, Choice::At(_))
-    };
-    if demands.iter().zip(&*choices).any(is_sent) {
-        return;
-    }
-    let paused = demands
-        .iter()
-        .zip(choices)
-        .filter(|(_, choice)| **choice == Choice::Paused);
-    // Of those that come first the first.
-    let first = paused.rev().max_by_key(|(demand, _)| demand.priority);
-    if let Some((demand, choice)) = first
-        && let Some(lowest) = demand.ladder.steps().first()
-    {
-        *choice = Choice::At(lowest.layer);
     }
 }
 

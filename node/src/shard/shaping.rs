@@ -85,10 +85,9 @@ impl Shard {
         let Some(shaping) = self.wire.link(index).shaping.as_mut() else {
             return;
         };
-        if shaping.wake_at.is_none_or(|at| at > now) {
-            return; // another timer is set
+        if !shaping.alarm.fire(now) {
+            return;
         }
-        shaping.wake_at = None;
         shaping.bandwidth.handle_timeout(now);
         self.serving = Some(self.connections[index].session);
         self.after_report(index, now);
@@ -103,8 +102,7 @@ impl Shard {
             return;
         };
         let at = at.max(now);
-        if shaping.wake_at.is_none_or(|set| at < set) {
-            shaping.wake_at = Some(at);
+        if shaping.alarm.set(at) {
             let key = self.connections[index].key;
             self.timers.set(at, Timer::Estimate(index, key));
         }
@@ -196,9 +194,7 @@ impl Shard {
             let Some(key) = shaping.and_then(|shaping| shaping.poll_overflowed()) else {
                 return;
             };
-            let (dropped, next) = self.wire.withdraw(key);
-            self.drops.add(DropReason::Congested, dropped);
-            self.router.rewind(key, next, now);
+            self.take_back(key, now);
         }
     }
 
@@ -210,23 +206,27 @@ impl Shard {
         let keys = self.router.subscriptions(key).to_vec();
         for key in keys {
             self.wire.forget_frame(key);
-            self.give_up_waiting(key, now);
+            self.take_back(key, now);
         }
     }
 
-    /// What waits of a subscription, but for the frame that is under way, is not worth its bandwidth
-    /// any more.
-    pub(super) fn give_up_waiting(&mut self, key: SubscriptionKey, now: Instant) {
-        let (dropped, next) = self.wire.withdraw(key);
-        self.drops.add(DropReason::Congested, dropped);
-        if dropped > 0 {
+    /// What waits of a subscription, but for the frame that is under way, is not worth its bandwidth any
+    /// more, or found no place.
+    pub(super) fn take_back(&mut self, key: SubscriptionKey, now: Instant) {
+        if let Some(next) = self.withdraw(key) {
             self.router.rewind(key, next, now);
         }
     }
 
     /// A subscription has ended: nothing of it waits any more.
     pub(super) fn forget_waiting(&mut self, key: SubscriptionKey) {
-        let (dropped, _) = self.wire.withdraw(key);
+        self.wire.forget_frame(key);
+        self.withdraw(key);
+    }
+
+    fn withdraw(&mut self, key: SubscriptionKey) -> Option<u64> {
+        let (dropped, next) = self.wire.withdraw(key)?;
         self.drops.add(DropReason::Congested, dropped);
+        Some(next)
     }
 }

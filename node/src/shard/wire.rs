@@ -315,6 +315,7 @@ impl Wire {
                 && !shaping.admits(packet.kind(), now)
             {
                 let waits = shaping.wait(Waiting {
+                    since: now,
                     subscription: key,
                     codec: packet.codec,
                     encoding: from.encoding,
@@ -398,18 +399,14 @@ impl Wire {
     }
 
     /// Takes back what waits of a subscription and does not belong to the frame that is under way.
-    /// Answers how many packets that were, and the first number that has not left and will not.
-    pub(crate) fn withdraw(&mut self, key: SubscriptionKey) -> (usize, u64) {
-        let Some(Some(outgoing)) = self.outgoing.get(key.index()) else {
-            return (0, u64::MAX);
-        };
+    /// Answers how many packets that were, and the first number that has not left and will not. `None`:
+    /// nothing of it ever waits.
+    pub(crate) fn withdraw(&mut self, key: SubscriptionKey) -> Option<(usize, u64)> {
+        let outgoing = self.outgoing.get(key.index())?.as_ref()?;
         let (next, timestamp) = (outgoing.next_unsent, outgoing.last_timestamp);
-        let link = self.links.get_mut(outgoing.link);
-        let Some(shaping) = link.and_then(|link| link.shaping.as_mut()) else {
-            return (0, u64::MAX);
-        };
+        let shaping = self.links.get_mut(outgoing.link)?.shaping.as_mut()?;
         let (dropped, kept) = shaping.withdraw(key, timestamp);
-        (dropped, next.max(kept.unwrap_or_default()))
+        Some((dropped, next.max(kept.unwrap_or_default())))
     }
 
     /// Seals a packet that was sent before for the subscriber's retransmission stream.

@@ -10,6 +10,11 @@ use crate::units::{Bitrate, DataSize};
 const WINDOW: Duration = Duration::from_millis(400);
 /// … for a path that is known to be full.
 const SHORT_WINDOW: Duration = Duration::from_millis(160);
+/// Packets that waited longer on the way, in microseconds, came one behind the other.
+const WAITED: i64 = 15_000;
+/// What came one behind the other tells the rate of the path from this time and so many packets on.
+const LEAST_TIME: i64 = 30_000;
+const LEAST_PACKETS: u32 = 2;
 /// A receiver's clock that jumps by this much tells nothing any more.
 const JUMP: i64 = 10_000_000;
 
@@ -22,6 +27,18 @@ pub(super) struct AcknowledgedRate {
     meter: RateMeter,
     short: RateMeter,
     total: u64,
+    run: Option<Run>,
+}
+
+/// Packets that left a queue one behind the other, up to now.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    since: i64,
+    /// How long the first one waited, and the last one.
+    waited: (i64, i64),
+    /// Behind the first one.
+    bytes: u64,
+    packets: u32,
 }
 
 impl AcknowledgedRate {
@@ -33,10 +50,12 @@ impl AcknowledgedRate {
             meter: RateMeter::new(WINDOW),
             short: RateMeter::new(SHORT_WINDOW),
             total: 0,
+            run: None,
         }
     }
 
-    pub(super) fn receive(&mut self, arrival: i64, size: u16) {
+    /// `waited` is how long the packet was on its way beyond the shortest time.
+    pub(super) fn receive(&mut self, arrival: i64, size: u16, waited: i64) {
         if self.first.is_none() || (arrival - self.newest).abs() > JUMP {
             *self = Self {
                 first: Some(arrival),
@@ -47,6 +66,21 @@ impl AcknowledgedRate {
         }
         self.newest = self.newest.max(arrival);
         self.total += u64::from(size);
+        self.run = match self.run {
+            _ if waited < WAITED => None,
+            None => Some(Run {
+                since: arrival,
+                waited: (waited, waited),
+                bytes: 0,
+                packets: 0,
+            }),
+            Some(run) => Some(Run {
+                bytes: run.bytes + u64::from(size),
+                packets: run.packets.saturating_add(1),
+                waited: (run.waited.0, waited),
+                ..run
+            }),
+        };
         let at = self.time(arrival);
         let size = DataSize::from_bytes(size.into());
         self.meter.add(size, at);
@@ -70,5 +104,22 @@ impl AcknowledgedRate {
 
     pub(super) fn recent_rate(&self) -> Bitrate {
         self.short.rate(self.time(self.newest))
+    }
+
+    /// What a path carries that is full: the rate since a queue began to grow. The last moments may hold
+    /// more that came before, when the path was wider.
+    pub(super) fn full_rate(&self) -> Bitrate {
+        let rate = self.run.and_then(|run| {
+            let time = self.newest - run.since;
+            let is_enough = time >= LEAST_TIME && run.packets >= LEAST_PACKETS;
+            let is_all = time < SHORT_WINDOW.as_micros() as i64;
+            // They came slower than they were sent. If not, they may have come as they were sent.
+            let (first, last) = run.waited;
+            let is_slow = (last - first) * 4 >= time;
+            let time = Duration::from_micros(time.max(0) as u64);
+            let rate = DataSize::from_bytes(run.bytes).over(time);
+            rate.filter(|_| is_enough && is_all && is_slow)
+        });
+        rate.unwrap_or_else(|| self.recent_rate())
     }
 }

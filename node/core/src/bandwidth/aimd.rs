@@ -12,6 +12,8 @@ const INCREASE: f64 = 1.08;
 /// that it fits: an SFU's next step is a whole layer, and to find out by sending it is to show a frozen
 /// picture. Lower needs more probes; higher invites congestion.
 const PROVEN: f64 = 1.1;
+/// How much of what arrives without a queue is sure to fit: bursts are measured a little too large.
+const MEASURED: f64 = 0.95;
 /// Near the limit: one packet more for every time it takes to see its effect.
 const PACKET_BITS: f64 = 9_600.0;
 /// From cause to feedback beyond the round trip, in seconds.
@@ -124,11 +126,16 @@ impl RateControl {
         let elapsed = elapsed.clamp(0, 1_000_000) as f64 / 1e6;
         let delivered = delivered.as_bps() as f64;
         self.limit.exceeded_by(delivered);
+        let is_near = self.limit.is_near(self.estimate);
+        if delivered * MEASURED > self.estimate && !is_near {
+            // It came without a queue, so it fits: what cannot be reduced is sent above the estimate.
+            return self.set(delivered * MEASURED);
+        }
         let ceiling = delivered * PROVEN;
         if self.estimate >= ceiling {
             return;
         }
-        let grown = if self.limit.is_near(self.estimate) {
+        let grown = if is_near {
             self.estimate + PACKET_BITS / (round_trip as f64 / 1e6 + REACTION) * elapsed
         } else {
             self.estimate * INCREASE.powf(elapsed)
@@ -246,6 +253,15 @@ mod tests {
             control.grow(Bitrate::from_kbps(100), step * 100_000, ROUND_TRIP);
         }
         assert_eq!(control.estimate(), Bitrate::from_kbps(1650));
+    }
+
+    #[test]
+    fn what_arrives_fits() {
+        let mut control = control(1000);
+        control.grow(Bitrate::from_kbps(2500), 0, ROUND_TRIP);
+        assert_eq!(control.estimate(), Bitrate::from_kbps(2375));
+        control.grow(Bitrate::from_kbps(900), 0, ROUND_TRIP);
+        assert_eq!(control.estimate(), Bitrate::from_kbps(2375));
     }
 
     #[test]

@@ -207,6 +207,11 @@ impl DelayTrend {
         base.map_or(0, |base| (arrival - sent - base).max(0))
     }
 
+    /// What was sent no later should have come by then, were there no queue.
+    pub(super) fn due_by(&self, arrival: i64) -> Option<i64> {
+        self.base.lowest().map(|base| arrival - base)
+    }
+
     pub(super) fn usage(&self) -> Usage {
         self.detector.usage
     }

@@ -126,6 +126,25 @@ impl History {
         Some(now as i64 - i64::from(age))
     }
 
+    /// Bytes from `first` on that were sent no later than `until`, and that no feedback has spoken of.
+    pub(super) fn unknown(&mut self, first: u64, until: i64, now: u64) -> u64 {
+        let oldest = self.next.saturating_sub(self.ring.len() as u64);
+        let mut bytes = 0;
+        for number in first.max(oldest)..self.next {
+            let Some(entry) = self.entry(number) else {
+                break;
+            };
+            let age = (now as u32).wrapping_sub(entry.at);
+            if now as i64 - i64::from(age) > until {
+                break;
+            }
+            if entry.fate == Fate::Unknown {
+                bytes += u64::from(entry.size);
+            }
+        }
+        bytes
+    }
+
     /// Notes an arrival. `None`: it was known, or the packet is not. `now` is in microseconds since the
     /// owner's origin.
     pub(super) fn receive(&mut self, sequence: u16, now: u64) -> Option<Acknowledged> {
@@ -194,9 +213,13 @@ impl History {
         judgement
     }
 
-    /// Grows if packets were forgotten too early. Not on the way of packets.
+    /// Grows if packets were forgotten too early, or are about to be: a queue on the way. Not on the way of
+    /// packets.
     pub(super) fn make_room(&mut self) {
-        if !std::mem::take(&mut self.overrun) || self.ring.len() >= LARGEST {
+        let outstanding = self.next.saturating_sub(self.reached.max(self.judged));
+        let is_short =
+            std::mem::take(&mut self.overrun) || outstanding > self.ring.len() as u64 / 4 * 3;
+        if !is_short || self.ring.len() >= LARGEST {
             return;
         }
         let mut larger = vec![Entry::default(); self.ring.len() * 2].into_boxed_slice();
@@ -245,7 +268,7 @@ mod tests {
     #[test]
     fn it_grows_when_packets_are_forgotten_before_feedback() {
         let mut history = History::new();
-        for packet in 0..SMALLEST as u64 {
+        for packet in 0..SMALLEST as u64 / 4 * 3 {
             history.send(packet, 1, 0);
         }
         history.make_room();
@@ -254,7 +277,7 @@ mod tests {
             history.send(packet, 1, 0);
             history.make_room();
         }
-        assert_eq!(history.ring.len(), 4 * SMALLEST);
+        assert!(history.ring.len() >= 4 * SMALLEST);
         assert!(history.receive((history.next() - 250) as u16, 0).is_some());
     }
 

@@ -9,12 +9,27 @@ use crate::units::Bitrate;
 
 /// Of the estimate. Lower delays key frames; higher lets more of them queue on the way.
 const FACTOR: f64 = 2.5;
+/// … of an estimate that was found by filling the path, of late: it is all there is.
+const KNOWN_FACTOR: f64 = 1.25;
 /// … while a queue has to drain.
-const DRAINING_FACTOR: f64 = 1.2;
+const DRAINING_FACTOR: f64 = 1.0;
 /// How long at that rate a burst may last.
 const BURST: Duration = Duration::from_millis(40);
 /// Five full packets leave at once whatever the estimate: a run that thin links queue without loss.
 const MIN_BURST: i64 = 6_000;
+/// … but one at a time while a queue has to drain: it may be about to overflow.
+const DRAINING_BURST: i64 = 1_500;
+
+/// What is known of the path beside its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There may be more.
+    Free,
+    /// A limit was met a moment ago.
+    Known,
+    /// A queue has to drain.
+    Queue,
+}
 
 #[derive(Debug)]
 pub(super) struct Pacer {
@@ -34,16 +49,20 @@ impl Pacer {
             burst: 0,
             refilled: 0,
         };
-        pacer.set_estimate(estimate, false);
+        pacer.set_estimate(estimate, Room::Free);
         pacer.balance = pacer.burst;
         pacer
     }
 
-    pub(super) fn set_estimate(&mut self, estimate: Bitrate, draining: bool) {
-        let factor = if draining { DRAINING_FACTOR } else { FACTOR };
+    pub(super) fn set_estimate(&mut self, estimate: Bitrate, room: Room) {
+        let (factor, burst, least) = match room {
+            Room::Free => (FACTOR, BURST, MIN_BURST),
+            Room::Known => (KNOWN_FACTOR, BURST, MIN_BURST),
+            Room::Queue => (DRAINING_FACTOR, Duration::ZERO, DRAINING_BURST),
+        };
         self.rate = estimate.scale(factor);
-        let burst = self.rate.during(BURST).as_bytes();
-        self.burst = i64::try_from(burst).unwrap_or(i64::MAX).max(MIN_BURST);
+        let burst = self.rate.during(burst).as_bytes();
+        self.burst = i64::try_from(burst).unwrap_or(i64::MAX).max(least);
         self.balance = self.balance.min(self.burst);
     }
 
@@ -55,21 +74,19 @@ impl Pacer {
         if earned > 0 {
             self.refilled = now;
             let earned = i64::try_from(earned).unwrap_or(i64::MAX);
-            self.balance = self.balance.saturating_add(earned).min(self.burst);
+            // What leaves regardless is no debt for long.
+            let owed = self.balance.max(-self.burst);
+            self.balance = owed.saturating_add(earned).min(self.burst);
         }
     }
 
-    /// How long after the last refill the balance is above `floor` again, if nothing is sent.
-    pub(super) fn until_above(&self, floor: i64) -> Duration {
-        let missing = (floor + 1).saturating_sub(self.balance).max(0) as u64;
-        crate::units::DataSize::from_bytes(missing).at(self.rate)
+    /// Nothing may leave until then but what leaves regardless.
+    pub(super) fn hold(&mut self, until: u64) {
+        self.refilled = self.refilled.max(until);
+        self.balance = self.balance.min(-self.burst);
     }
 
     pub(super) fn burst(&self) -> i64 {
         self.burst
-    }
-
-    pub(super) fn refilled(&self) -> u64 {
-        self.refilled
     }
 }

@@ -39,6 +39,8 @@ const LONGEST_PAUSE: u64 = 4_000_000;
 const GAIN: f64 = 1.05;
 /// The path is full if this share of what was sent arrives in the same time.
 const UNSATURATED: f64 = 0.9;
+/// … and if its second half took longer than the first by this share of what follows from that.
+const LATER: f64 = 0.5;
 /// What of a full path's rate is used.
 const UTILISATION: f64 = 0.95;
 /// Share of the packets that has to arrive to measure anything, and the least number.
@@ -71,6 +73,7 @@ struct Probe {
     rate: Bitrate,
     phase: Phase,
     began: u64,
+    middle: i64,
     /// End of the phase.
     until: u64,
     /// Up to when padding was asked for.
@@ -99,6 +102,8 @@ struct Arrivals {
     /// Arrived first and last.
     first: (i64, u16),
     last: (i64, u16),
+    /// The least time that packets of the first half took, and of the second.
+    halves: [Option<i64>; 2],
 }
 
 /// The path as a probe finds it.
@@ -202,6 +207,7 @@ impl ProbeControl {
             rate,
             phase: Phase::Sending,
             began: now,
+            middle: (now + length.as_micros() as u64 / 2) as i64,
             until,
             asked: now,
             sent: DataSize::ZERO,
@@ -245,7 +251,8 @@ impl ProbeControl {
 
     pub(super) fn receive(&mut self, packet: Acknowledged, arrival: i64) {
         if let Some(probe) = self.running.as_mut().filter(|p| p.id == packet.probe) {
-            probe.arrivals.add(packet, arrival);
+            let half = usize::from(packet.sent >= probe.middle);
+            probe.arrivals.add(packet, arrival, half);
         }
     }
 
@@ -264,7 +271,10 @@ impl ProbeControl {
     ) -> Option<Outcome> {
         let probe = self.waiting().filter(|probe| reached >= probe.end)?;
         let outcome = probe.outcome();
+        let is_outgrown = probe.rate < estimate.scale(GAIN);
         match outcome {
+            // The estimate has become as much meanwhile, by itself.
+            Some(outcome) if is_outgrown && !outcome.saturated => self.succeed(now),
             Some(outcome) if outcome.rate >= estimate.scale(GAIN) => {
                 self.succeed(now);
                 // There is more than was known, and no more than that.
@@ -343,11 +353,20 @@ impl Probe {
             |without: u16| DataSize::from_bytes(arrivals.bytes.saturating_sub(without.into()));
         let sent = bytes(arrivals.last_sent.1).over(sending)?.min(self.rate);
         let received = bytes(arrivals.first.1).over(arriving)?;
-        let saturated = received < sent.scale(UNSATURATED);
-        let rate = if saturated {
-            received.scale(UTILISATION)
-        } else {
-            received.min(sent)
+        if received >= sent.scale(UNSATURATED) {
+            let (rate, saturated) = (received.min(sent), false);
+            return Some(Outcome { rate, saturated });
+        }
+        // A path that is full makes each packet later than the one before. If none is, the time between the
+        // first and the last tells of the path's turns, as radio has them, and not of its rate.
+        let missing = 1.0 - received.as_bps() as f64 / sent.as_bps().max(1) as f64;
+        let expected = missing * sending.as_micros() as f64 / 2.0;
+        let saturated = arrivals
+            .growth()
+            .is_none_or(|growth| growth as f64 >= expected * LATER);
+        let rate = match saturated {
+            true => received.scale(UTILISATION),
+            false => sent,
         };
         Some(Outcome { rate, saturated })
     }
@@ -361,7 +380,17 @@ fn span(from: i64, to: i64) -> Option<Duration> {
 }
 
 impl Arrivals {
-    fn add(&mut self, packet: Acknowledged, arrival: i64) {
+    /// By how much longer the second half took than the first.
+    fn growth(&self) -> Option<i64> {
+        let [first, second] = self.halves;
+        Some(second? - first?)
+    }
+
+    fn add(&mut self, packet: Acknowledged, arrival: i64, half: usize) {
+        if let Some(least) = self.halves.get_mut(half) {
+            let delay = arrival - packet.sent;
+            *least = Some(least.map_or(delay, |least| least.min(delay)));
+        }
         if self.packets == 0 {
             self.first_sent = (packet.sent, packet.size);
             self.last_sent = self.first_sent;

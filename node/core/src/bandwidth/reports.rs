@@ -24,7 +24,7 @@ impl Bandwidth {
         let found = rate > self.control.estimate();
         self.control.proven(rate, now as i64);
         self.probe.evaluate_by_reports(found, now);
-        self.update_target();
+        self.update_target(now);
     }
 
     /// The worst share of packets lost, and the round trip, as receiver reports have it.
@@ -61,8 +61,7 @@ impl Bandwidth {
         let delivered = self.sent_rate.rate.scale(1.0 - loss);
         if loss > CONGESTED || queue > QUEUE {
             self.control.lossy(loss.max(CONGESTED), delivered, time);
-            self.probe.cancel(now);
-            self.probe_id = 0;
+            self.stop_probing(now);
         } else if self.remote.is_none() {
             let fine = loss < FINE && queue < QUEUE / 2;
             if fine {
@@ -75,6 +74,6 @@ impl Bandwidth {
                 self.control.proven(rate, time);
             }
         }
-        self.update_target();
+        self.update_target(now);
     }
 }

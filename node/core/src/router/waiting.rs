@@ -34,6 +34,17 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         self.update_interest(track, now);
     }
 
+    /// What a subscription is being sent is far more than there is bandwidth for: unless it is all there is
+    /// of the track, it ends here, and nothing of it is sent again.
+    pub fn abandon(&mut self, key: SubscriptionKey, now: Instant) {
+        let Some(subscription) = self.subscriptions.get_mut(key.0) else {
+            return;
+        };
+        subscription.forwarder.abandon();
+        let track = subscription.track;
+        self.update_interest(track, now);
+    }
+
     /// Who is subscribed to a track.
     pub fn subscriptions(&self, key: TrackKey) -> &[SubscriptionKey] {
         self.track(key)

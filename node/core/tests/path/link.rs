@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::camera::Piece;
 use crate::sim::Rng;
 use pipemesh_node_core::units::{Bitrate, DataSize};
 
@@ -10,10 +11,18 @@ use pipemesh_node_core::units::{Bitrate, DataSize};
 pub struct Packet {
     pub sequence: u16,
     pub size: u16,
-    /// Camera, and whether it is audio; nothing for padding.
-    pub stream: Option<(usize, bool)>,
-    pub created: Instant,
+    pub content: Content,
     pub flow: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Content {
+    Padding,
+    /// Of a camera's microphone.
+    Audio(usize),
+    Video(usize, Piece),
+    /// The place of a receiver's report among all of them.
+    Report(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +96,7 @@ impl Link {
         }
         if self.delay_of_queue() > self.longest_queue {
             self.dropped += 1;
-            self.dropped_audio += u64::from(packet.stream.is_some_and(|(_, audio)| audio));
+            self.dropped_audio += u64::from(matches!(packet.content, Content::Audio(_)));
             return;
         }
         self.queued += u64::from(packet.size);

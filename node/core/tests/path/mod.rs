@@ -5,133 +5,41 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+pub mod camera;
 pub mod link;
+mod screen;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::sim::Rng;
-use link::{Arrival, Link, Packet};
-use pipemesh_node_core::allocate::{
-    Allocation, Budget, Choice, Damping, Demand, Held, Ladder, Layer, Media, Step,
-};
+pub use camera::Camera;
+use camera::Piece;
+use link::{Arrival, Content, Link, Packet};
+use pipemesh_node_core::allocate::{Allocation, Budget, Choice, Damping, Demand};
 use pipemesh_node_core::bandwidth::{Bandwidth, Limits, PacketKind};
-use pipemesh_node_core::rate::RateMeter;
 use pipemesh_node_core::rtcp::{ArrivalLog, MAX_FEEDBACK_LEN};
-use pipemesh_node_core::track::Size;
 use pipemesh_node_core::units::{Bitrate, DataSize};
 
 pub const TICK: Duration = Duration::from_millis(1);
-const FRAME: u64 = 33;
+pub const FRAME: u64 = 33;
 const AUDIO: u64 = 20;
 const AUDIO_SIZE: u16 = 130;
-const FULL_SIZE: u64 = 1_200;
 const PADDING_SIZE: u16 = 290;
 const ALLOCATE: u64 = 200;
+/// What waits of the pacer is looked at so often.
+const DRAIN: u64 = 5;
+/// What has waited longer leaves if the path is clear.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Packets that wait at most.
+const MAX_WAITING: usize = 256;
 
-/// One publisher's camera with three encodings, and microphone.
-pub struct Camera {
-    /// Of each encoding, in bit/s.
-    pub rates: [u64; 3],
-    meters: [RateMeter; 3],
-    held: Held,
-    key_frame: bool,
-    next_frame: u64,
-    next_audio: u64,
-    /// Shown right now.
-    pub choice: Choice,
-    /// The receiver wants it.
-    pub visible: bool,
-    pub priority: u8,
-    pub video: Stream,
-    pub audio: Stream,
-}
-
-/// What arrived of one stream.
-#[derive(Debug, Default, Clone)]
-pub struct Stream {
-    pub sent: u64,
-    pub arrived: u64,
-    /// Arrival of the last packet, and the longest time without one while it was being sent.
-    last: Option<Instant>,
-    pub longest_gap: Duration,
-    pub worst_delay: Duration,
-}
-
-impl Stream {
-    fn arrive(&mut self, now: Instant, delay: Duration) {
-        self.arrived += 1;
-        if let Some(last) = self.last {
-            self.longest_gap = self.longest_gap.max(now - last);
-        }
-        self.last = Some(now);
-        self.worst_delay = self.worst_delay.max(delay);
-    }
-}
-
-impl Camera {
-    pub fn new(rates: [u64; 3]) -> Self {
-        Self {
-            rates,
-            meters: [(); 3].map(|()| RateMeter::new(Duration::from_secs(1))),
-            held: Held::New,
-            key_frame: true,
-            next_frame: 0,
-            next_audio: 0,
-            choice: Choice::Nothing,
-            visible: true,
-            priority: 0,
-            video: Stream::default(),
-            audio: Stream::default(),
-        }
-    }
-
-    /// Like Chromium's.
-    pub fn standard() -> Self {
-        Self::new([150_000, 500_000, 1_700_000])
-    }
-
-    fn demands(&self, now: Instant) -> [Demand; 2] {
-        let mut ladder = Ladder::default();
-        for (spatial, meter) in self.meters.iter().enumerate() {
-            ladder.push(Step {
-                layer: Layer {
-                    spatial: spatial as u8,
-                    temporal: 0,
-                },
-                rate: meter.rate(now),
-                pixels: (320 * 180) << (2 * spatial),
-            });
-        }
-        let mut audio = Ladder::default();
-        audio.push(Step {
-            rate: Bitrate::from_kbps(52),
-            ..Step::default()
-        });
-        let demand = |media, ladder, held| Demand {
-            media,
-            priority: self.priority,
-            view: Size::default(),
-            ladder,
-            held,
-        };
-        let ladder = if self.visible {
-            ladder
-        } else {
-            Ladder::default()
-        };
-        [
-            demand(Media::Audio, audio, Held::New),
-            demand(Media::Video, ladder, self.held),
-        ]
-    }
-
-    pub fn encoding(&self) -> Option<u8> {
-        match self.choice {
-            Choice::At(layer) => Some(layer.spatial),
-            Choice::Nothing | Choice::Paused => None,
-        }
-    }
+/// What the receiver sends.
+#[derive(Debug, Clone)]
+enum Report {
+    Feedback(Vec<u8>),
+    Lost(usize, Vec<u64>),
+    KeyFrame(usize),
 }
 
 /// One subscriber and all on its way.
@@ -144,19 +52,23 @@ pub struct Viewer {
     pub back: Link,
     allocation: Allocation,
     damping: Damping,
+    /// The target that was given away last.
+    allocated: Bitrate,
     /// What the pacer holds back.
-    held_back: VecDeque<(Instant, usize, u16)>,
+    held_back: VecDeque<(Instant, usize, Piece)>,
     arrivals: ArrivalLog,
     feedback_due: u64,
     allocate_due: u64,
-    /// Feedback on its way back.
-    reports: VecDeque<Vec<u8>>,
+    /// On their way back.
+    reports: VecDeque<Report>,
     pub feedback_loss: u64,
     pub padding: DataSize,
     pub media: DataSize,
     pub switches: u32,
     pub worst_queue: Duration,
     pub pacer_queue: Duration,
+    /// What the pacer had no place for.
+    pub overflows: u32,
     rng: Rng,
     outbox: Vec<Packet>,
     /// Milliseconds between two feedback messages.
@@ -179,14 +91,8 @@ impl Viewer {
         // Tracks were there before the subscriber: their rates are known.
         let now = before + Duration::from_millis(1_000);
         let mut cameras = cameras;
-        for camera in &mut cameras {
-            for (meter, rate) in camera.meters.iter_mut().zip(camera.rates) {
-                for step in 0..100 {
-                    let at = before + Duration::from_millis(10 * step);
-                    meter.add(DataSize::from_bytes(rate / 800), at);
-                }
-            }
-        }
+        cameras.iter_mut().for_each(|camera| camera.warm_up(before));
+        let mut rng = Rng(seed);
         Self {
             start: now,
             now,
@@ -196,9 +102,10 @@ impl Viewer {
             back: Link::new(Bitrate::from_kbps(100_000)).with_delay(20),
             allocation: Allocation::default(),
             damping: Damping::default(),
+            allocated: Bitrate::ZERO,
             held_back: VecDeque::new(),
             arrivals: ArrivalLog::new(now),
-            feedback_due: 57,
+            feedback_due: 7 + rng.below(100),
             allocate_due: 0,
             reports: VecDeque::new(),
             feedback_loss: 0,
@@ -207,7 +114,8 @@ impl Viewer {
             switches: 0,
             worst_queue: Duration::ZERO,
             pacer_queue: Duration::ZERO,
-            rng: Rng(seed),
+            overflows: 0,
+            rng,
             outbox: Vec::new(),
             feedback_interval: 100,
             mute_feedback: false,
@@ -233,17 +141,14 @@ impl Viewer {
         self.worst_queue = Duration::ZERO;
         self.forward.dropped_audio = 0;
         self.pacer_queue = Duration::ZERO;
+        self.overflows = 0;
         self.switches = 0;
         self.paused = 0;
         self.padding = DataSize::ZERO;
         self.media = DataSize::ZERO;
         for camera in &mut self.cameras {
-            for stream in [&mut camera.video, &mut camera.audio] {
-                *stream = Stream {
-                    last: stream.last,
-                    ..Stream::default()
-                };
-            }
+            camera.audio.forget();
+            camera.screen.forget();
         }
     }
 
@@ -260,7 +165,9 @@ impl Viewer {
     fn send(&mut self) {
         let millis = self.millis();
         self.publish(millis);
-        self.release();
+        if millis.is_multiple_of(DRAIN) {
+            self.release();
+        }
         if self
             .bandwidth
             .poll_timeout()
@@ -270,7 +177,7 @@ impl Viewer {
         }
         while let Some(due) = self.bandwidth.poll_probe(self.now) {
             for _ in 0..due.as_bytes().div_ceil(PADDING_SIZE.into()) {
-                self.transmit(None, PADDING_SIZE, PacketKind::Padding, self.now);
+                self.transmit(Content::Padding, PADDING_SIZE, PacketKind::Padding);
             }
         }
         if millis >= self.allocate_due {
@@ -286,48 +193,92 @@ impl Viewer {
             let packet = arrival.packet;
             self.arrivals.handle_arrival(packet.sequence, self.now);
             self.worst_queue = self.worst_queue.max(arrival.queued);
-            let delay = self.now - packet.created;
-            if let Some((camera, is_audio)) = packet.stream {
-                let camera = &mut self.cameras[camera];
-                let stream = if is_audio {
-                    &mut camera.audio
-                } else {
-                    &mut camera.video
-                };
-                stream.arrive(self.now, delay);
+            match packet.content {
+                Content::Padding | Content::Report(_) => {}
+                Content::Audio(camera) => self.cameras[camera].audio.arrive(self.now),
+                Content::Video(camera, piece) => {
+                    self.cameras[camera].screen.arrive(piece, self.now)
+                }
+            }
+        }
+        for camera in 0..self.cameras.len() {
+            let lost = self.cameras[camera].screen.ask(self.now);
+            if !lost.is_empty() {
+                self.tell(Report::Lost(camera, lost));
+            }
+            if self.cameras[camera].screen.wants_key_frame(self.now) {
+                self.tell(Report::KeyFrame(camera));
             }
         }
         if millis >= self.feedback_due {
             self.feedback_due = millis + self.feedback_interval;
             self.report();
         }
-        let reports = self.back.tick(self.now, &mut self.rng);
-        for arrival in reports {
-            let report = self
-                .reports
-                .get(usize::from(arrival.packet.sequence))
-                .cloned();
-            if let Some(report) = report {
-                self.bandwidth.handle_feedback(&report, self.now).unwrap();
+        for arrival in self.back.tick(self.now, &mut self.rng) {
+            if let Content::Report(number) = arrival.packet.content {
+                let report = self.reports[number].clone();
+                self.handle_report(report);
             }
         }
-        if self.log && millis.is_multiple_of(200) {
+        self.show(millis);
+        let paused = |camera: &&Camera| camera.choice == Choice::Paused;
+        self.paused += self.cameras.iter().filter(paused).count() as u64;
+        self.now += TICK;
+    }
+
+    fn handle_report(&mut self, report: Report) {
+        /// An estimate that has moved by this share is acted on at once.
+        const MOVED: f64 = 0.1;
+        match report {
+            Report::Feedback(content) => {
+                self.bandwidth.handle_feedback(&content, self.now).unwrap();
+                let moved = self
+                    .allocated
+                    .as_bps()
+                    .abs_diff(self.bandwidth.target().as_bps());
+                if moved as f64 > self.allocated.as_bps() as f64 * MOVED {
+                    self.allocate();
+                }
+            }
+            Report::Lost(camera, lost) => {
+                for number in lost {
+                    let piece = self.cameras[camera].lost(number);
+                    if let Some(piece) = piece
+                        && self.bandwidth.admits(PacketKind::Repair, self.now)
+                    {
+                        let content = Content::Video(camera, piece);
+                        self.transmit(content, piece.size, PacketKind::Repair);
+                    }
+                }
+            }
+            Report::KeyFrame(camera) => {
+                let millis = self.millis();
+                self.cameras[camera].request_key_frame(millis);
+            }
+        }
+    }
+
+    fn show(&self, millis: u64) {
+        if self.log && millis.is_multiple_of(50) {
             let encodings: Vec<_> = self.cameras.iter().map(Camera::encoding).collect();
             eprintln!(
-                "{:6.1} s target {:5} k next {:5} k used {:5} k link {:5} k queue {:4} ms {encodings:?} padding {:?} {}",
+                "{:6.2} s target {:5} k estimate {:5} k next {:5} k used {:5} k link {:5} k queue {:4} ms {encodings:?} padding {:?} waiting {} lost {} frames {:?}",
                 millis as f64 / 1000.0,
                 self.bandwidth.target().as_bps() / 1000,
+                self.bandwidth.estimate().as_bps() / 1000,
                 self.allocation.next.as_bps() / 1000,
                 self.allocation.used.as_bps() / 1000,
                 self.forward.capacity.as_bps() / 1000,
                 self.forward.delay_of_queue().as_millis(),
                 self.padding,
                 self.held_back.len(),
+                self.forward.dropped,
+                self.cameras
+                    .iter()
+                    .map(|camera| camera.screen.frames)
+                    .collect::<Vec<_>>(),
             );
         }
-        let paused = |camera: &&Camera| camera.choice == Choice::Paused;
-        self.paused += self.cameras.iter().filter(paused).count() as u64;
-        self.now += TICK;
     }
 
     fn publish(&mut self, millis: u64) {
@@ -335,71 +286,72 @@ impl Viewer {
             let camera = &mut self.cameras[index];
             if millis >= camera.next_audio {
                 camera.next_audio = millis + AUDIO;
-                self.transmit(Some((index, true)), AUDIO_SIZE, PacketKind::Audio, self.now);
+                camera.audio.sent += 1;
+                self.transmit(Content::Audio(index), AUDIO_SIZE, PacketKind::Audio);
             }
             let camera = &mut self.cameras[index];
             if millis < camera.next_frame {
                 continue;
             }
             // Cameras are not in step.
-            camera.next_frame = millis + FRAME + self.rng.below(2);
-            let variation = 60 + self.rng.below(81);
-            let shown = camera.encoding();
-            let mut packets = 0;
-            for (spatial, rate) in camera.rates.into_iter().enumerate() {
-                let mut size = rate / 8 * FRAME / 1000 * variation / 100;
-                let is_shown = shown == Some(spatial as u8);
-                if is_shown && std::mem::take(&mut camera.key_frame) {
-                    size *= 4;
-                }
-                camera.meters[spatial].add(DataSize::from_bytes(size), self.now);
-                if is_shown {
-                    packets = size.div_ceil(FULL_SIZE).max(1);
-                    let size = (size / packets) as u16 + 40;
-                    for _ in 0..packets {
-                        self.held_back.push_back((self.now, index, size));
-                    }
+            for piece in camera.frame(millis, self.now, &mut self.rng) {
+                let waits = !self.held_back.is_empty()
+                    || !self.bandwidth.admits(PacketKind::Video, self.now);
+                if !waits {
+                    self.send_piece(index, piece);
+                } else if self.held_back.len() < MAX_WAITING {
+                    self.held_back.push_back((self.now, index, piece));
+                } else {
+                    self.overflows += 1;
+                    self.withdraw(index);
+                    break;
                 }
             }
-            self.cameras[index].video.sent += packets;
         }
     }
 
     fn release(&mut self) {
-        while let Some(&(created, camera, size)) = self.held_back.front() {
-            if !self.bandwidth.admits(PacketKind::Video, self.now) {
-                assert!(self.bandwidth.admits_at(PacketKind::Video) > self.now);
+        while let Some(&(since, camera, piece)) = self.held_back.front() {
+            let patient = self.now - since < PATIENCE || !self.bandwidth.is_clear();
+            if !self.bandwidth.admits(PacketKind::Video, self.now) && patient {
                 break;
             }
             self.held_back.pop_front();
-            self.pacer_queue = self.pacer_queue.max(self.now - created);
-            self.transmit(Some((camera, false)), size, PacketKind::Video, created);
+            self.pacer_queue = self.pacer_queue.max(self.now - since);
+            self.send_piece(camera, piece);
         }
     }
 
-    fn transmit(
-        &mut self,
-        stream: Option<(usize, bool)>,
-        size: u16,
-        kind: PacketKind,
-        created: Instant,
-    ) {
+    fn send_piece(&mut self, camera: usize, piece: Piece) {
+        self.cameras[camera].note_sent(piece);
+        self.transmit(Content::Video(camera, piece), piece.size, PacketKind::Video);
+    }
+
+    /// Takes back what waits of a camera.
+    fn withdraw(&mut self, index: usize) {
+        let own = self
+            .held_back
+            .iter()
+            .filter(|(_, camera, _)| *camera == index);
+        let first = own.map(|(_, _, piece)| piece.number).next();
+        self.held_back.retain(|(_, camera, _)| *camera != index);
+        if let Some(first) = first {
+            let millis = self.millis();
+            self.cameras[index].rewind(first, millis);
+        }
+    }
+
+    fn transmit(&mut self, content: Content, size: u16, kind: PacketKind) {
         let sequence = self.bandwidth.packet_sent(size, kind, self.now);
         let bytes = DataSize::from_bytes(size.into());
-        match stream {
-            None => self.padding += bytes,
-            Some((camera, is_audio)) => {
-                self.media += bytes;
-                if is_audio {
-                    self.cameras[camera].audio.sent += 1;
-                }
-            }
+        match kind {
+            PacketKind::Padding => self.padding += bytes,
+            PacketKind::Audio | PacketKind::Video | PacketKind::Repair => self.media += bytes,
         }
         let packet = Packet {
             sequence,
             size,
-            stream,
-            created,
+            content,
             flow: self.flow,
         };
         self.outbox.push(packet);
@@ -408,15 +360,17 @@ impl Viewer {
     fn report(&mut self) {
         let mut out = [0; MAX_FEEDBACK_LEN];
         let len = self.arrivals.feedback(&mut out);
-        if len == 0 || self.mute_feedback || self.rng.chance(self.feedback_loss) {
-            return;
+        if len > 0 && !self.mute_feedback && !self.rng.chance(self.feedback_loss) {
+            self.tell(Report::Feedback(out[..len].to_vec()));
         }
-        self.reports.push_back(out[..len].to_vec());
+    }
+
+    fn tell(&mut self, report: Report) {
+        self.reports.push_back(report);
         let packet = Packet {
-            sequence: (self.reports.len() - 1) as u16,
-            size: len as u16 + 60,
-            stream: None,
-            created: self.now,
+            sequence: 0,
+            size: 100,
+            content: Content::Report(self.reports.len() - 1),
             flow: 0,
         };
         self.back.send(packet, self.now, &mut self.rng);
@@ -428,33 +382,29 @@ impl Viewer {
             .iter()
             .flat_map(|camera| camera.demands(self.now))
             .collect();
-        self.allocation.decide(
-            &demands,
-            Budget {
-                all: self.bandwidth.target(),
-                lowest: self.bandwidth.estimate(),
+        self.allocated = self.bandwidth.target();
+        let budget = Budget {
+            all: self.bandwidth.target(),
+            lowest: match self.bandwidth.is_guess() {
+                true => Bitrate::MAX,
+                false => self.bandwidth.estimate(),
             },
-            &mut self.damping,
-            self.now,
-        );
-        self.bandwidth
-            .set_wish(self.allocation.next, self.allocation.wanted);
-        for (index, (camera, choices)) in self
-            .cameras
-            .iter_mut()
-            .zip(self.allocation.choices.chunks(2))
-            .enumerate()
-        {
-            let choice = choices[1];
-            if choice != camera.choice {
-                // What waits of the old layer is of no use any more.
-                self.held_back.retain(|&(_, camera, _)| camera != index);
-                camera.key_frame = true;
-                camera.video.last = None;
-                self.switches += 1;
+        };
+        self.allocation
+            .decide(&demands, budget, &mut self.damping, self.now);
+        let (next, wanted) = self.allocation.wish(self.bandwidth.estimate());
+        self.bandwidth.set_wish(next, wanted);
+        let millis = self.millis();
+        for index in 0..self.cameras.len() {
+            let choice = self.allocation.choices[2 * index + 1];
+            let (changed, less) = self.cameras[index].choose(choice, millis);
+            self.switches += u32::from(changed);
+            if less && self.allocation.too_much {
+                self.cameras[index].abandon();
+                self.withdraw(index);
+            } else if less && choice == Choice::Paused {
+                self.withdraw(index);
             }
-            camera.choice = choice;
-            camera.held = choice.held();
         }
     }
 
@@ -463,11 +413,22 @@ impl Viewer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.cameras.iter().all(|c| c.encoding() == Some(2))
+        self.cameras
+            .iter()
+            .all(|c| c.encoding().map(usize::from) == Some(c.rates.len() - 1))
     }
 
     pub fn audio_lost(&self) -> u64 {
         self.forward.dropped_audio
+    }
+
+    /// The longest time that any picture stood still.
+    pub fn longest_freeze(&self) -> Duration {
+        let gaps = self
+            .cameras
+            .iter()
+            .map(|camera| camera.screen.longest_gap(self.now));
+        gaps.max().unwrap_or_default()
     }
 
     pub fn used(&self) -> Bitrate {

@@ -11,10 +11,16 @@ use pipemesh_node_core::bandwidth::{Bandwidth, Limits, PacketKind};
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::SubscriptionKey;
+use pipemesh_node_core::wheel::Alarm;
 
 /// Packets that wait at most: a second of a thin line's video. Those behind would come too late to be
 /// shown.
 const MAX_WAITING: usize = 256;
+
+/// What has waited for so long is not held back any more where no limit is known: the budget has been a
+/// guess, and reports show no queue. Longer delays whom the first estimate is far too low for; shorter sends
+/// the first key frames in bursts.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A client that was never heard of for so long reports nothing, whatever it negotiated: it gets
 /// everything, as one that negotiated nothing.
@@ -23,6 +29,7 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// A packet that waits, where to find it and what its numbers are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting {
+    pub(crate) since: Instant,
     pub(crate) subscription: SubscriptionKey,
     pub(crate) codec: Codec,
     pub(crate) encoding: u8,
@@ -57,8 +64,8 @@ pub(crate) struct Shaping {
     pub(super) is_listed: bool,
     /// A timer is set to look at what waits.
     pub(crate) is_watched: bool,
-    /// The earliest timer that is set for the estimate.
-    pub(crate) wake_at: Option<Instant>,
+    /// The timer that is set for the estimate.
+    pub(crate) alarm: Alarm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +90,7 @@ impl Shaping {
             padded: None,
             is_listed: false,
             is_watched: false,
-            wake_at: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -170,11 +177,11 @@ impl Shaping {
 
     /// The next packet that may leave.
     pub(crate) fn poll_admitted(&mut self, now: Instant) -> Option<Waiting> {
-        if self.waiting.is_empty() {
-            return None;
-        }
-        let admitted = self.bandwidth.admits(PacketKind::Video, now) || !self.is_limiting();
-        if admitted {
+        let waited = now.saturating_duration_since(self.waiting.front()?.since);
+        let is_admitted = self.bandwidth.admits(PacketKind::Video, now)
+            || !self.is_limiting()
+            || waited >= PATIENCE && self.bandwidth.is_clear();
+        if is_admitted {
             self.waiting.pop_front()
         } else {
             None

@@ -332,7 +332,7 @@ fn what_finds_no_place_is_taken_back_and_its_numbers_are_used_again() {
     let shaping = stage.wire.link(0).shaping.as_mut().unwrap();
     assert_eq!(shaping.poll_overflowed(), Some(stage.key));
     assert_eq!(shaping.poll_overflowed(), None, "said once");
-    let (dropped, next) = stage.wire.withdraw(stage.key);
+    let (dropped, next) = stage.wire.withdraw(stage.key).unwrap();
     assert!(dropped > 100, "{dropped}");
     stage.router.rewind(stage.key, next, stage.now);
     // The frame that was under way is finished; then it goes on with a key frame.
