@@ -3,6 +3,7 @@
 //! packet counts that is sent to it, under whatever SSRC and for whatever reason.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
@@ -16,18 +17,52 @@ use crate::support::publisher::Publisher;
 use crate::support::random;
 use crate::support::sdp::Sent;
 use crate::support::subscriber::{Subscriber, sent};
-use crate::support::wire::Received;
+use crate::support::wire::{Received, Wire};
 
 const TRACK: &str = "TR_ann";
+const ROUNDS: u32 = 600;
+/// Between two, where it matters.
+const FRAME: Duration = Duration::from_millis(5);
 
 #[tokio::test]
 async fn no_number_is_used_twice_under_one_key() {
-    const ROUNDS: u32 = 600;
-    let mut random = random();
     let node = TestNode::start().await;
+    do_everything(&node, Wire::new().await, None).await;
+    node.stop().await;
+}
+
+/// Packets wait for bandwidth, are taken back, give up their numbers for others, and are filled up with
+/// padding where there is more than they need.
+#[tokio::test]
+async fn no_number_is_used_twice_on_a_line_that_changes() {
+    /// Three hundred thousand bytes a second of each encoding.
+    const SIZE: usize = 900;
+    let node = TestNode::start().await;
+    do_everything(&node, Wire::estimating().await, Some(SIZE)).await;
+    // It was worth the trouble.
+    let (sent, kind) = ("pipemesh_rtp_packets_sent_total", "kind");
+    for (name, labels) in [
+        ("pipemesh_rtp_packets_delayed_total", vec![]),
+        (sent, vec![(kind, "padding")]),
+        (sent, vec![(kind, "retransmitted")]),
+        (
+            "pipemesh_packets_dropped_total",
+            vec![("reason", "congested")],
+        ),
+    ] {
+        node.until_metric(name, &labels, |n| n > 10.0).await;
+    }
+    node.stop().await;
+}
+
+/// `size`: of packets, from a client that tells what it can take, which differs from one moment to the next.
+async fn do_everything(node: &TestNode, wire: Wire, size: Option<usize>) {
+    let mut random = random();
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
-    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    let mut bob = Subscriber::join_over(wire, &signaling, "room", "bob").await;
+    size.into_iter().for_each(|size| ann.fill(size));
+    let mut frames = tokio::time::interval(FRAME);
     // Follows along, so that the test knows how far the node is.
     let mut eve = Subscriber::join(&signaling, "room", "eve").await;
     let steady = eve.subscribe(TRACK, layers(1)).await;
@@ -35,10 +70,13 @@ async fn no_number_is_used_twice_under_one_key() {
     // Somebody who waits for one goes on only with it.
     let mut needs_key_frame = true;
     for round in 0..ROUNDS {
+        if size.is_some() {
+            frames.tick().await;
+        }
         ann.send_frames(std::mem::take(&mut needs_key_frame) || random.random_ratio(1, 3));
         eve.frame(steady.ssrc, 0, round).await;
         let wish = layers(random.random_range(1..=RIDS.len() as u32));
-        match (stream, random.random_range(0..14)) {
+        match (stream, random.random_range(0..16)) {
             (None, _) => stream = Some(bob.subscribe(TRACK, wish).await),
             (Some(_), 0) => {
                 bob.unsubscribe(TRACK).await;
@@ -88,10 +126,16 @@ async fn no_number_is_used_twice_under_one_key() {
                 ann.change_ssrcs();
                 needs_key_frame = true;
             }
+            (Some(Sent { ssrc, .. }), 13..) if size.is_some() => {
+                let rates = [60_000, 300_000, 3_000_000, 30_000_000];
+                let rate = *rates.choose(&mut random).unwrap();
+                bob.wire.send_rtcp(|writer| {
+                    writer.estimated_maximum_bitrate(1, ssrc, rate);
+                });
+            }
             (Some(_), _) => {}
         }
     }
-    node.stop().await;
     let received = bob.wire.received();
     let streams = check(&received);
     // It was worth the trouble.

@@ -30,6 +30,8 @@ pub(crate) struct Encoding {
     picture: u16,
     base_picture: u8,
     clock: u32,
+    /// Bytes in every packet beyond the least.
+    fill: usize,
     random: StdRng,
 }
 
@@ -53,8 +55,14 @@ impl Encoding {
             picture: random.random_range(0x7F00..0x8000),
             base_picture: random.random(),
             clock: random.random(),
+            fill: 0,
             random: rand::SeedableRng::from_rng(random),
         }
+    }
+
+    /// From now on every packet has so many bytes more.
+    pub(crate) fn fill(&mut self, bytes: usize) {
+        self.fill = bytes;
     }
 
     pub(crate) fn number(&self) -> u8 {
@@ -109,7 +117,7 @@ impl Encoding {
             (true, false) => payload.extend(DELTA_FRAME),
             (false, _) => {}
         }
-        payload.resize(40 + 20 * usize::from(self.number), 0xAA);
+        payload.resize(40 + 20 * usize::from(self.number) + self.fill, 0xAA);
         payload.push(self.number);
         payload.extend(self.frame.to_be_bytes());
         payload.push(is_key.into());

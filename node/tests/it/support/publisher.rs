@@ -74,6 +74,13 @@ impl Publisher {
         publisher
     }
 
+    /// From now on its packets are so many bytes longer.
+    pub(crate) fn fill(&mut self, bytes: usize) {
+        self.encodings
+            .iter_mut()
+            .for_each(|encoding| encoding.fill(bytes));
+    }
+
     /// From now on it has data channels as well.
     pub(crate) async fn add_data(&mut self) {
         self.sections.push(Section::Data);

@@ -25,6 +25,8 @@ pub(crate) struct Local {
     pub(crate) password: String,
     /// As in `a=fingerprint`, without the algorithm.
     pub(crate) fingerprint: String,
+    /// It tells what it can take (REMB).
+    pub(crate) estimates: bool,
 }
 
 /// The node's end of a transport.
@@ -140,7 +142,7 @@ const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\n\
     a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
     a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
 
-/// Accepts all that the node offers but reports on bandwidth: the client gives none, and a node must not
+/// Accepts all that the node offers but reports on bandwidth that the client does not give: a node must not
 /// wait for them.
 pub(crate) fn answer(local: &Local, offer: &str) -> String {
     let mut sdp = String::new();
@@ -157,7 +159,8 @@ pub(crate) fn answer(local: &Local, offer: &str) -> String {
             | "a=msid"
             | "a=ssrc"
             | "a=ssrc-group" => {}
-            "a=rtcp-fb" if line.ends_with("transport-cc") || line.ends_with("goog-remb") => {}
+            "a=rtcp-fb" if line.ends_with("transport-cc") => {}
+            "a=rtcp-fb" if line.ends_with("goog-remb") && !local.estimates => {}
             "a=sendonly" => sdp += "a=recvonly\r\n",
             "a=setup" => write_transport(local, "active", &mut sdp),
             _ => write!(sdp, "{line}\r\n").unwrap(),
@@ -171,6 +174,7 @@ fn write_transport(local: &Local, setup: &str, sdp: &mut String) {
         ufrag,
         password,
         fingerprint,
+        ..
     } = local;
     write!(
         sdp,

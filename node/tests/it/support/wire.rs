@@ -102,6 +102,13 @@ impl Wire {
         Self::over(socket, profile)
     }
 
+    /// A client that tells what it can take.
+    pub(crate) async fn estimating() -> Self {
+        let mut wire = Self::new().await;
+        wire.local.estimates = true;
+        wire
+    }
+
     pub(crate) fn over(socket: UdpSocket, profile: Profile) -> Self {
         let address = socket.local_addr().unwrap();
         Self::by(Way::Udp(socket), address, profile)
@@ -155,10 +162,11 @@ impl Wire {
 
     /// New credentials, for the description that restarts ICE.
     pub(crate) fn restart(&mut self) -> &Local {
-        let fingerprint = self.local.fingerprint.clone();
+        let fresh = credentials();
         self.local = Local {
-            fingerprint,
-            ..credentials()
+            ufrag: fresh.ufrag,
+            password: fresh.password,
+            ..self.local.clone()
         };
         &self.local
     }
@@ -279,5 +287,6 @@ fn credentials() -> Local {
         ufrag: text(8),
         password: text(24),
         fingerprint: String::new(),
+        estimates: false,
     }
 }
