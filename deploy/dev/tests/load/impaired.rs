@@ -106,6 +106,8 @@ async fn an_outage_ends_with_a_key_frame() {
 
 #[tokio::test]
 async fn packets_that_overtake_each_other_or_come_twice_change_nothing() {
+    /// Some thousand packets.
+    const FRAMES: u64 = 250;
     let mesh = Mesh::start();
     let speaker = mesh
         .enter(mesh.join("room", "speaker", Layout::Single))
@@ -135,7 +137,13 @@ async fn packets_that_overtake_each_other_or_come_twice_change_nothing() {
     }
     // What joining took is not counted.
     let asked = speaker.stats().await.unwrap().sent.key_frame_requests;
-    tokio::time::sleep(PATIENCE).await;
+    for viewer in &viewers {
+        let enough = |stats: &Stats| stats.tracks.iter().any(|it| it.frames.decoded > FRAMES);
+        viewer
+            .until("it saw enough", PATIENCE, enough)
+            .await
+            .unwrap();
+    }
     let sent = speaker.leave().await.unwrap().sent;
     for viewer in viewers {
         let stats = viewer.leave().await.unwrap();

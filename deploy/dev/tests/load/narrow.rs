@@ -125,8 +125,7 @@ async fn a_thin_line_carries_all_voices_and_steady_pictures_and_full_ones_when_i
 async fn a_line_that_moves_freezes_nothing_for_long() {
     const LINES: [u32; 8] = [3_000, 300, 3_000, 800, 300, 2_000, 400, 3_000];
     const EACH: Duration = Duration::from_secs(3);
-    // FIXME: one second is the aim; a line that falls to a tenth at once exceeds it now and then.
-    const LONGEST_FREEZE: Duration = Duration::from_millis(2_500);
+    const LONGEST_FREEZE: Duration = Duration::from_secs(1);
     let mesh = Mesh::start();
     let speaker = mesh.enter(mesh.join("room", "ann", Layout::Single)).await;
     publish(&speaker).await;
@@ -148,5 +147,36 @@ async fn a_line_that_moves_freezes_nothing_for_long() {
     assert!(track.frames.longest_gap < LONGEST_FREEZE, "{track:#?}");
     assert!(track.layers.len() > 3, "it follows the line: {track:#?}");
     assert_eq!(stats.integrity.errors(), 0, "{:#?}", stats.integrity);
+    speaker.leave().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_joins_on_a_wide_line_is_not_held_back_by_a_first_guess() {
+    /// Several times what a connection is taken to carry at first.
+    const KBPS: u32 = 3_800;
+    const USUAL: Duration = Duration::from_millis(40);
+    let mesh = Mesh::start();
+    let speaker = mesh.enter(mesh.join("room", "ann", Layout::Single)).await;
+    let camera = Media::Video(Video::single((1280, 720), 30, KBPS));
+    speaker.publish("camera", camera, PATIENCE).await.unwrap();
+    let viewer = mesh
+        .enter(mesh.join("room", "viewer", Layout::Single))
+        .await;
+    let sees = |stats: &Stats| cameras(stats).any(|track| track.frames.decoded > 100);
+    let stats = viewer.until("it sees", PATIENCE, sees).await.unwrap();
+    tell("joined", &stats);
+    let latency = |quantile| {
+        let micros = stats.video_latency.value_at_quantile(quantile);
+        Duration::from_micros(micros)
+    };
+    println!(
+        "half within {:?}, 99 % within {:?}",
+        latency(0.5),
+        latency(0.99)
+    );
+    assert!(latency(0.5) < USUAL, "{:?}", latency(0.5));
+    let track = cameras(&stats).next().unwrap();
+    assert_eq!((track.lost, track.frames.dropped), (0, 0), "{track:#?}");
+    viewer.leave().await.unwrap();
     speaker.leave().await.unwrap();
 }
