@@ -1,11 +1,11 @@
 //! One shard: a thread with its sockets and every session placed on it. Nothing here is shared.
 //!
 //! This file is the loop and the sorting of what arrives. What is done with it is told by noun:
-//! `control` what control decided, `subscriptions` what sessions are sent, `transport` ICE, DTLS and
-//! keys, `media` RTP and RTCP that arrive, `reports` RTCP that is sent, `data` data channels, `streams`
-//! TCP connections, `shaping` the bandwidth towards subscribers and `allocation` who gets it, `wire` all
-//! that leaves, `remote` tracks that cross shards, `rooms` what the members of a room share wherever they
-//! sit.
+//! `control` what control decided, `publications` and `subscriptions` what sessions send and are sent,
+//! `transport` ICE, DTLS and keys, `media` RTP and RTCP that arrive, `reports` RTCP that is sent, `data`
+//! data channels, `streams` TCP connections, `shaping` the bandwidth towards subscribers and `allocation`
+//! who gets it, `wire` all that leaves, `remote` tracks that cross shards, `rooms` what the members of a
+//! room share wherever they sit.
 
 mod allocation;
 mod command;
@@ -21,6 +21,7 @@ mod message;
 mod neighbours;
 mod newcomers;
 mod paths;
+mod publications;
 mod remote;
 mod reports;
 mod rooms;
@@ -66,9 +67,10 @@ use connection::Connection;
 use counters::Busy;
 use newcomers::Newcomers;
 use paths::Paths;
+use publications::{Published, Publisher};
 use remote::RemoteTracks;
 use rooms::Room;
-use session::{Published, Publisher, RoomKey, Session};
+use session::{RoomKey, Session};
 use streams::Taken;
 use wire::Wire;
 
@@ -394,38 +396,20 @@ impl Shard {
         let mut fired = std::mem::take(&mut self.fired);
         self.timers.advance(now, &mut fired);
         for timer in fired.drain(..) {
+            if !self.is_current(timer) {
+                continue;
+            }
             match timer {
-                Timer::Transport(index, key) if self.is_connection(index, key) => {
-                    self.handle_transport_timeout(index, now);
-                }
-                Timer::Feedback(index, key) if self.is_connection(index, key) => {
-                    self.send_feedback(index);
-                }
-                Timer::Reports(index, key) if self.is_connection(index, key) => {
-                    self.send_reports(index, now);
-                }
-                Timer::Estimate(index, key) if self.is_connection(index, key) => {
-                    self.handle_estimate_timeout(index, now);
-                }
-                Timer::Drain(index, key) if self.is_connection(index, key) => {
-                    self.drain(index, now);
-                }
-                Timer::Allocate(index, key) if self.is_session(index, key) => {
-                    self.handle_allocate_timeout(index, now);
-                }
-                Timer::Quality(index, key) if self.is_session(index, key) => {
-                    self.judge_quality(index, now);
-                }
+                Timer::Transport(index, _) => self.handle_transport_timeout(index, now),
+                Timer::Feedback(index, _) => self.send_feedback(index),
+                Timer::Reports(index, _) => self.send_reports(index, now),
+                Timer::Estimate(index, _) => self.handle_estimate_timeout(index, now),
+                Timer::Drain(index, _) => self.drain(index, now),
+                Timer::Allocate(index, _) => self.handle_allocate_timeout(index, now),
+                Timer::Quality(index, _) => self.judge_quality(index, now),
                 Timer::RoomQuality(room) => self.tell_quality(room),
                 Timer::AskAgain(alias) => self.ask_again(alias),
                 Timer::Stream(socket, key) => self.handle_stream_timeout(socket, key),
-                Timer::Transport(..)
-                | Timer::Feedback(..)
-                | Timer::Reports(..)
-                | Timer::Estimate(..)
-                | Timer::Drain(..)
-                | Timer::Allocate(..)
-                | Timer::Quality(..) => {}
             }
         }
         self.fired = fired;
@@ -453,6 +437,19 @@ impl Shard {
         next.map_or(LONGEST_WAIT, |at| {
             at.saturating_duration_since(now).min(LONGEST_WAIT)
         })
+    }
+
+    /// Whether what a timer was set for is still there; some look themselves.
+    fn is_current(&self, timer: Timer) -> bool {
+        match timer {
+            Timer::Transport(index, key)
+            | Timer::Feedback(index, key)
+            | Timer::Reports(index, key)
+            | Timer::Estimate(index, key)
+            | Timer::Drain(index, key) => self.is_connection(index, key),
+            Timer::Allocate(index, key) | Timer::Quality(index, key) => self.is_session(index, key),
+            Timer::RoomQuality(_) | Timer::AskAgain(_) | Timer::Stream(..) => true,
+        }
     }
 
     fn is_connection(&self, index: usize, key: ConnectionKey) -> bool {

@@ -1,23 +1,18 @@
-//! What control decided, carried out: sessions and the tracks they publish. What they are sent is in
-//! `subscriptions`.
+//! What control decided, carried out. Sessions and their connections begin and end here; what becomes of
+//! their tracks is told in `publications` and `subscriptions`.
 
 use std::time::Instant;
 
 use pipemesh_node_core::ingress::Ingress;
-use pipemesh_node_core::router::TrackKey;
-use pipemesh_node_core::track::TrackSpec;
-use pipemesh_proto::ids::TrackId;
 use rand::Rng;
 
 use super::Shard;
-use super::command::{Command, Inspected, OpenSession, PublishSpec, Role, SessionKey};
+use super::command::{Command, Inspected, OpenSession, Role, SessionKey};
 use super::connection::{Connection, Dtls};
-use super::event::Event;
-use super::inbound::Bound;
-use super::session::{Parcel, Published, Publisher, Session};
+use super::session::{Parcel, Session};
 use super::wire::Link;
 use crate::session::handshake::ConnectionKey;
-use crate::session::plan::{ConnectionPlan, Extensions};
+use crate::session::plan::ConnectionPlan;
 
 impl Shard {
     pub(super) fn handle_command(&mut self, command: Command, now: Instant) {
@@ -67,15 +62,7 @@ impl Shard {
                 muted,
             } => {
                 self.with_session(session, |shard, index| {
-                    let published = shard
-                        .tracks
-                        .get(&track)
-                        .filter(|track| track.session == Some(index));
-                    if let Some(key) = published.map(|track| track.key) {
-                        shard.router.set_muted(key, muted, now);
-                        shard.tell_state(&track);
-                        shard.withdraw_track(&track, now);
-                    }
+                    shard.set_muted(index, &track, muted, now)
                 });
             }
             Command::Subscribe {
@@ -213,80 +200,6 @@ impl Shard {
         link.sealer = None;
     }
 
-    fn publish(
-        &mut self,
-        index: usize,
-        track: TrackId,
-        generation: u64,
-        spec: PublishSpec,
-        now: Instant,
-    ) {
-        self.end_former(&track);
-        let session = &mut self.sessions[index];
-        let spec = TrackSpec {
-            room: session.room,
-            participant: session.key,
-            is_video: spec.is_video,
-            speaks: spec.speaks,
-            nack: spec.nack,
-            muted: spec.muted,
-            sizes: spec.sizes,
-        };
-        session.published.push(track.clone());
-        let key = self.router.publish(spec, now);
-        let published = Published {
-            key,
-            session: Some(index),
-            generation,
-            codecs: Vec::new(),
-            is_received: false,
-        };
-        self.tracks.insert(track, published);
-        self.set_publisher(
-            key,
-            Some(Publisher {
-                key,
-                session: Some(index),
-                extensions: Extensions::default(),
-            }),
-        );
-    }
-
-    fn unpublish(&mut self, track: &TrackId) {
-        let Some(published) = self.tracks.remove(track) else {
-            return;
-        };
-        self.set_publisher(published.key, None);
-        self.tell_ended(published.key);
-        for (key, next) in self.router.unpublish(published.key) {
-            self.note_ended(key, next);
-        }
-        let publisher = published.session.and_then(|i| self.sessions.get_mut(i));
-        if let Some(session) = publisher {
-            session.published.retain(|other| other != track);
-            let room = session.room;
-            // Told to those, too, whose connection did not carry it yet.
-            self.end_wanted(room, track, published.generation);
-        }
-    }
-
-    pub(super) fn publisher(&self, key: TrackKey) -> Option<&Publisher> {
-        let publisher = self.publishers.get(key.index())?.as_ref();
-        publisher.filter(|publisher| publisher.key == key)
-    }
-
-    pub(super) fn publisher_mut(&mut self, key: TrackKey) -> Option<&mut Publisher> {
-        let publisher = self.publishers.get_mut(key.index())?.as_mut();
-        publisher.filter(|publisher| publisher.key == key)
-    }
-
-    pub(super) fn set_publisher(&mut self, key: TrackKey, publisher: Option<Publisher>) {
-        if key.index() >= self.publishers.len() {
-            self.publishers.resize(key.index() + 1, None);
-        }
-        self.publishers[key.index()] = publisher;
-    }
-
     /// Takes over what was negotiated for a connection.
     fn apply(&mut self, index: usize, role: Role, plan: ConnectionPlan, now: Instant) {
         let Some(connection) = self.sessions[index].connection(role) else {
@@ -301,21 +214,7 @@ impl Shard {
         let bound = state
             .inbound
             .apply(&plan.receive, |track| Some(tracks.get(track)?.key));
-        for section in &plan.receive {
-            let Some(track) = self.tracks.get_mut(&section.track) else {
-                continue;
-            };
-            let key = track.key;
-            let mut changed = track.codecs != section.codecs;
-            track.codecs.clone_from(&section.codecs);
-            if let Some(publisher) = self.publisher_mut(key) {
-                changed |= publisher.extensions != section.extensions;
-                publisher.extensions = section.extensions;
-            }
-            if changed {
-                self.tell_state(&section.track);
-            }
-        }
+        self.describe_published(&plan.receive);
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);
         self.verify(connection, now);
@@ -323,28 +222,6 @@ impl Shard {
         self.activate(index, now);
         self.start_data(connection, now);
         self.schedule(connection, now);
-    }
-
-    /// Tells of SSRCs that came to be known, and begins encodings anew that changed theirs.
-    pub(super) fn handle_bound(&mut self, connection: usize, bound: &[Bound], now: Instant) {
-        for bound in bound {
-            if bound.restarted {
-                self.router.restart(bound.source, now);
-            }
-            let state = &self.connections[connection];
-            let Some(section) = state.inbound.sections().get(bound.section) else {
-                continue;
-            };
-            let known = section
-                .encodings()
-                .iter()
-                .map(|known| (known.ssrc, known.repair_ssrc));
-            let event = Event::EncodingsKnown {
-                track: section.track.clone(),
-                encodings: known.collect(),
-            };
-            self.sessions[state.session].tell(event);
-        }
     }
 
     fn inspect(&self, sessions: &[SessionKey]) -> Vec<Inspected> {

@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::quality::{self, Quality, Sample};
-use pipemesh_node_core::router::{Source, TrackKey};
+use pipemesh_node_core::router::Source;
 use pipemesh_node_core::rtcp::{MAX_BLOCKS, MAX_FEEDBACK_LEN, ReportBlock, SenderInfo};
 use rand::Rng;
 
 use super::command::Role;
 use super::counters::Counters;
-use super::event::{ConnectionState, Event};
+use super::event::ConnectionState;
 use super::session::LinkReports;
 use super::{Shard, Timer};
 
@@ -157,22 +157,6 @@ impl Shard {
         self.wire.rtcp(index, |writer| {
             writer.nack(sender, media, sequences);
         });
-    }
-
-    /// Tells a publisher what anybody can use of its track.
-    pub(super) fn tell_demand(&mut self, key: TrackKey, encodings: u8) {
-        let Some(index) = self.publisher(key).and_then(|publisher| publisher.session) else {
-            return;
-        };
-        let session = &mut self.sessions[index];
-        let track = session.published.iter().find(|track| {
-            self.tracks
-                .get(*track)
-                .is_some_and(|known| known.key == key)
-        });
-        if let Some(track) = track.cloned() {
-            session.tell(Event::DemandChanged { track, encodings });
-        }
     }
 
     /// The connection an encoding comes from, and its SSRC; `None` before its first packet.

@@ -6,14 +6,13 @@ use bytes::Bytes;
 use pipemesh_node_core::allocate::Held;
 use pipemesh_node_core::data::Sender;
 use pipemesh_node_core::quality::Quality;
-use pipemesh_node_core::router::{LayerWish, SubscriptionKey, TrackKey};
+use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
 use pipemesh_proto::ids::{ParticipantId, TrackId};
 use tokio::sync::mpsc;
 
 use super::allocation::Allocated;
 use super::command::{DataRights, Origin, Role, SessionKey};
 use super::event::Event;
-use crate::session::plan::{Extensions, PayloadType};
 use crate::session::sctp::ChannelId;
 
 /// Names a room on its shard, for good.
@@ -61,29 +60,6 @@ pub(crate) struct LinkReports {
     pub(crate) round_trip: Option<std::time::Duration>,
     pub(crate) worst_jitter: std::time::Duration,
     pub(crate) any: bool,
-}
-
-/// A track that sessions of this shard can be sent.
-pub(crate) struct Published {
-    pub(crate) key: TrackKey,
-    /// Index of the session that publishes it; none: a session of another shard.
-    pub(crate) session: Option<usize>,
-    /// See [`Origin`].
-    pub(crate) generation: u64,
-    /// What payload types mean in the section it comes in.
-    pub(crate) codecs: Vec<PayloadType>,
-    /// Whether anybody has received it yet.
-    pub(crate) is_received: bool,
-}
-
-/// Where a published track's packets come from, as far as forwarding them needs it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Publisher {
-    pub(crate) key: TrackKey,
-    /// Index of the session; none: a session of another shard.
-    pub(crate) session: Option<usize>,
-    /// Of the section it comes in, to read what goes on with its packets.
-    pub(crate) extensions: Extensions,
 }
 
 impl Session {
