@@ -1,6 +1,6 @@
 //! Each call twice: to the node, and to the echo.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
@@ -55,21 +55,7 @@ impl Beside {
         let answer = stream.ask(request).await?;
         let node = begin.elapsed();
 
-        let sample = sample(&again, &answer);
-        self.settle().await?;
-        self.replies.replies().event = answer;
-        let begin = Instant::now();
-        self.echo_stream.ask(again).await?;
-        let echo = begin.elapsed();
-        self.table.add(
-            call,
-            Sample {
-                node,
-                echo,
-                ..sample
-            },
-        );
-        Ok(())
+        self.ask_echo(call, again, answer, node).await
     }
 
     /// A request that leads to an offer of the node's: until that has come. The echo answers with it.
@@ -90,11 +76,23 @@ impl Beside {
             request_id: 1,
             event: Some(Event::OfferCreated(offer.clone())),
         };
-        let sample = sample(&again, &told);
+        self.ask_echo(call, again, told, node).await?;
+        Ok(offer)
+    }
+
+    /// Asks the echo the same, which answers the same, and notes how long both took.
+    async fn ask_echo(
+        &mut self,
+        call: &'static str,
+        request: Request,
+        answer: SessionEvent,
+        node: Duration,
+    ) -> anyhow::Result<()> {
+        let sample = sample(&request, &answer);
         self.settle().await?;
-        self.replies.replies().event = told;
+        self.replies.replies().event = answer;
         let begin = Instant::now();
-        self.echo_stream.ask(again).await?;
+        self.echo_stream.ask(request).await?;
         let echo = begin.elapsed();
         self.table.add(
             call,
@@ -104,7 +102,7 @@ impl Beside {
                 ..sample
             },
         );
-        Ok(offer)
+        Ok(())
     }
 
     /// A request that begins a stream.

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use pipemesh_node::Config;
-use pipemesh_node::config::{Control, ControlTls};
+use pipemesh_node::config::ControlTls;
 use pipemesh_proto::auth::ClusterKey;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{ConnectionLayout, ListRoomsRequest};
@@ -17,23 +16,18 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::control::{self, Signaling, participant};
-use crate::support::node::{self, TestNode};
+use crate::support::node::TestNode;
 
 const SECRET: &str = "5c1de0b4a7f93826e1c05b7d94f2a3688";
 const OTHER: &str = "91d7e3a05b6c48f2a0e4d1b8c7f593a62";
 
+fn secret() -> Option<Secret> {
+    Some(Secret::new(SECRET, 16).unwrap())
+}
+
 #[tokio::test]
 async fn a_cluster_secret_keeps_strangers_out() {
-    let secret = Secret::new(SECRET, 16).unwrap();
-    let control = Control {
-        secret: Some(secret),
-        ..node::config().control
-    };
-    let node = TestNode::with(Config {
-        control,
-        ..node::config()
-    })
-    .await;
+    let node = TestNode::with(|config| config.control.secret = secret()).await;
     let key = |secret: &str| ClusterKey::new(secret.as_bytes()).unwrap();
     for stranger in [None, Some(key(OTHER))] {
         let endpoint = control::endpoint(node.control_address());
@@ -56,15 +50,8 @@ async fn a_cluster_secret_keeps_strangers_out() {
 async fn mutual_tls_hears_its_own_authority_alone() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
-    let control = Control {
-        tls: Some(ours.files(folder.path())),
-        ..node::config().control
-    };
-    let node = TestNode::with(Config {
-        control,
-        ..node::config()
-    })
-    .await;
+    let files = ours.files(folder.path());
+    let node = TestNode::with(|config| config.control.tls = Some(files)).await;
     let address = node.control_address();
     assert!(rooms(ours.endpoint(address, Some(&ours))).await);
     assert!(!rooms(ours.endpoint(address, Some(&theirs))).await);
@@ -140,16 +127,7 @@ impl Authority {
 
 #[tokio::test]
 async fn anybody_may_ask_for_its_health() {
-    let secret = Secret::new(SECRET, 16).unwrap();
-    let control = Control {
-        secret: Some(secret),
-        ..node::config().control
-    };
-    let node = TestNode::with(Config {
-        control,
-        ..node::config()
-    })
-    .await;
+    let node = TestNode::with(|config| config.control.secret = secret()).await;
     let channel = control::endpoint(node.control_address()).connect().await;
     let mut health = HealthClient::new(channel.unwrap());
     for service in ["", "pipemesh.node.v1.Node"] {

@@ -8,7 +8,7 @@ use pipemesh_proto::node::{
 };
 
 use crate::support::control::{camera, layers, participant};
-use crate::support::node::{self, TestNode};
+use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::subscriber::Subscriber;
 use crate::support::{camera as film, random, recording, within};
@@ -82,11 +82,7 @@ async fn whoever_attaches_last_holds_the_session() {
 
 #[tokio::test]
 async fn a_session_that_nobody_comes_back_for_ends() {
-    let config = pipemesh_node::Config {
-        session_grace: Duration::from_millis(200),
-        ..node::config()
-    };
-    let node = TestNode::with(config).await;
+    let node = TestNode::with(|config| config.session_grace = Duration::from_millis(200)).await;
     let mut signaling = node.signaling().await;
     let mut random = random();
     let mut ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use pipemesh_node::Config;
-use pipemesh_node::config::Media;
 use pipemesh_node_media::srtp::Profile;
 use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState};
 use rand::RngCore;
@@ -13,7 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::support::call::Call;
 use crate::support::control::{layers, participant};
-use crate::support::node::{self, TestNode};
+use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::{self, Remote, Section};
 use crate::support::subscriber::Subscriber;
@@ -73,15 +71,7 @@ async fn a_reloaded_page_comes_from_the_same_address() {
 
 #[tokio::test]
 async fn ipv6_carries_media() {
-    let media = Media {
-        bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        ..node::config().media
-    };
-    let node = TestNode::with(Config {
-        media,
-        ..node::config()
-    })
-    .await;
+    let node = TestNode::with(|config| config.media.bind.push(Ipv6Addr::LOCALHOST.into())).await;
     let signaling = node.signaling().await;
     let mut random = random();
     let ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;

@@ -271,9 +271,7 @@ async fn who_comes_late_hears_who_speaks_elsewhere() {
 /// A room that fits on a shard stays on it.
 #[tokio::test]
 async fn a_room_is_not_spread_without_need() {
-    let mut config = crate::support::node::config();
-    config.media.shards = SHARDS;
-    let node = TestNode::with(config).await;
+    let node = TestNode::with(|config| config.media.shards = SHARDS).await;
     let signaling = node.signaling().await;
     let mut sessions = Vec::new();
     for room in ["one", "two", "three"] {

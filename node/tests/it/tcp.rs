@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use pipemesh_node::Config;
-use pipemesh_node::config::Media;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{Close, CloseReason, ConnectionLayout, ConnectionRole, ConnectionState};
 use rtc::stun::message::{BINDING_ERROR, BINDING_SUCCESS, Message};
@@ -13,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::call::Call;
 use crate::support::control::{Session, Signaling, camera, layers, participant};
-use crate::support::node::{self, TestNode};
+use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::{self, Remote, Section};
 use crate::support::subscriber::Subscriber;
@@ -441,15 +439,7 @@ async fn a_connection_is_for_one_client() {
 
 #[tokio::test]
 async fn tcp_can_be_off() {
-    let media = Media {
-        tcp_port: None,
-        ..node::config().media
-    };
-    let node = TestNode::with(Config {
-        media,
-        ..node::config()
-    })
-    .await;
+    let node = TestNode::with(|config| config.media.tcp_port = None).await;
     let signaling = node.signaling().await;
     let knocker = Knocker::new(&signaling, "eve").await;
     assert!(knocker.remote.tcp_candidates.is_empty());
@@ -459,15 +449,7 @@ async fn tcp_can_be_off() {
 
 #[tokio::test]
 async fn every_shard_is_reached_through_the_one_port() {
-    let media = Media {
-        shards: 3,
-        ..node::config().media
-    };
-    let node = TestNode::with(Config {
-        media,
-        ..node::config()
-    })
-    .await;
+    let node = TestNode::with(|config| config.media.shards = 3).await;
     let signaling = node.signaling().await;
     let mut random = random();
     let mut people = Vec::new();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pipemesh_node::{Config, Node, StartError};
+use pipemesh_node::{Config, Node};
 use pipemesh_topology::registry::memory::MemoryRegistry;
 
 use super::control::Signaling;
@@ -14,35 +14,29 @@ pub(crate) struct TestNode {
     metrics: prometheus::Registry,
 }
 
-pub(crate) fn config() -> Config {
-    Config {
-        session_limit: 100,
-        ..Config::loopback("node-a".parse().unwrap(), "eu".parse().unwrap())
-    }
-}
-
 impl TestNode {
     pub(crate) async fn start() -> Self {
-        Self::with(config()).await
+        Self::with(|_| ()).await
     }
 
     /// A room's sessions go to its shards in turn.
     pub(crate) async fn spread(shards: usize) -> Self {
-        let mut config = config();
-        config.media.shards = shards;
-        config.media.shard_sessions = Some(1);
-        Self::with(config).await
+        Self::with(|config| {
+            config.media.shards = shards;
+            config.media.shard_sessions = Some(1);
+        })
+        .await
     }
 
-    pub(crate) async fn with(config: Config) -> Self {
-        Self::try_with(config).await.unwrap()
-    }
-
-    pub(crate) async fn try_with(config: Config) -> Result<Self, StartError> {
+    /// With another configuration than one shard on the loopback interface.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::loopback("node-a".parse().unwrap(), "eu".parse().unwrap());
+        config.session_limit = 100;
+        change(&mut config);
         let metrics = prometheus::Registry::new();
         let registry = Arc::new(MemoryRegistry::new());
-        let node = Node::start(config, registry, &metrics).await?;
-        Ok(Self { node, metrics })
+        let node = Node::start(config, registry, &metrics).await.unwrap();
+        Self { node, metrics }
     }
 
     pub(crate) fn control_address(&self) -> SocketAddr {
