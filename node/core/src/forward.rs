@@ -63,7 +63,7 @@ impl EncodingSet {
 
 /// What a receiver is to be sent of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct Portion {
     pub paused: bool,
     /// Highest encoding that is of use.
     pub encoding: u8,
@@ -116,7 +116,7 @@ enum Selection {
 /// One subscription's rewriting state.
 #[derive(Debug)]
 pub struct Forwarder {
-    wish: Wish,
+    portion: Portion,
     selection: Selection,
     choice: Choice,
     numbers: Continuity,
@@ -129,11 +129,11 @@ pub struct Forwarder {
 
 impl Forwarder {
     /// `first`: see [`Continuity::new`].
-    pub fn new(wish: Wish, first: u64, clock_rate: u32) -> Self {
+    pub fn new(portion: Portion, first: u64, clock_rate: u32) -> Self {
         Self {
-            wish,
+            portion,
             selection: Selection::Paused,
-            choice: Choice::new(wish.layer),
+            choice: Choice::new(portion.layer),
             numbers: Continuity::new(first, clock_rate),
             packets: 0,
             octets: 0,
@@ -142,21 +142,21 @@ impl Forwarder {
         }
     }
 
-    pub fn set_wish(&mut self, wish: Wish, live: EncodingSet) {
-        self.wish = wish;
-        self.choice.set_wanted(wish.layer);
+    pub fn set_portion(&mut self, portion: Portion, live: EncodingSet) {
+        self.portion = portion;
+        self.choice.set_wanted(portion.layer);
         self.select(live);
     }
 
-    pub fn wish(&self) -> Wish {
-        self.wish
+    pub fn portion(&self) -> Portion {
+        self.portion
     }
 
     /// Chooses again among the encodings that are being sent.
     pub fn select(&mut self, live: EncodingSet) {
-        let best = live.nearest(self.wish.encoding);
+        let best = live.nearest(self.portion.encoding);
         self.selection = match self.selection {
-            _ if self.wish.paused => Selection::Paused,
+            _ if self.portion.paused => Selection::Paused,
             Selection::Paused | Selection::Waiting { .. } => Selection::Waiting { target: best },
             Selection::Forwarding { current, .. } => Selection::Forwarding {
                 current,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cache::PacketCache;
 use crate::demand::Demand;
-use crate::forward::{EncodingSet, MAX_ENCODINGS, Wish};
+use crate::forward::{EncodingSet, MAX_ENCODINGS, Portion};
 use crate::key_frames::KeyFrameRequests;
 use crate::layer::{Layer, LayerMeter, LayerRates, Limit};
 use crate::nack::LossTracker;
@@ -142,7 +142,7 @@ impl<R, P> Track<R, P> {
     }
 
     /// What a receiver is to be sent: no more than it can use, and no more than bandwidth allows.
-    pub(crate) fn resolve(&self, wish: LayerWish, limit: Limit) -> Wish {
+    pub(crate) fn portion(&self, wish: LayerWish, limit: Limit) -> Portion {
         let wanted = self.wanted(wish);
         let (paused, allowed) = match limit {
             Limit::Paused => (true, wanted),
@@ -157,7 +157,7 @@ impl<R, P> Track<R, P> {
         } else {
             (0, allowed)
         };
-        Wish {
+        Portion {
             paused,
             encoding,
             layer,

@@ -11,8 +11,8 @@ fn live(encodings: &[u8]) -> EncodingSet {
     set
 }
 
-fn wish(highest: u8) -> Wish {
-    Wish {
+fn portion(highest: u8) -> Portion {
+    Portion {
         paused: false,
         encoding: highest,
         layer: Layer::MAX,
@@ -27,7 +27,7 @@ struct Receiver {
 impl Receiver {
     fn new(highest: u8) -> Self {
         Self {
-            forwarder: Forwarder::new(wish(highest), 100, 90_000),
+            forwarder: Forwarder::new(portion(highest), 100, 90_000),
             now: start(),
         }
     }
@@ -102,7 +102,7 @@ fn a_wish_for_less_is_followed_at_the_next_key_frame() {
     let mut receiver = Receiver::new(2);
     receiver.forwarder.select(live(&[0, 1, 2]));
     assert_eq!(receiver.packet(2, 10, true), Some(100));
-    receiver.forwarder.set_wish(wish(0), live(&[0, 1, 2]));
+    receiver.forwarder.set_portion(portion(0), live(&[0, 1, 2]));
     assert_eq!(receiver.packet(2, 11, false), Some(101));
     assert_eq!(receiver.packet(0, 500, true), Some(102));
     assert_eq!(receiver.packet(2, 12, true), None);
@@ -113,16 +113,16 @@ fn pause_stops_at_once_and_resumes_with_a_key_frame() {
     let mut receiver = Receiver::new(0);
     receiver.forwarder.select(live(&[0]));
     assert_eq!(receiver.packet(0, 10, true), Some(100));
-    receiver.forwarder.set_wish(
-        Wish {
+    receiver.forwarder.set_portion(
+        Portion {
             paused: true,
-            ..wish(0)
+            ..portion(0)
         },
         live(&[0]),
     );
     assert_eq!(receiver.packet(0, 11, true), None);
     assert_eq!(receiver.forwarder.interest(), EncodingSet::default());
-    receiver.forwarder.set_wish(wish(0), live(&[0]));
+    receiver.forwarder.set_portion(portion(0), live(&[0]));
     assert_eq!(receiver.packet(0, 12, false), None);
     assert_eq!(receiver.packet(0, 13, true), Some(101), "and no gap");
 }

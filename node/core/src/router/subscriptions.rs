@@ -21,10 +21,10 @@ pub(super) struct Subscription {
 impl Subscription {
     /// Works out anew what is to be sent. `true` if that has changed.
     pub(super) fn resolve<R, P>(&mut self, track: &Track<R, P>) -> bool {
-        let resolved = track.resolve(self.wish, self.limit);
-        let changed = resolved != self.forwarder.wish();
+        let portion = track.portion(self.wish, self.limit);
+        let changed = portion != self.forwarder.portion();
         if changed {
-            self.forwarder.set_wish(resolved, track.live);
+            self.forwarder.set_portion(portion, track.live);
         }
         changed
     }
@@ -43,8 +43,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     ) -> Option<SubscriptionKey> {
         let track = self.tracks.get_mut(key.0)?;
         let limit = Limit::NONE;
-        let resolved = track.resolve(wish, limit);
-        let mut forwarder = Forwarder::new(resolved, first_sequence, codec.clock_rate());
+        let portion = track.portion(wish, limit);
+        let mut forwarder = Forwarder::new(portion, first_sequence, codec.clock_rate());
         forwarder.select(track.live);
         let subscription = SubscriptionKey(self.subscriptions.insert(Subscription {
             track: key,
