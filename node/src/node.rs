@@ -130,19 +130,10 @@ impl Node {
         let (prepared, advertised) = bind_shards(&config, &addresses)?;
         let (listeners, tcp) = bind_door(&config.media, &addresses)?;
         let shards: Vec<ShardHandle> = prepared.iter().map(|shard| shard.handle.clone()).collect();
-        let control = config.control.listen;
-        let listener = TcpListener::bind(control)
-            .await
-            .map_err(|source| StartError::Control {
-                address: control,
-                source,
-            })?;
-        let control = listener
-            .local_addr()
-            .map_err(|source| StartError::Control {
-                address: control,
-                source,
-            })?;
+        let address = config.control.listen;
+        let failed = |source| StartError::Control { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let control = listener.local_addr().map_err(failed)?;
 
         let (handshakes, threads) =
             start_threads(prepared, Arc::clone(&certificate), config.limits, origin)?;
