@@ -147,6 +147,8 @@ pub struct Demand {
     /// Only layers that can be had and that the receiver wishes. None at all: nothing is chosen.
     pub ladder: Ladder,
     pub held: Held,
+    /// What is being sent of it, which goes on until the key frame of a lower encoding has come.
+    pub sent: Option<Layer>,
 }
 
 /// What a subscription is given.
@@ -235,8 +237,8 @@ pub struct Allocation {
     pub wanted: Bitrate,
     /// When to allocate again even if nothing changes.
     pub again: Option<Instant>,
-    /// What was held takes so much more than there is that nothing of it is worth finishing: it would only
-    /// be in the way of what follows.
+    /// What is being sent takes so much more than there is that nothing of it is worth finishing: it would
+    /// only be in the way of what follows.
     pub too_much: bool,
     order: Vec<u32>,
     /// Position in the ladder of each demand, once it has one.
@@ -296,8 +298,8 @@ impl Allocation {
         self.reset(demands);
         let may_give = damping.may_give(now);
         self.give_audio(demands);
-        let held: Bitrate = demands.iter().filter_map(held_rate).sum();
-        self.too_much = held.scale(1.0 / TOO_MUCH) > budget.all.saturating_sub(self.used);
+        let sent: Bitrate = demands.iter().filter_map(sent_rate).sum();
+        self.too_much = sent.scale(1.0 / TOO_MUCH) > budget.all.saturating_sub(self.used);
         let resumed = self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
         let with_headroom = budget.all.scale(1.0 / HEADROOM);
         // Who gets more leaves the others what there is besides the headroom.
@@ -545,12 +547,9 @@ fn rate(demand: &Demand, step: usize) -> Bitrate {
     Bitrate::from_bps((full * TEMPORAL_SHARE.powi(less.into())) as u64)
 }
 
-/// What a video track has been sent at.
-fn held_rate(demand: &Demand) -> Option<Bitrate> {
-    let Held::At(layer) = demand.held else {
-        return None;
-    };
-    let position = demand.ladder.position(layer)?;
+/// What a video track is being sent at.
+fn sent_rate(demand: &Demand) -> Option<Bitrate> {
+    let position = demand.ladder.position(demand.sent?)?;
     (demand.media == Media::Video).then(|| rate(demand, position))
 }
 

@@ -2,6 +2,7 @@
 
 mod sim;
 
+use pipemesh_node_core::layer::{Layer, Limit};
 use pipemesh_node_core::router::LayerWish;
 use sim::{Sim, check_stream, with_seeds};
 
@@ -68,4 +69,41 @@ fn what_is_taken_back_is_not_found_by_who_asks_again() {
         .handle_loss(watcher, begun.sequence as u16, round_trip, sim.now);
     assert_eq!(found.unwrap().rewrite.timestamp, begun.timestamp);
     check_stream(kept, true);
+}
+
+#[test]
+fn what_became_too_much_ends_at_once_and_is_not_sent_again() {
+    let mut sim = Sim::new(1);
+    let mut camera = sim.camera(1, 1);
+    let watcher = sim.subscribe(&camera, LayerWish::default());
+    sim.run(&mut camera, 25);
+    let before = sim.received[&watcher].clone();
+    let last = before.last().unwrap().sequence;
+    let is_found = |sim: &mut Sim, sequence: u64| {
+        sim.now += std::time::Duration::from_millis(60);
+        let round_trip = std::time::Duration::from_millis(50);
+        let found = sim
+            .router
+            .handle_loss(watcher, sequence as u16, round_trip, sim.now);
+        found.is_some()
+    };
+    // Where nothing lower is to follow it goes on.
+    sim.router.abandon(watcher, sim.now);
+    assert!(is_found(&mut sim, last));
+    sim.router
+        .set_limit(watcher, Limit::UpTo(Layer::default()), sim.now);
+    sim.router.abandon(watcher, sim.now);
+    assert_eq!(sim.router.current_layer(watcher), None);
+    assert!(!is_found(&mut sim, last));
+    sim.run(&mut camera, 15);
+    let after = sim.received[&watcher][before.len()..].to_vec();
+    assert!(after[0].starts_key_frame);
+    assert_eq!(after[0].sequence, last + 1);
+    assert_eq!(
+        sim.router.current_layer(watcher).map(|layer| layer.spatial),
+        Some(0)
+    );
+    assert!(!is_found(&mut sim, last));
+    assert!(is_found(&mut sim, after.last().unwrap().sequence));
+    check_stream(&sim.received[&watcher], true);
 }

@@ -174,6 +174,7 @@ impl Shard {
                 view: wanted.wish.view,
                 ladder,
                 held: wanted.held,
+                sent: router.current_layer(key),
             });
             keys.push(key);
         }
@@ -193,14 +194,17 @@ impl Shard {
                 Choice::At(_) | Choice::Nothing => Limit::NONE,
             };
             self.router.set_limit(key, limit, now);
-            if is_less(choice, self.allocator.demands[place].held) {
-                if self.allocator.allocation.too_much {
-                    self.wire.forget_frame(key);
-                    self.router.abandon(key, now);
-                    self.take_back(key, now);
-                } else if choice == Choice::Paused {
-                    self.take_back(key, now);
-                }
+            let demand = &self.allocator.demands[place];
+            let pauses = choice == Choice::Paused && matches!(demand.held, Held::At(_));
+            let is_above =
+                |layer: Layer| demand.sent.is_some_and(|sent| layer.spatial < sent.spatial);
+            let falls = pauses || matches!(choice, Choice::At(layer) if is_above(layer));
+            if falls && self.allocator.allocation.too_much {
+                self.wire.forget_frame(key);
+                self.router.abandon(key, now);
+                self.take_back(key, now);
+            } else if pauses {
+                self.take_back(key, now);
             }
             let Some((_, track)) = self.subscriber(key).cloned() else {
                 continue;
@@ -224,15 +228,6 @@ impl Shard {
             Counters::add(counter, 1);
             self.sessions[index].tell(Event::SubscriptionPaused { track, paused });
         }
-    }
-}
-
-/// Whether somebody has to do with less than before.
-fn is_less(choice: Choice, before: Held) -> bool {
-    match (choice, before) {
-        (Choice::Paused, Held::At(_)) => true,
-        (Choice::At(layer), Held::At(before)) => layer < before,
-        (Choice::Nothing | Choice::Paused | Choice::At(_), _) => false,
     }
 }
 

@@ -41,6 +41,7 @@ fn camera(rates: &[u64]) -> Demand {
         view: Size::default(),
         ladder: ladder(rates),
         held: Held::New,
+        sent: None,
     }
 }
 
@@ -86,6 +87,10 @@ impl Subscriber {
         allocation.decide(demands, budget, damping, *now);
         for (demand, choice) in demands.iter_mut().zip(&allocation.choices) {
             demand.held = choice.held();
+            demand.sent = match choice {
+                Choice::At(layer) => Some(*layer),
+                Choice::Nothing | Choice::Paused => None,
+            };
         }
         allocation.choices.clone()
     }

@@ -161,6 +161,7 @@ impl Camera {
             view: Size::default(),
             ladder,
             held,
+            sent: self.sent_layer(),
         };
         [
             demand(Media::Audio, audio, Held::New),
@@ -175,11 +176,21 @@ impl Camera {
         }
     }
 
-    /// Answers whether it is another choice than before, and whether it is less.
+    fn sent_layer(&self) -> Option<Layer> {
+        let spatial = self.current?;
+        Some(Layer {
+            spatial,
+            temporal: 0,
+        })
+    }
+
+    /// Answers whether it is another choice than before, and whether it is less than is being sent.
     pub fn choose(&mut self, choice: Choice, now: u64) -> (bool, bool) {
         let changed = choice != self.choice;
-        let less = matches!((choice, self.held), (Choice::Paused, Held::At(_)))
-            || matches!((choice, self.held), (Choice::At(layer), Held::At(held)) if layer < held);
+        let less = match choice {
+            Choice::At(layer) => self.sent_layer().is_some_and(|sent| layer < sent),
+            Choice::Nothing | Choice::Paused => self.current.is_some(),
+        };
         self.choice = choice;
         self.held = choice.held();
         match self.encoding() {

@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use pipemesh_node_core::router::{Gathered, LayerWish, Media, Router, Source};
+use pipemesh_node_core::rtcp::{ArrivalLog, MAX_FEEDBACK_LEN};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::track::{Size, TrackSpec};
 use pipemesh_node_media::srtp::{MasterKey, Opener};
@@ -321,6 +322,35 @@ fn what_is_above_the_budget_waits_and_comes_in_order() {
     assert!(stage.wire.paced.delayed > 20);
     assert_eq!(stage.wire.poll_delayed(), Some(0));
     assert_eq!(stage.wire.poll_delayed(), None);
+}
+
+#[test]
+fn a_first_guess_delays_nobody_for_long() {
+    let mut stage = Stage::numbered();
+    stage.publish(&frame(&[1000; 60]));
+    let mut arrived = stage.received().len();
+    // Of the first packet it is told that it came, which says nothing of the rate.
+    let mut arrivals = ArrivalLog::new(stage.now);
+    arrivals.handle_arrival(0, stage.now);
+    let mut feedback = [0; MAX_FEEDBACK_LEN];
+    let len = arrivals.feedback(&mut feedback);
+    let now = stage.now;
+    let shaping = stage.wire.link(0).shaping.as_mut().unwrap();
+    let estimate = shaping.bandwidth.estimate();
+    shaping
+        .bandwidth
+        .handle_feedback(&feedback[..len], now)
+        .unwrap();
+    assert_eq!(shaping.bandwidth.estimate(), estimate);
+    let mut millis = 0;
+    while arrived < 60 {
+        stage.passes(5);
+        millis += 5;
+        stage.drain();
+        arrived += stage.received().len();
+    }
+    // Half as much again at two and a half times the estimate.
+    assert_eq!(millis, 100);
 }
 
 #[test]
