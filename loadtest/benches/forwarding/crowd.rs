@@ -196,9 +196,13 @@ pub(crate) async fn measure(shape: Shape, pace: Pace) -> anyhow::Result<Figure> 
     anyhow::ensure!(packets > 0.0, "nothing was sent");
     let lost = (after.lost + after.recovered).saturating_sub(before.lost + before.recovered);
     let seen = after.packets - before.packets;
-    let latency = after
-        .latency
-        .map(|it| (it.value_at_quantile(0.5), it.value_at_quantile(0.99)));
+    let latency = match (after.latency, before.latency) {
+        (Some(mut after), Some(before)) => {
+            after.subtract(&before)?;
+            Some((after.value_at_quantile(0.5), after.value_at_quantile(0.99)))
+        }
+        _ => None,
+    };
     let forwarded = (done.forwarded - counters.forwarded).max(1.0);
     // Sessions have reports, checks and heartbeats whether media flows or not; what they allocate is not
     // the packets' doing.

@@ -103,7 +103,7 @@ pub(crate) struct Pace {
 }
 
 const FULL: Pace = Pace {
-    warm_up: Duration::from_millis(1_000),
+    warm_up: Duration::from_millis(2_000),
     window: Duration::from_secs(3),
     crowd: 1.0,
 };

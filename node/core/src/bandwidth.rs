@@ -41,7 +41,7 @@ use aimd::RateControl;
 use clock::Clock;
 use delay::{DelayTrend, Usage};
 use feedback::{Feedback, Status};
-use history::History;
+use history::{Acknowledged, History};
 use loss::{LossTrend, Verdict};
 use pacer::{Pacer, Room};
 use probe::{Path, ProbeControl};
@@ -136,8 +136,9 @@ pub struct MalformedFeedback;
 /// any other call look at [`Self::target`], drain [`Self::poll_probe`], and call [`Self::handle_timeout`]
 /// no later than [`Self::poll_timeout`].
 #[derive(Debug)]
+#[repr(C)]
 pub struct Bandwidth {
-    // What each packet touches.
+    // What each packet touches, in neighbouring cache lines.
     clock: Clock,
     history: History,
     pacer: Pacer,
@@ -251,6 +252,12 @@ impl Bandwidth {
         self.history.send(now, size, self.probe_id)
     }
 
+    /// Where the next packet will be noted: to be fetched before it is needed.
+    #[inline]
+    pub fn next_place(&self) -> Option<&(impl Sized + use<>)> {
+        self.history.next_place()
+    }
+
     /// A packet leaves that carries none: the client has not negotiated it, for this media or at all.
     #[inline]
     pub fn unnumbered_sent(&mut self, size: u16, kind: PacketKind) {
@@ -298,7 +305,11 @@ impl Bandwidth {
                     self.acknowledged.receive(arrival, packet.size, waited);
                     self.delay.receive(packet.sent, arrival);
                     self.probe.receive(packet, arrival);
-                    newest = newest.max(Some((packet, arrival)));
+                    if newest
+                        .is_none_or(|(newest, _): (Acknowledged, _)| newest.number < packet.number)
+                    {
+                        newest = Some((packet, arrival));
+                    }
                 }
             }
         }

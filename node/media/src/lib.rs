@@ -12,6 +12,7 @@
 pub mod alloc;
 mod option;
 pub mod poll;
+pub mod prefetch;
 pub mod ring;
 pub mod srtp;
 pub mod tcp;

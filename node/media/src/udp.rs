@@ -10,8 +10,8 @@ mod receive;
 mod socket;
 
 pub use egress::{
-    DESTINATIONS_PER_CALL, Destination, Drops, Egress, EgressOptions, EgressStats, FlushReport,
-    MAX_DATAGRAM_LEN, MAX_SEGMENTS, Run, Slot, SocketSet,
+    Destination, Drops, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN,
+    MAX_SEGMENTS, Run, Slot, SocketSet,
 };
 pub use receive::{ReceiveBatch, ReceiveStats};
 pub use socket::{Options, UdpSocket};

@@ -18,11 +18,12 @@ use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::{Burst, Forward, MAX_BURST, SubscriptionKey};
 use pipemesh_node_core::rtcp::CompoundWriter;
 use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
+use pipemesh_node_media::prefetch::prefetch;
 use pipemesh_node_media::srtp::{Profile, Sealer};
 use pipemesh_node_media::tcp::Streams;
 use pipemesh_node_media::udp::{
-    DESTINATIONS_PER_CALL, Destination, Egress, EgressOptions, EgressStats, FlushReport,
-    MAX_DATAGRAM_LEN, Run, Slot, UdpSocket,
+    Destination, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN, Run, Slot,
+    UdpSocket,
 };
 
 pub(crate) use outbound::Outbound;
@@ -179,8 +180,6 @@ pub(crate) struct Wire {
     delayed: Vec<usize>,
     drops: Drops,
     pending: FlushReport,
-    /// Destinations that still waited after the last flush.
-    backlog: usize,
     pub(crate) forwarded: u64,
     pub(crate) repaired: u64,
     pub(crate) paced: PacerStats,
@@ -202,7 +201,6 @@ impl Wire {
             delayed: Vec::new(),
             drops: Drops::default(),
             pending: FlushReport::default(),
-            backlog: 0,
             forwarded: 0,
             repaired: 0,
             paced: PacerStats::default(),
@@ -257,10 +255,37 @@ impl Wire {
             encoding,
             sequences: &sequences[..count],
         };
-        while let Some((key, forwards)) = burst.next_subscriber() {
+        loop {
+            self.fetch_ahead(burst);
+            let Some((key, forwards)) = burst.next_subscriber() else {
+                break;
+            };
             if let Err(reason) = self.forward_to(key, forwards, packets, from, now) {
                 self.drops.add(reason, forwards.len());
             }
+        }
+    }
+
+    /// What will be needed of the subscribers whose turn comes is asked for while others are served. It
+    /// lies in four places, each of which says where the next is, so it comes in four steps.
+    #[inline]
+    fn fetch_ahead(&self, burst: &Burst<'_>) {
+        let outgoing = |key: SubscriptionKey| self.outgoing.get(key.index());
+        let link = |ahead| {
+            let (key, _) = burst.upcoming(ahead)?;
+            self.links.get(outgoing(key)?.as_ref()?.link)
+        };
+        if let Some((key, place)) = burst.upcoming(4) {
+            prefetch(place);
+            outgoing(key).into_iter().for_each(prefetch);
+        }
+        link(3).into_iter().for_each(prefetch);
+        if let Some(link) = link(2) {
+            link.sealer.iter().for_each(Sealer::prefetch);
+            link.shaping.iter().for_each(|shaping| shaping.prefetch());
+        }
+        if let Some(shaping) = link(1).and_then(|link| link.shaping.as_ref()) {
+            shaping.prefetch_note();
         }
     }
 
@@ -282,7 +307,6 @@ impl Wire {
             delayed,
             drops,
             pending,
-            backlog,
             forwarded,
             paced,
             ..
@@ -296,10 +320,8 @@ impl Wire {
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
         };
-        // Not again and again what a blocked socket does not take.
-        if egress.waiting() >= *backlog + DESTINATIONS_PER_CALL {
+        if egress.is_ripe() {
             flush_early(egress, sockets, streams, pending);
-            *backlog = egress.waiting();
         }
         let mut shaping = link.shaping.as_deref_mut();
         for Forward {
@@ -552,7 +574,6 @@ impl Wire {
         let last = self.egress.flush(&self.sockets);
         self.egress.flush_streams(&mut self.streams);
         self.streams.flush();
-        self.backlog = self.egress.waiting();
         let before = std::mem::take(&mut self.pending);
         FlushReport {
             blocked: last.blocked,

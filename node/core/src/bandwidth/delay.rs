@@ -307,6 +307,8 @@ struct Base {
     before: Option<i64>,
     /// When the current period began.
     since: i64,
+    /// Of both periods.
+    lowest: Option<i64>,
 }
 
 impl Base {
@@ -317,9 +319,10 @@ impl Base {
             self.since = at;
         }
         self.current = self.current.map(|lowest| lowest.min(delay));
+        self.lowest = [self.current, self.before].into_iter().flatten().min();
     }
 
     fn lowest(&self) -> Option<i64> {
-        [self.current, self.before].into_iter().flatten().min()
+        self.lowest
     }
 }

@@ -96,6 +96,12 @@ impl History {
         number as u16
     }
 
+    /// Where the next packet will be noted: to be fetched before it is needed.
+    #[inline]
+    pub(super) fn next_place(&self) -> Option<&(impl Sized + use<>)> {
+        self.ring.get(self.next as usize & (self.ring.len() - 1))
+    }
+
     /// The number that the next packet gets, extended.
     pub(super) fn next(&self) -> u64 {
         self.next

@@ -130,6 +130,14 @@ impl<'a> Burst<'a> {
         })
     }
 
+    /// Whose turn is `ahead` turns after the next, and where it is written down what this subscriber is to
+    /// be sent: to be fetched before it is needed.
+    #[inline]
+    pub fn upcoming(&self, ahead: usize) -> Option<(SubscriptionKey, &(impl Sized + use<>))> {
+        let key = *self.interested.get(ahead)?;
+        Some((key, self.subscriptions.place(key.0)?))
+    }
+
     /// The next subscriber, and what it is sent.
     #[inline]
     pub fn next_subscriber(&mut self) -> Option<(SubscriptionKey, &[Forward])> {

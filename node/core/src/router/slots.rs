@@ -3,8 +3,6 @@
 
 use std::ops::{Index, IndexMut};
 
-use slab::Slab;
-
 /// A published track on this shard. Keys are not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackKey(pub(super) Slot);
@@ -33,22 +31,28 @@ pub(super) struct Slot {
     generation: u32,
 }
 
+/// Values under slots. A slab with one thing more: an entry can be named without looking at it
+/// ([`Self::place`]).
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    entries: Slab<Entry<T>>,
+    entries: Vec<Entry<T>>,
+    /// Entries without a value, to be used again.
+    vacant: Vec<u32>,
     generation: u32,
 }
 
+/// Has a value but while it is vacant.
 #[derive(Debug)]
-struct Entry<T> {
+pub(super) struct Entry<T> {
     generation: u32,
-    value: T,
+    value: Option<T>,
 }
 
 impl<T> Slots<T> {
     pub(super) fn new() -> Self {
         Self {
-            entries: Slab::new(),
+            entries: Vec::new(),
+            vacant: Vec::new(),
             generation: 0,
         }
     }
@@ -56,35 +60,57 @@ impl<T> Slots<T> {
     pub(super) fn insert(&mut self, value: T) -> Slot {
         self.generation += 1;
         let generation = self.generation;
-        let index = self.entries.insert(Entry { generation, value });
-        Slot {
-            index: index as u32,
+        let entry = Entry {
             generation,
+            value: Some(value),
+        };
+        let vacant = self.vacant.pop();
+        let index = vacant.unwrap_or(self.entries.len() as u32);
+        match self.entries.get_mut(index as usize) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
         }
+        Slot { index, generation }
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&T> {
-        let entry = self.entries.get(slot.index as usize)?;
-        (entry.generation == slot.generation).then_some(&entry.value)
+        let entry = self.entries.get(slot.index as usize);
+        entry
+            .filter(|entry| entry.generation == slot.generation)?
+            .value
+            .as_ref()
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        let entry = self.entries.get_mut(slot.index as usize)?;
-        (entry.generation == slot.generation).then_some(&mut entry.value)
+        let entry = self.entries.get_mut(slot.index as usize);
+        entry
+            .filter(|entry| entry.generation == slot.generation)?
+            .value
+            .as_mut()
     }
 
     pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
-        self.get(slot)?;
-        let entry = self.entries.remove(slot.index as usize);
-        Some(entry.value)
+        let entry = self.entries.get_mut(slot.index as usize)?;
+        if entry.generation != slot.generation {
+            return None;
+        }
+        let value = entry.value.take()?;
+        self.vacant.push(slot.index);
+        Some(value)
+    }
+
+    /// Where a slot's value lies, found without a look at it: to be fetched before it is needed.
+    #[inline]
+    pub(super) fn place(&self, slot: Slot) -> Option<&Entry<T>> {
+        self.entries.get(slot.index as usize)
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|(_, entry)| &entry.value)
+        self.entries.iter().filter_map(|entry| entry.value.as_ref())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.vacant.len()
     }
 }
 
@@ -94,13 +120,38 @@ impl<T> Index<Slot> for Slots<T> {
 
     #[inline]
     fn index(&self, slot: Slot) -> &T {
-        &self.entries[slot.index as usize].value
+        let entry = &self.entries[slot.index as usize];
+        entry.value.as_ref().expect("it is there")
     }
 }
 
 impl<T> IndexMut<Slot> for Slots<T> {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
-        &mut self.entries[slot.index as usize].value
+        let entry = &mut self.entries[slot.index as usize];
+        entry.value.as_mut().expect("it is there")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again_and_keys_are_not() {
+        let mut slots = Slots::new();
+        let (a, b) = (slots.insert('a'), slots.insert('b'));
+        assert_eq!(slots.remove(a), Some('a'));
+        assert_eq!(
+            (slots.remove(a), slots.get(a), slots.len()),
+            (None, None, 1)
+        );
+        let c = slots.insert('c');
+        assert_eq!(c.index, a.index);
+        assert_eq!(slots.get(a), None);
+        assert_eq!(slots.get_mut(a), None);
+        assert_eq!((slots[b], slots[c]), ('b', 'c'));
+        assert_eq!(slots.values().collect::<String>(), "cb");
+        assert_eq!(slots.remove(a), None, "that is another's place now");
     }
 }

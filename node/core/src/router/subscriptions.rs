@@ -60,7 +60,10 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 
     /// What the subscriber wants to see.
     pub fn set_wish(&mut self, key: SubscriptionKey, wish: LayerWish, now: Instant) {
-        self.change(key, now, |subscription| subscription.wish = wish);
+        let changed = self.change(key, now, |subscription| subscription.wish = wish);
+        if let Some(track) = changed {
+            self.update_demand(track, now);
+        }
     }
 
     /// What bandwidth allows, whatever is wanted; [`Limit::NONE`] at first.
@@ -68,24 +71,20 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         self.change(key, now, |subscription| subscription.limit = limit);
     }
 
+    /// Answers which track it is of.
     fn change(
         &mut self,
         key: SubscriptionKey,
         now: Instant,
         change: impl FnOnce(&mut Subscription),
-    ) {
-        let Some(subscription) = self.subscriptions.get_mut(key.0) else {
-            return;
-        };
+    ) -> Option<TrackKey> {
+        let subscription = self.subscriptions.get_mut(key.0)?;
         change(subscription);
         let key = subscription.track;
-        let Some(track) = self.tracks.get(key.0) else {
-            return;
-        };
-        if subscription.resolve(track) {
+        if subscription.resolve(self.tracks.get(key.0)?) {
             self.update_interest(key, now);
         }
-        self.update_demand(key, now);
+        Some(key)
     }
 
     /// Answers the first number that was never used.

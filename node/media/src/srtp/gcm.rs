@@ -10,6 +10,7 @@ use aws_lc_sys::{
 };
 
 use super::PacketId;
+use crate::prefetch::prefetch;
 
 /// The tag is never shortened (RFC 7714 section 13.2).
 pub(super) const TAG_LEN: usize = 16;
@@ -44,6 +45,13 @@ impl Gcm {
             context: NonNull::new(context).expect("the key has the length its AEAD asks for"),
             salt: u128::from_be_bytes(number),
         }
+    }
+
+    /// Asks for the key schedule and the tables, to be there when they are needed.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        // SAFETY: `context` lives as long as `self`, and is never changed.
+        prefetch(unsafe { self.context.as_ref() });
     }
 
     /// Seals `body[..patched]` in place and `rest` behind it, then appends the tag. Returns how

@@ -92,6 +92,12 @@ impl Sealer {
         self.rtp.seal_rtp(id, packet, header_len, patched_len, rest)
     }
 
+    /// Asks for what sealing media reads, to be there when it is needed.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.rtp.prefetch();
+    }
+
     /// Seals the RTCP compound in `packet[..len]` in place and returns the length of the sealed
     /// packet: `len` and the profile's [`rtcp_overhead`](super::Profile::rtcp_overhead).
     ///

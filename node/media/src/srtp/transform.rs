@@ -5,6 +5,7 @@ use super::cm::{self, Cm};
 use super::gcm::{self, Gcm};
 use super::keys::SessionKeys;
 use super::{PacketId, Profile, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, read_u32};
+use crate::prefetch::prefetch;
 
 /// The cipher for one kind of traffic in one direction.
 pub(super) enum Transform {
@@ -38,6 +39,15 @@ impl Transform {
         match self {
             Self::Gcm(_) => gcm::TAG_LEN,
             Self::Cm(_) => cm::TAG_LEN,
+        }
+    }
+
+    /// Asks for the key, to be there when it is needed.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::Gcm(gcm) => gcm.prefetch(),
+            Self::Cm(cm) => prefetch(&**cm),
         }
     }
 

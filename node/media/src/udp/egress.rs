@@ -74,6 +74,10 @@ pub struct Egress {
     /// The same for all streams together.
     stream_queue: Vec<u32>,
     max_segments: usize,
+    /// Bytes that were committed and not sent.
+    waiting: usize,
+    /// What waited in spite of the last flush: destinations, and bytes.
+    left: (usize, usize),
     /// Between calls empty; here to keep its memory.
     plan: Vec<Message>,
     stats: EgressStats,
@@ -83,6 +87,7 @@ pub struct Egress {
 pub struct Slot<'a> {
     chunk: &'a mut Chunk,
     bytes: &'a mut [u8],
+    waiting: &'a mut usize,
 }
 
 impl Egress {
@@ -107,6 +112,8 @@ impl Egress {
                 .collect(),
             stream_queue: Vec::with_capacity(chunks as usize),
             max_segments,
+            waiting: 0,
+            left: (0, 0),
             plan: Vec::with_capacity(send::MAX_MESSAGES),
             stats: EgressStats::default(),
         }
@@ -138,11 +145,29 @@ impl Egress {
             };
         }
         let (chunk, bytes) = self.pool.space(run.chunk, max_len);
-        Some(Slot { chunk, bytes })
+        Some(Slot {
+            chunk,
+            bytes,
+            waiting: &mut self.waiting,
+        })
     }
 
-    /// Destinations with something to send, if none has more than a chunk takes.
-    pub fn waiting(&self) -> usize {
+    /// Whether it is time to flush although more is to come: what waits is as much as one system call
+    /// takes, or as stays in the cache until the kernel reads it. What a blocked socket did not take does
+    /// not count, so that it is not tried again and again.
+    #[inline]
+    pub fn is_ripe(&self) -> bool {
+        let (destinations, bytes) = self.left;
+        self.destinations() >= destinations + send::MAX_MESSAGES
+            || self.waiting >= bytes + CACHED_BYTES
+    }
+
+    fn note_left(&mut self) {
+        self.left = (self.destinations(), self.waiting);
+    }
+
+    /// Chunks in use: one for each destination with something to send, if none has more than one takes.
+    fn destinations(&self) -> usize {
         self.pool.chunks() - self.pool.free_chunks()
     }
 
@@ -176,6 +201,7 @@ impl Egress {
                 report.gso_lost.insert(number);
             }
         }
+        self.note_left();
         report
     }
 
@@ -184,6 +210,7 @@ impl Egress {
         for number in self.stream_queue.drain(..) {
             let to = self.pool.chunk(number).to;
             for datagram in self.pool.datagrams(number) {
+                self.waiting -= datagram.len();
                 streams.push(to, datagram);
             }
             self.pool.free(number);
@@ -206,6 +233,7 @@ impl Egress {
             pool,
             queues,
             max_segments,
+            waiting,
             plan,
             stats,
             ..
@@ -238,6 +266,7 @@ impl Egress {
                     gso_suspect = false;
                     for message in &plan[..sent] {
                         pool.chunk_mut(message.chunk).finish(message);
+                        *waiting -= message.len;
                         stats.datagrams += message.count as u64;
                         stats.bytes += message.len as u64;
                     }
@@ -252,6 +281,7 @@ impl Egress {
                 Err(errno) => {
                     gso_suspect = false;
                     pool.chunk_mut(first.chunk).finish(first);
+                    *waiting -= first.len;
                     *stats.dropped.by(errno) += first.count as u64;
                 }
             }
@@ -261,9 +291,9 @@ impl Egress {
     }
 }
 
-/// Destinations that one system call serves: once so many wait, waiting for more makes nothing cheaper,
-/// and what is sent soon is still in the cache.
-pub const DESTINATIONS_PER_CALL: usize = send::MAX_MESSAGES;
+/// What is sealed and sent before the cache of a core, half a megabyte or more, has lost it; a system
+/// call's own cost is little beside so much.
+const CACHED_BYTES: usize = 128 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Drained {
@@ -314,6 +344,7 @@ impl Slot<'_> {
         );
         if len > 0 {
             self.chunk.push(len);
+            *self.waiting += len;
         }
     }
 }

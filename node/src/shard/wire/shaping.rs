@@ -12,6 +12,7 @@ use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::SubscriptionKey;
 use pipemesh_node_core::wheel::Alarm;
+use pipemesh_node_media::prefetch::{prefetch, prefetch_head};
 
 /// Packets that wait at most: a second of a thin line's video. Those behind would come too late to be
 /// shown.
@@ -47,19 +48,23 @@ pub(crate) struct PacerStats {
     pub(crate) padding: u64,
 }
 
-/// See the module.
+/// Bytes at the beginning of [`Shaping`] that each packet touches.
+const PACKETS_PART: usize = 4 * 64;
+
+/// See the module. In this order in memory, so that what each packet touches lies together.
+#[repr(C)]
 pub(crate) struct Shaping {
-    pub(crate) bandwidth: Bandwidth,
-    /// Send times count from here.
-    origin: Instant,
     /// In the order of their numbers.
     waiting: VecDeque<Waiting>,
-    /// Subscriptions whose packets have not found a place, until the router has been told.
-    overflowed: Vec<SubscriptionKey>,
     /// Of the clients' reports.
     reports: Reports,
     /// Whose retransmission stream takes padding: the last one that was sent video.
     pub(super) padded: Option<SubscriptionKey>,
+    pub(crate) bandwidth: Bandwidth,
+    /// Send times count from here.
+    origin: Instant,
+    /// Subscriptions whose packets have not found a place, until the router has been told.
+    overflowed: Vec<SubscriptionKey>,
     /// The wire has it among those that something waits of.
     pub(super) is_listed: bool,
     /// A timer is set to look at what waits.
@@ -92,6 +97,18 @@ impl Shaping {
             is_watched: false,
             alarm: Alarm::default(),
         }
+    }
+
+    /// Asks for what a packet touches, to be there when it is needed; in two steps, since the first says
+    /// where the second lies.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_head(self, PACKETS_PART);
+    }
+
+    #[inline]
+    pub(super) fn prefetch_note(&self) {
+        self.bandwidth.next_place().into_iter().for_each(prefetch);
     }
 
     /// Whether what the client is sent has to fit its bandwidth.

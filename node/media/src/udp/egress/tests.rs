@@ -143,6 +143,44 @@ fn an_exhausted_pool_has_space_again_after_a_flush() {
 }
 
 #[test]
+fn it_is_ripe_for_many_destinations_or_many_bytes_that_are_new() {
+    const LEN: usize = 1_000;
+    let mut egress = egress(256, 16);
+    let mut runs: Vec<Run> = (0..200).map(|_| Run::default()).collect();
+    let mut fill = |egress: &mut Egress, ports: std::ops::Range<u16>, each: usize| {
+        for port in ports {
+            for _ in 0..each {
+                let run = &mut runs[usize::from(port)];
+                assert!(push(egress, run, port, LEN, 0));
+            }
+        }
+    };
+    let most = send::MAX_MESSAGES as u16;
+    fill(&mut egress, 0..most - 1, 1);
+    assert!(!egress.is_ripe());
+    fill(&mut egress, most - 1..most, 1);
+    assert!(egress.is_ripe(), "as many as a system call takes");
+
+    // The kernel takes none of it: it is not tried again for the next one's sake.
+    let blocked = egress.drain(0, &mut true, |_, _| Err(Errno::AGAIN));
+    assert_eq!(blocked, Drained::Blocked);
+    egress.note_left();
+    assert!(!egress.is_ripe());
+    fill(&mut egress, most..most + 1, 1);
+    assert!(!egress.is_ripe());
+
+    // Few destinations, but more than the cache holds.
+    take_all(&mut egress);
+    egress.note_left();
+    assert_eq!(egress.waiting, 0);
+    let few = (CACHED_BYTES / LEN / 16) as u16;
+    fill(&mut egress, 0..few, 16);
+    assert!(!egress.is_ripe());
+    fill(&mut egress, few..few + 1, 16);
+    assert!(egress.is_ripe());
+}
+
+#[test]
 fn what_is_not_committed_is_not_sent() {
     let mut egress = egress(2, 64);
     let mut run = Run::default();
