@@ -27,6 +27,11 @@ pub struct EncodingSet(u8);
 impl EncodingSet {
     pub const ALL: Self = Self((1 << MAX_ENCODINGS) - 1);
 
+    /// So many, from the lowest up.
+    pub(crate) fn first(number: u8) -> Self {
+        Self(((1_u16 << number.min(7)) - 1) as u8).and(Self::ALL)
+    }
+
     pub fn insert(&mut self, encoding: u8) {
         self.0 |= 1 << encoding;
     }

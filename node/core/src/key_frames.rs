@@ -61,6 +61,11 @@ impl KeyFrameRequests {
             .map(|last| last + self.pause)
     }
 
+    /// A key frame is on its way that was not asked for.
+    pub fn expect(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
     /// A key frame began.
     pub fn satisfy(&mut self) {
         self.wanted = false;
@@ -101,5 +106,21 @@ mod tests {
         assert_eq!(asked, [1000, 2000, 4000, 8000]);
         requests.withdraw();
         assert_eq!(requests.deadline(), None);
+    }
+
+    #[test]
+    fn what_comes_unasked_is_waited_for_and_asked_for_if_it_does_not() {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut requests = KeyFrameRequests::default();
+        requests.expect(at(0));
+        assert!(!requests.want(at(1)));
+        requests.satisfy();
+        assert_eq!(requests.deadline(), None);
+        requests.expect(at(1000));
+        assert!(!requests.want(at(1001)));
+        assert_eq!(requests.deadline(), Some(at(1500)));
+        assert!(requests.due(at(1500)));
     }
 }

@@ -44,10 +44,9 @@ impl Scene {
             frames: 0,
         };
         scene.signaling.settle("room").await;
-        let (eve, stream) = &scene.eve;
-        scene.frames = scene.ann.begin(eve, stream.ssrc, 0).await;
+        scene.frame(true).await;
         let (bob, stream) = &scene.bob;
-        bob.frame(stream.ssrc, 0, scene.frames - 1).await;
+        bob.frame(stream.ssrc, 0, 0).await;
         scene
     }
 

@@ -51,6 +51,10 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    pub(super) fn starts_key_frame(&self) -> bool {
+        self.info.starts_key_frame
+    }
+
     #[inline]
     fn candidate(&self, encoding: u8) -> Candidate<'_> {
         Candidate {
@@ -225,7 +229,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             interested: &encoding.interested,
             subscriptions: &mut self.subscriptions,
             forwards: &mut self.forwards,
-            has_key_frame: pending.iter().any(|pending| pending.info.starts_key_frame),
+            has_key_frame: pending.iter().any(Pending::starts_key_frame),
             changed: false,
             now,
         };

@@ -59,14 +59,6 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         {
             room.hear(&track.spec, level, now, &mut self.agenda);
         }
-        if !track.live.contains(source.encoding) && track.upstream.is_none() {
-            track.live.insert(source.encoding);
-            track.tell_live(source.track, &mut self.agenda);
-            select_all(track, &mut self.subscriptions);
-            let agenda = &mut self.agenda;
-            update_interest(track, source.track, &self.subscriptions, now, agenda);
-        }
-
         let encoding = &mut track.encodings[usize::from(source.encoding)];
         if encoding.pending.is_empty() {
             self.gathered.push(source);
@@ -79,6 +71,16 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             info,
         };
         let gathered = encoding.gather(packet, media.packet.len());
+        // A track from elsewhere may be ahead of what its origin says of it; what was asked for again
+        // may be of an encoding that has stopped.
+        let is_fresh = track.upstream.is_none() || !media.repaired;
+        if is_fresh && !track.live.contains(source.encoding) {
+            track.live.insert(source.encoding);
+            track.tell_live(source.track, &mut self.agenda);
+            select_all(track, &mut self.subscriptions);
+            let agenda = &mut self.agenda;
+            update_interest(track, source.track, &self.subscriptions, now, agenda);
+        }
         if is_restructured {
             self.reconsider(source.track, now);
         }

@@ -35,8 +35,19 @@ pub struct Alias(pub u64);
 pub struct Interest {
     /// Those that its forwarders have to be shown now.
     pub encodings: EncodingSet,
+    /// Those that were being sent, as far as it knew when it chose.
+    pub known: EncodingSet,
     /// Encodings, from the lowest up, that its receivers could use if they were sent.
     pub wanted: u8,
+}
+
+impl Interest {
+    /// What a taker is sent: what it uses, and of what it does not know to choose yet what it could use.
+    /// An encoding begins with a key frame, which would be over until the taker has heard of it.
+    fn sent(self) -> EncodingSet {
+        let unknown = EncodingSet::first(self.wanted).without(self.known);
+        self.encodings.or(unknown)
+    }
 }
 
 /// A track that is published here, on its way to one taker.
@@ -45,8 +56,8 @@ pub(crate) struct Relay {
     port: Port,
     alias: Alias,
     interest: Interest,
-    /// Encodings of which the taker has not been sent a packet since it began to use them.
-    resumed: EncodingSet,
+    /// Encodings of which the taker has been sent a packet since it last began to be sent them.
+    begun: EncodingSet,
 }
 
 /// A track that is published elsewhere.
@@ -81,12 +92,6 @@ pub struct RelayedReport {
     pub received: Instant,
 }
 
-impl Relay {
-    fn uses(&self, encoding: u8) -> bool {
-        self.interest.encodings.contains(encoding)
-    }
-}
-
 /// At the origin.
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// Begins or changes what leaves for a taker. `false`: there is no such track.
@@ -103,15 +108,14 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         };
         match track.relays.iter_mut().find(|relay| relay.port == port) {
             Some(relay) => {
-                let added = interest.encodings.without(relay.interest.encodings);
-                relay.resumed = relay.resumed.and(interest.encodings).or(added);
+                relay.begun = relay.begun.and(interest.sent());
                 (relay.alias, relay.interest) = (alias, interest);
             }
             None => track.relays.push(Relay {
                 port,
                 alias,
                 interest,
-                resumed: interest.encodings,
+                begun: EncodingSet::default(),
             }),
         }
         self.update_demand(key, now);
@@ -150,14 +154,17 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             return;
         };
         let number = encoding.sequences.peek(sequence);
-        for relay in track.relays.iter_mut().filter(|r| r.uses(source.encoding)) {
+        for relay in &mut track.relays {
+            if !relay.interest.sent().contains(source.encoding) {
+                continue;
+            }
             let stamp = Stamp {
                 number,
                 restarts: encoding.restarts,
-                resumes: relay.resumed.contains(source.encoding),
+                resumes: !relay.begun.contains(source.encoding),
             };
             if send(relay.port, relay.alias, stamp) {
-                relay.resumed.remove(source.encoding);
+                relay.begun.insert(source.encoding);
             }
         }
     }
@@ -215,6 +222,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let begins = track.upstream.is_none();
         track.upstream.get_or_insert_default();
         if begins || track.live != live {
+            if !begins {
+                // What has begun is sent unasked (see `Interest::sent`), key frame first.
+                let begun = live.without(track.live);
+                for (index, encoding) in track.encodings.iter_mut().enumerate() {
+                    if begun.contains(index as u8) {
+                        encoding.key_frames.expect(now);
+                    }
+                }
+            }
             track.live = live;
             select_all(track, &mut self.subscriptions);
             self.update_interest(key, now);
@@ -236,6 +252,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let track = self.track(key);
         Interest {
             encodings: track.map(Track::used).unwrap_or_default(),
+            known: track.map(|track| track.live).unwrap_or_default(),
             wanted: self.wanted(key),
         }
     }
@@ -287,8 +304,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(encoding) = self.encoding_mut(source) else {
             return;
         };
-        if encoding.restarts != report.restarts {
-            self.restart_as(source, report.restarts, now);
+        match report
+            .restarts
+            .wrapping_sub(encoding.restarts)
+            .cast_signed()
+        {
+            // Packets of a later SSRC have overtaken it.
+            ..0 => return,
+            0 => {}
+            1.. => self.restart_as(source, report.restarts, now),
         }
         let Some(track) = self.track_mut(key) else {
             return;
@@ -347,21 +371,26 @@ impl<R, P> Track<R, P> {
         wanted.max().unwrap_or_default()
     }
 
-    /// Whether what is used of a track from elsewhere has changed; the origin has to hear it then.
+    /// Whether what is used of a track from elsewhere has changed, or what it was chosen from; the
+    /// origin has to hear it then.
     pub(super) fn interest_changed(&mut self) -> bool {
-        let used = self.used();
-        match &mut self.upstream {
-            Some(upstream) if upstream.interest.encodings != used => {
-                upstream.interest.encodings = used;
-                true
-            }
-            Some(_) | None => false,
-        }
+        let (encodings, known) = (self.used(), self.live);
+        let Some(upstream) = &mut self.upstream else {
+            return false;
+        };
+        let before = upstream.interest;
+        upstream.interest = Interest {
+            encodings,
+            known,
+            ..before
+        };
+        upstream.interest != before
     }
 
-    /// Whether a taker needs an encoding's packets.
+    /// Whether a taker uses an encoding's packets.
     pub(super) fn is_relayed(&self, encoding: u8) -> bool {
-        self.relays.iter().any(|relay| relay.uses(encoding))
+        let mut relays = self.relays.iter();
+        relays.any(|relay| relay.interest.encodings.contains(encoding))
     }
 
     /// What was measured elsewhere of a track that is published there.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::agenda::{Agenda, Timer};
 use super::slots::Slots;
 use super::subscriptions::Subscription;
-use super::{Output, Router, Source, TrackKey};
+use super::{Output, Pending, Router, Source, TrackKey};
 use crate::forward::EncodingSet;
 use crate::track::{Encoding, Track};
 
@@ -175,7 +175,9 @@ pub(super) fn update_interest<R: Ord + Copy, P: Ord + Copy>(
         return;
     }
     for (index, encoding) in track.encodings.iter_mut().enumerate() {
-        if awaited.contains(index as u8) {
+        // One that has gathered is about to be shown to whom it is for.
+        let mut gathered = encoding.pending.iter();
+        if awaited.contains(index as u8) && !gathered.any(Pending::starts_key_frame) {
             let source = Source {
                 track: key,
                 encoding: index as u8,

@@ -197,7 +197,8 @@ fn rates_say_what_a_layer_takes() {
                 for temporal in 0..3 {
                     let limit = up_to(spatial, temporal);
                     sim.router.set_limit(watcher, limit, sim.now);
-                    sim.run(&mut camera, 30);
+                    // The key picture that this may have cost counts for a second or two.
+                    sim.run(&mut camera, 60);
                     let rates = sim.router.layer_rates(camera.key).unwrap();
                     let before = sim.received[&watcher].len();
                     sim.run(&mut camera, 120);

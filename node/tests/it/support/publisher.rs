@@ -9,7 +9,6 @@ use rand::rngs::StdRng;
 use super::camera::{Encoding, Packet};
 use super::control::{self, Session, Signaling};
 use super::sdp::{self, Remote, Section, VP8, VP8_REPAIR, extension};
-use super::subscriber::Subscriber;
 use super::wire::{Outgoing, Wire};
 
 /// Between the frames of a recording, whenever they are sent.
@@ -116,23 +115,6 @@ impl Publisher {
         self.encodings
             .iter_mut()
             .for_each(Encoding::restart_rollover);
-    }
-
-    /// Sends key frames until a subscriber is sent this encoding; answers the number of the next frame.
-    /// On another shard than the publisher's it takes a few to learn which encodings there are.
-    pub(crate) async fn begin(&mut self, viewer: &Subscriber, ssrc: u32, encoding: u8) -> u32 {
-        const ATTEMPTS: u32 = 50;
-        for frame in 0..ATTEMPTS {
-            self.send_frames(true);
-            let came = viewer.frame(ssrc, encoding, frame);
-            if tokio::time::timeout(Duration::from_millis(300), came)
-                .await
-                .is_ok()
-            {
-                return frame + 1;
-            }
-        }
-        panic!("encoding {encoding} never came");
     }
 
     /// How often the node has asked for a key frame of the first encoding.
