@@ -11,6 +11,10 @@ use rtc::datachannel::message::message_channel_open::{
 use rtc::sctp::ReliabilityType;
 use rtc::shared::marshal::{Marshal, Unmarshal};
 
+/// What the first byte says a message is (RFC 8832 section 8.2.1).
+const OPEN: u8 = 3;
+const ACK: u8 = 2;
+
 /// Longest label taken, in bytes.
 const MAX_LABEL: usize = 1_024;
 
@@ -131,10 +135,13 @@ pub(super) enum Control {
 }
 
 pub(super) fn read_control(mut message: &[u8]) -> Option<Control> {
+    // rtc-datachannel has kinds of its own besides, for use within, and panics if one of them is short.
+    if !matches!(message.first(), Some(&(OPEN | ACK))) {
+        return None;
+    }
     match Message::unmarshal(&mut message).ok()? {
         Message::DataChannelOpen(open) => ChannelSpec::from_open(open).map(Control::Open),
         Message::DataChannelAck(_) => Some(Control::Ack),
-        // Not of DCEP: rtc-datachannel uses these within.
         _ => None,
     }
 }
