@@ -108,9 +108,9 @@ const SETTINGS: &[Setting] = &[
     ),
     Setting::with_default(
         "limits.handshakes_per_address",
-        "DTLS handshakes that one address may begin a second on a shard, and as often it may become a new \
-         way to a client; twenty times as many at once after a pause. A /64 counts as one address of \
-         IPv6. 0 is no limit.",
+        "DTLS handshakes that one address may begin a second on a shard; as often it may become a new way \
+         to a client, and call at media.tcp_port. Twenty times as many at once after a pause. A /64 \
+         counts as one address of IPv6. 0 is no limit.",
         "100",
     ),
     Setting::with_default(

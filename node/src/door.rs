@@ -10,7 +10,7 @@ mod place;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipemesh_node_media::tcp::{Stream, datagram_len};
 use tokio::io::AsyncReadExt;
@@ -51,10 +51,15 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(shards: Vec<ShardHandle>, counters: Arc<Counters>) -> Self {
+    /// So many callers from one address a second; 0 is no limit.
+    pub(crate) fn new(
+        shards: Vec<ShardHandle>,
+        calls_per_address: u32,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             shards,
-            places: Arc::new(Places::new(counters)),
+            places: Arc::new(Places::new(calls_per_address, counters)),
         }
     }
 
@@ -70,7 +75,7 @@ impl Door {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, from)) => {
-                        if let Some(place) = self.places.take(from.ip()) {
+                        if let Some(place) = self.places.take(from.ip(), Instant::now()) {
                             calls.spawn(Arc::clone(&self).hear(socket, from, place));
                         }
                     }

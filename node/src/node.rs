@@ -179,7 +179,8 @@ impl Node {
         tasks.spawn(tick(Arc::clone(&status), closing.clone()));
         let service = Control::new(Arc::clone(&sessions), Arc::clone(&status), closing.clone());
         tasks.spawn(serve(listener, service, caller, tls, closing.clone()));
-        let door = Arc::new(Door::new(shards.clone(), callers));
+        let calls = config.limits.handshakes_per_address;
+        let door = Arc::new(Door::new(shards.clone(), calls, callers));
         for listener in listeners {
             tasks.spawn(Arc::clone(&door).serve(listener, closing.clone()));
         }

@@ -22,6 +22,18 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// When a bucket that is full at `full_at` is full again, if something is taken out of it.
+    fn next(self, full_at: Option<Instant>, now: Instant) -> Result<Instant, Refused> {
+        let next = full_at.map_or(now, |at| at.max(now)) + self.interval;
+        let over = next
+            .saturating_duration_since(now)
+            .saturating_sub(self.interval.saturating_mul(self.burst));
+        match over {
+            Duration::ZERO => Ok(next),
+            retry_after => Err(Refused { retry_after }),
+        }
+    }
+
     /// So many a second, and those of `seconds` at once: people behind one address come together after
     /// a pause, and a whole office joins anew when a node has died. `None`: no limit.
     pub fn per_second(number: u32, seconds: u32) -> Option<Self> {
@@ -30,6 +42,26 @@ impl Rate {
             burst: number.saturating_mul(seconds).max(1),
             interval,
         })
+    }
+}
+
+/// How much one may do at present, for who keeps it with what is limited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bucket {
+    /// When it is full again; none or in the past, if nothing was done lately.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Whether it may be done once more. Changes nothing.
+    pub fn check(self, rate: Rate, now: Instant) -> Result<(), Refused> {
+        rate.next(self.full_at, now).map(drop)
+    }
+
+    /// The same, and counts it.
+    pub fn allow(&mut self, rate: Rate, now: Instant) -> Result<(), Refused> {
+        self.full_at = Some(rate.next(self.full_at, now)?);
+        Ok(())
     }
 }
 
@@ -55,8 +87,7 @@ pub struct SourceLimiter {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     source: Source,
-    /// When the bucket is full again; in the past, if the source has been quiet.
-    full_at: Option<Instant>,
+    bucket: Bucket,
 }
 
 /// Whom an address stands for: an IPv4 address for itself, one of IPv6 for its /64, which is what one
@@ -82,7 +113,7 @@ impl SourceLimiter {
         let slots = sources.max(WAYS).next_power_of_two();
         let empty = Slot {
             source: Source::V4(0),
-            full_at: None,
+            bucket: Bucket::default(),
         };
         Self {
             rate,
@@ -96,9 +127,9 @@ impl SourceLimiter {
     pub fn check(&self, source: IpAddr, now: Instant) -> Result<(), Refused> {
         let source = Source::of(source);
         let set = &self.slots[self.set(source)];
-        let full_at = set.iter().find(|slot| slot.source == source);
-        self.next(full_at.and_then(|slot| slot.full_at), now)
-            .map(drop)
+        let known = set.iter().find(|slot| slot.source == source);
+        let bucket = known.map_or(Bucket::default(), |slot| slot.bucket);
+        bucket.check(self.rate, now)
     }
 
     /// The same, and counts it.
@@ -107,34 +138,18 @@ impl SourceLimiter {
         let range = self.set(source);
         let set = &self.slots[range.clone()];
         let known = set.iter().position(|slot| slot.source == source);
-        let full_at = known.and_then(|at| set[at].full_at);
-        let next = self.next(full_at, now)?;
+        let mut bucket = known.map_or(Bucket::default(), |at| set[at].bucket);
+        bucket.allow(self.rate, now)?;
         let set = &mut self.slots[range];
         let slot = match known {
             Some(at) => &mut set[at],
             None => set
                 .iter_mut()
-                .min_by_key(|slot| slot.full_at)
+                .min_by_key(|slot| slot.bucket.full_at)
                 .expect("a set has entries"),
         };
-        *slot = Slot {
-            source,
-            full_at: Some(next),
-        };
+        *slot = Slot { source, bucket };
         Ok(())
-    }
-
-    /// When a bucket that is full at `full_at` is full again, if something is taken out of it.
-    fn next(&self, full_at: Option<Instant>, now: Instant) -> Result<Instant, Refused> {
-        let Rate { burst, interval } = self.rate;
-        let next = full_at.map_or(now, |at| at.max(now)) + interval;
-        let over = next
-            .saturating_duration_since(now)
-            .saturating_sub(interval.saturating_mul(burst));
-        match over {
-            Duration::ZERO => Ok(next),
-            retry_after => Err(Refused { retry_after }),
-        }
     }
 
     fn set(&self, source: Source) -> std::ops::Range<usize> {

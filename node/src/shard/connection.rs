@@ -14,6 +14,7 @@ use pipemesh_node_media::srtp::{MasterKey, Opener, Profile, Sealer, WrongLength}
 use super::command::Role;
 use super::event::ConnectionState;
 use super::inbound::{Inbound, MAX_STREAMS};
+use super::newcomers::Begun;
 use crate::session::dtls::{Connected, DtlsTransport, SrtpProfile, is_announced};
 use crate::session::handshake::ConnectionKey;
 use crate::session::ice::{Credentials, IceAgent};
@@ -30,6 +31,7 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     pub(crate) ice: IceAgent,
     pub(crate) dtls: Dtls,
+    pub(crate) begun: Begun,
     /// What the client announced of itself; none before its description came.
     pub(crate) remote: Option<RemoteTransport>,
     held: Option<Held>,
@@ -100,6 +102,7 @@ impl Connection {
             role,
             ice: IceAgent::new(credentials),
             dtls: Dtls::Idle,
+            begun: Begun::default(),
             remote: None,
             held: None,
             opener: None,

@@ -20,13 +20,13 @@ impl Shard {
         let connection = &mut self.connections[index];
         let from = path.remote.ip();
         let is_new = !connection.ice.is_served(path);
-        if is_new && !self.newcomers.may_add_path(from, now) {
+        if is_new && !self.newcomers.may_add_path(&connection.begun, from, now) {
             return self.drops.count(DropReason::Limit);
         }
         match connection.ice.handle_binding(datagram, path, now) {
             Ok((verdict, reply)) => {
                 if is_new && verdict == ice::Verdict::Accepted {
-                    self.newcomers.add_path(from, now);
+                    self.newcomers.add_path(&mut connection.begun, from, now);
                 }
                 self.wire
                     .datagram(index, Some(destination(path)), reply.bytes());
@@ -44,6 +44,7 @@ impl Shard {
     }
 
     pub(super) fn handle_ice_events(&mut self, index: usize, now: Instant) {
+        let mut lost_path = false;
         while let Some(event) = self.connections[index].ice.poll_event() {
             match event {
                 ice::Event::PathAdded(path) => {
@@ -53,6 +54,7 @@ impl Shard {
                     self.stream_proved(path);
                 }
                 ice::Event::PathRemoved(path) => {
+                    lost_path = true;
                     self.paths.remove(path, index);
                     let link = self.wire.link(index);
                     link.destination = link.destination.filter(|to| *to != destination(path));
@@ -71,25 +73,30 @@ impl Shard {
                 }
                 ice::Event::Failed => {
                     self.wire.link(index).destination = None;
+                    lost_path = true;
                     self.update_state(index, Some(ConnectionState::Failed));
-                    // Numbers stand still while nothing is sent. After 2^15 that a receiver does not see
-                    // it takes the next one for an old one (RFC 3711 section 3.3.1), and is deaf for ever.
-                    let session = self.connections[index].session;
-                    if self.sessions[session].downlink() == Some(index) {
-                        self.deactivate(session, now);
-                    }
                 }
                 ice::Event::UfragRetired(ufrag) => {
                     self.ufrags.remove(&ufrag);
                 }
             }
         }
+        // Numbers stand still while nothing is sent. After 2^15 that a receiver does not see it takes the
+        // next one for an old one (RFC 3711 section 3.3.1), and is deaf for ever.
+        let session = self.connections[index].session;
+        if lost_path
+            && self.wire.link(index).destination.is_none()
+            && self.sessions[session].downlink() == Some(index)
+        {
+            self.deactivate(session, now);
+        }
     }
 
     pub(super) fn handle_dtls(&mut self, index: usize, path: Path, datagram: &[u8], now: Instant) {
         let connection = &mut self.connections[index];
         if let Dtls::Idle = connection.dtls {
-            if !self.newcomers.allow_handshake(path.remote.ip(), now) {
+            let from = path.remote.ip();
+            if !(self.newcomers).allow_handshake(&mut connection.begun, from, now) {
                 return self.drops.count(DropReason::Limit);
             }
             if self.handshakes.start(connection.key).is_err() {
