@@ -194,7 +194,7 @@ impl Session {
     /// Ends the session for everybody.
     pub(crate) fn close(&mut self, request_id: u64, reason: CloseReason, message: &str) {
         for track in std::mem::take(&mut self.published).into_keys() {
-            self.tracks.remove(&track);
+            self.tracks.remove(&track, &self.identity.session);
         }
         self.command(Command::Close(self.identity.key));
         let closed = Closed {
@@ -410,7 +410,7 @@ impl Session {
         if published.started.is_none() {
             return;
         }
-        self.tracks.remove(track);
+        self.tracks.remove(track, &self.identity.session);
         let session = self.identity.key;
         self.command(Command::Unpublish {
             session,

@@ -35,8 +35,13 @@ impl Tracks {
         self.lock().insert(track, entry);
     }
 
-    pub(crate) fn remove(&self, track: &TrackId) {
-        self.lock().remove(track);
+    /// Forgets a session's track. One that another session has published under its id since, as a
+    /// participant that came back does, stays.
+    pub(crate) fn remove(&self, track: &TrackId, session: &SessionId) {
+        let mut known = self.lock();
+        if known.get(track).is_some_and(|it| it.session == *session) {
+            known.remove(track);
+        }
     }
 
     pub(crate) fn get(&self, track: &TrackId) -> Option<TrackEntry> {

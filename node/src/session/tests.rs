@@ -578,3 +578,23 @@ fn closing_forgets_the_tracks() {
     assert!(tracks.get(&track).is_none());
     assert!(matches!(ada.commands.last(), Some(Command::Close(_))));
 }
+
+#[test]
+fn a_track_that_another_session_has_published_since_is_not_forgotten() {
+    let tracks: Arc<Tracks> = Arc::default();
+    let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
+    let ids = announce(&mut ada, "ada");
+    ada.ask(offer(PUBLISHES));
+    let track: TrackId = ids[0].parse().unwrap();
+    let entry = tracks.get(&track).unwrap();
+    let anew = TrackEntry {
+        session: "SE_anew".parse().unwrap(),
+        ..entry
+    };
+    tracks.insert(track.clone(), anew.clone());
+    let close = contract::Close {
+        reason: CloseReason::Left.into(),
+    };
+    ada.ask(Request::Close(close));
+    assert_eq!(tracks.get(&track), Some(anew));
+}

@@ -211,10 +211,12 @@ impl Shard {
         state.remote = Some(plan.remote);
         state.data_plan = plan.data.or(state.data_plan);
         let tracks = &self.tracks;
-        let bound = state
-            .inbound
-            .apply(&plan.receive, |track| Some(tracks.get(track)?.key));
-        self.describe_published(&plan.receive);
+        let bound = state.inbound.apply(&plan.receive, |track| {
+            // Of its own, not of whoever took its place.
+            let own = tracks.get(track).filter(|it| it.session == Some(index));
+            Some(own?.key)
+        });
+        self.describe_published(index, &plan.receive);
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);
         self.verify(connection, now);

@@ -66,6 +66,16 @@ pub(crate) enum Message {
     },
 }
 
+impl Message {
+    /// The next of its kind says the same, or it is asked again: nothing depends on this one.
+    pub(crate) fn is_repeated(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyFrame(_) | Self::Packets(..) | Self::Report(..) | Self::Rates(..)
+        )
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Subscribe {
     pub(crate) track: TrackId,

@@ -98,11 +98,15 @@ impl Neighbours {
 
     // Messages.
 
-    /// Tells another shard something, after all that it was told before.
+    /// Tells another shard something, after all that it was told before. What is said again anyway is
+    /// left out while others wait, however often clients make us say it.
     pub(crate) fn tell(&mut self, to: u8, message: Message) {
         let Some(neighbour) = neighbour(&mut self.others, to) else {
             return;
         };
+        if message.is_repeated() && !neighbour.waiting.is_empty() {
+            return;
+        }
         self.stats.messages_out += 1;
         neighbour.waiting.push_back(message);
         neighbour.post(self.number);
@@ -249,6 +253,9 @@ impl ShardSet {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use pipemesh_node_core::router::relay::Alias;
     use pipemesh_node_media::poll::Poller;
     use pipemesh_proto::ids::RoomId;
 
@@ -293,6 +300,19 @@ mod tests {
         }
         assert_eq!(arrived, (0..all).collect::<Vec<_>>());
         assert!(!shards[0].is_waiting() && !shards[2].has_arrivals());
+        // What is said again anyway does not wait.
+        for number in 0..=BOX {
+            shards[0].tell(2, message(number));
+        }
+        let before = shards[0].stats.messages_out;
+        for _ in 0..10 {
+            shards[0].tell(2, Message::Rates(Alias(0), Arc::default()));
+        }
+        assert_eq!(shards[0].stats.messages_out, before);
+        while shards[2].poll_message().is_some() {}
+        shards[0].flush();
+        shards[0].tell(2, Message::Rates(Alias(0), Arc::default()));
+        assert_eq!(shards[0].stats.messages_out, before + 1);
         // A shard that has ended is not waited for.
         let gone = shards.remove(2);
         drop(gone);

@@ -45,6 +45,12 @@ impl Shard {
         now: Instant,
     ) {
         self.end_former(&track);
+        // One who came back publishes under the ids that the session before had, which may still be here.
+        match self.tracks.get(&track) {
+            Some(known) if known.generation > generation => return,
+            Some(_) => self.unpublish(&track),
+            None => {}
+        }
         let session = &mut self.sessions[index];
         let spec = TrackSpec {
             room: session.room,
@@ -103,10 +109,11 @@ impl Shard {
         }
     }
 
-    /// What was negotiated of the sections that tracks come in.
-    pub(super) fn describe_published(&mut self, sections: &[ReceiveSection]) {
+    /// What was negotiated of the sections that a session's tracks come in.
+    pub(super) fn describe_published(&mut self, index: usize, sections: &[ReceiveSection]) {
         for section in sections {
-            let Some(track) = self.tracks.get_mut(&section.track) else {
+            let track = self.tracks.get_mut(&section.track);
+            let Some(track) = track.filter(|it| it.session == Some(index)) else {
                 continue;
             };
             let key = track.key;

@@ -98,13 +98,22 @@ impl Shard {
     /// One more session here wants a track of another shard.
     pub(super) fn want_remote(&mut self, room: RoomKey, track: &TrackId, origin: Origin) {
         let known = self.remote.by_id.get(track).copied();
-        if let Some(index) = known {
-            if self.remote.tracks[index].origin == origin {
-                self.remote.tracks[index].wanted_by += 1;
-                return;
-            }
-            // It is published anew; that the former one has ended has not got here yet.
-            self.end_remote(index);
+        if let Some(index) = known
+            && self.remote.tracks[index].origin == origin
+        {
+            self.remote.tracks[index].wanted_by += 1;
+            return;
+        }
+        let published = known.map(|index| self.remote.tracks[index].origin.generation);
+        let published = published.or(self.tracks.get(track).map(|it| it.generation));
+        if published.is_some_and(|published| published > origin.generation) {
+            // Who asks has not heard yet that it was published anew.
+            return self.end_wanted(room, track, origin.generation);
+        }
+        // It is published anew; that the former one has ended has not got here yet.
+        match known {
+            Some(index) => self.end_remote(index),
+            None => self.unpublish(track),
         }
         self.remote.last = self.remote.last.wrapping_add(1);
         let remote = RemoteTrack {

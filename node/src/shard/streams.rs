@@ -76,7 +76,7 @@ impl Shard {
             || self
                 .streams
                 .get(&path.socket)
-                .is_some_and(|taken| taken.connection == connection)
+                .is_some_and(|taken| taken.connection_key == self.connections[connection].key)
     }
 
     /// A check on this path was the client's.

@@ -36,6 +36,16 @@ struct Pair {
     _pool: HandshakePool,
 }
 
+fn audio() -> PublishSpec {
+    PublishSpec {
+        is_video: false,
+        speaks: false,
+        nack: false,
+        muted: false,
+        sizes: vec![Size::default()],
+    }
+}
+
 fn track() -> TrackId {
     "TR_a".parse().unwrap()
 }
@@ -106,18 +116,11 @@ impl Pair {
     }
 
     fn publish(&mut self, session: SessionKey) {
-        let spec = PublishSpec {
-            is_video: false,
-            speaks: false,
-            nack: false,
-            muted: false,
-            sizes: vec![Size::default()],
-        };
         let publish = Command::Publish {
             session,
             track: track(),
             generation: GENERATION,
-            spec,
+            spec: audio(),
         };
         self.command(0, publish);
         // What negotiation says of it.
@@ -351,6 +354,56 @@ fn a_track_that_comes_back_under_its_id_is_another() {
     pair.settle();
     assert_eq!(pair.count(key), 1);
     assert_eq!(pair.told(eve), []);
+}
+
+#[test]
+fn who_asks_late_for_what_was_published_before_harms_nobody() {
+    let mut pair = Pair::new();
+    let (ann, bob, eve) = (pair.open(0), pair.open(1), pair.open(1));
+    pair.publish(ann);
+    pair.want(bob, GENERATION);
+    pair.settle();
+    let key = pair.activate(bob);
+    pair.settle();
+    pair.want(eve, GENERATION - 1);
+    assert_eq!(pair.told(eve), [Event::SubscriptionEnded(track())]);
+    assert_eq!(pair.told(bob), []);
+    pair.send();
+    pair.settle();
+    assert_eq!(pair.count(key), 1);
+}
+
+/// A participant that comes back publishes under the ids it had, before its former session has ended.
+#[test]
+fn a_track_outlives_the_session_that_published_it_before() {
+    for shard in [0, 1] {
+        let mut pair = Pair::new();
+        let former = pair.open(shard);
+        let publish = Command::Publish {
+            session: former,
+            track: track(),
+            generation: GENERATION - 1,
+            spec: audio(),
+        };
+        pair.command(shard, publish);
+        let (ann, bob) = (pair.open(0), pair.open(1));
+        pair.publish(ann);
+        pair.want(bob, GENERATION);
+        pair.settle();
+        let key = pair.activate(bob);
+        pair.command(shard, Command::Close(former));
+        pair.settle();
+        pair.send();
+        pair.settle();
+        assert_eq!(pair.told(bob), []);
+        assert_eq!(pair.count(key), 1, "on shard {shard}");
+        assert_eq!(pair.shards[0].router.len().0, 1);
+        assert_eq!(pair.shards[1].router.len().0, 1);
+        pair.command(0, Command::Close(ann));
+        pair.settle();
+        assert_eq!(pair.shards[0].router.len(), (0, 0, 0));
+        pair.assert_nothing_crosses();
+    }
 }
 
 #[test]
