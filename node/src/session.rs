@@ -134,6 +134,7 @@ impl Session {
             participant: identity.participant.clone(),
             identity: identity.open.identity.clone(),
             anonymous: identity.open.anonymous,
+            may_pause: !identity.open.never_pause,
             rights: data_rights(identity.open.data),
             connections,
             events,

@@ -447,6 +447,7 @@ impl Candidate {
             rights: self.grants.rights.clone(),
             auto_subscribe: self.asked.auto_subscribe,
             adaptive_stream: self.asked.adaptive_stream,
+            never_pause: self.asked.never_pause,
             record: person.record,
             claimed_at: claim.sequence,
             former_tracks: person.former_tracks,

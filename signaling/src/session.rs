@@ -164,6 +164,7 @@ impl Session {
             region: spec.region.to_string(),
             without_red: !spec.client.receives_red(),
             anonymous: spec.rights.hidden,
+            never_pause: spec.never_pause,
         };
         let mut session = Self {
             room_id: spec.room_id,

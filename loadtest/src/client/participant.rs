@@ -41,6 +41,8 @@ pub struct Join {
     pub data: bool,
     /// Receive everything that is published; else what is asked for.
     pub auto_subscribe: bool,
+    /// Whether tracks may pause for want of bandwidth; none leaves it to the server.
+    pub allow_pause: Option<bool>,
     pub mode: ReceiveMode,
     pub network: Network,
     /// Of everything that is drawn by lot.
@@ -62,6 +64,7 @@ impl Join {
             protocol: Protocol::default(),
             data: true,
             auto_subscribe: true,
+            allow_pause: None,
             mode: ReceiveMode::Full,
             network: Network::default(),
             seed: 1,

@@ -102,8 +102,10 @@ impl Shard {
             tracing::debug!(%participant, "the client reports nothing of its bandwidth");
         }
         let target = shaping.bandwidth.target();
-        // Nothing pauses for a guess, nor where nothing could show that there is enough again.
-        let may_pause = !shaping.bandwidth.is_guess() && shaping.may_probe();
+        let is_allowed = self.sessions[index].may_pause;
+        // Nothing pauses for a guess, nor where nothing could show that there is enough again, nor for a
+        // client that does not want it.
+        let may_pause = !shaping.bandwidth.is_guess() && shaping.may_probe() && is_allowed;
         let budget = match shaping.is_limiting() {
             true => Budget {
                 all: target,

@@ -101,6 +101,8 @@ pub(crate) struct OpenSession {
     pub(crate) identity: String,
     /// Data packets do not say whom they are from.
     pub(crate) anonymous: bool,
+    /// Tracks may pause for want of bandwidth.
+    pub(crate) may_pause: bool,
     pub(crate) rights: DataRights,
     pub(crate) connections: Vec<(Role, Credentials)>,
     pub(crate) events: mpsc::Sender<Event>,

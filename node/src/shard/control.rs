@@ -122,6 +122,7 @@ impl Shard {
             open.participant,
             open.identity,
             open.anonymous,
+            open.may_pause,
             open.rights,
             open.events,
         );

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) identity: String,
     /// Data packets do not say whom they are from.
     pub(crate) anonymous: bool,
+    /// Tracks may pause for want of bandwidth.
+    pub(crate) may_pause: bool,
     pub(crate) rights: DataRights,
     /// Indices of the connections, by role.
     connections: [Option<usize>; 2],
@@ -69,6 +71,7 @@ impl Session {
         participant: ParticipantId,
         identity: String,
         anonymous: bool,
+        may_pause: bool,
         rights: DataRights,
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -78,6 +81,7 @@ impl Session {
             participant,
             identity,
             anonymous,
+            may_pause,
             rights,
             connections: [None; 2],
             published: Vec::new(),

@@ -27,6 +27,8 @@ pub(crate) struct Join {
     pub(crate) client: Client,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    /// Rather a bad picture than none.
+    pub(crate) never_pause: bool,
     /// Replaces that of the token if not empty.
     pub(crate) metadata: String,
     /// Added to those of the token.
@@ -91,6 +93,7 @@ impl Join {
             client: Client::new(request.client_info.unwrap_or_default(), user_agent),
             auto_subscribe: settings.auto_subscribe,
             adaptive_stream: settings.adaptive_stream,
+            never_pause: settings.subscriber_allow_pause == Some(false),
             metadata: request.metadata,
             attributes: request.participant_attributes,
             add_tracks: request.add_track_requests,
@@ -116,6 +119,7 @@ impl Join {
             client: Client::new(client_info(query), user_agent),
             auto_subscribe: query.flag("auto_subscribe").unwrap_or(true),
             adaptive_stream: query.flag("adaptive_stream").unwrap_or(false),
+            never_pause: query.flag("subscriber_allow_pause") == Some(false),
             attributes: attributes.transpose()?.unwrap_or_default(),
             resume: query.flag("reconnect").unwrap_or(false).then(|| Resume {
                 participant_sid: query.text("sid"),

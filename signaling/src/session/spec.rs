@@ -27,6 +27,7 @@ pub(crate) struct Spec {
     pub(crate) rights: Rights,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    pub(crate) never_pause: bool,
     /// As claimed in the store.
     pub(crate) record: MemberRecord,
     /// Where in the room's events the claim is.

@@ -13,6 +13,7 @@ mod impaired;
 mod mesh;
 mod modes;
 mod narrow;
+mod pausing;
 mod resume;
 mod room;
 mod switching;

@@ -45,6 +45,7 @@ pub(super) struct Server {
     token: String,
     layout: Layout,
     auto_subscribe: bool,
+    allow_pause: Option<bool>,
     pub(super) sid: String,
 }
 
@@ -79,6 +80,7 @@ impl Server {
             token: join.token.clone(),
             layout: join.layout,
             auto_subscribe: join.auto_subscribe,
+            allow_pause: join.allow_pause,
             sid: String::new(),
         })
     }
@@ -95,6 +97,7 @@ impl Server {
                 }),
                 connection_settings: Some(ConnectionSettings {
                     auto_subscribe: self.auto_subscribe,
+                    subscriber_allow_pause: self.allow_pause,
                     ..Default::default()
                 }),
                 reconnect: resume.is_some(),
@@ -109,6 +112,10 @@ impl Server {
                     ("protocol", PROTOCOL.to_string()),
                     ("auto_subscribe", auto.to_owned()),
                 ];
+                if let Some(allow) = self.allow_pause {
+                    let allow = if allow { "1" } else { "0" };
+                    parameters.push(("subscriber_allow_pause", allow.to_owned()));
+                }
                 if let Some(sid) = resume {
                     parameters.push(("reconnect", "1".to_owned()));
                     parameters.push(("sid", sid.to_owned()));

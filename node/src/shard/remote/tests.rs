@@ -102,6 +102,7 @@ impl Pair {
             participant: format!("PA_{}", key.0).parse().unwrap(),
             identity: key.0.to_string(),
             anonymous: false,
+            may_pause: true,
             rights: DataRights::default(),
             connections: Vec::new(),
             events,

@@ -85,19 +85,20 @@ fn what_is_wrong_is_named() {
 fn parameters_of_the_older_path() {
     let attributes = BASE64.encode(r#"{"seat":"12"}"#);
     let query = format!(
-        "sdk=android&protocol=13&auto_subscribe=0&adaptive_stream=1&reconnect=1&sid=PA_2\
+        "sdk=android&protocol=13&auto_subscribe=0&adaptive_stream=1&subscriber_allow_pause=0\
+         &reconnect=1&sid=PA_2\
          &capabilities=CAP_PACKET_TRAILER,nonsense&attributes={attributes}"
     );
     let join = Join::parse(&Query::parse(&query), false, "").unwrap();
     assert_eq!(join.layout, ConnectionLayout::Dual);
     assert_eq!(join.client.info().sdk, i32::from(Sdk::Android));
     assert_eq!(join.client.info().capabilities.len(), 1);
-    assert!(!join.auto_subscribe && join.adaptive_stream);
+    assert!(!join.auto_subscribe && join.adaptive_stream && join.never_pause);
     assert_eq!(join.attributes["seat"], "12");
     assert_eq!(join.resume.unwrap().participant_sid, "PA_2");
 
     let least = Join::parse(&Query::parse(""), false, "").unwrap();
-    assert!(least.auto_subscribe && least.resume.is_none());
+    assert!(least.auto_subscribe && least.resume.is_none() && !least.never_pause);
 
     let check = |query: &str, expected| {
         let join = Join::parse(&Query::parse(query), false, "");

@@ -307,6 +307,7 @@ impl Bench {
             rights: setup.rights,
             auto_subscribe: setup.auto_subscribe,
             adaptive_stream: setup.adaptive_stream,
+            never_pause: false,
             record: mine,
             claimed_at: world.state.sequence,
             former_tracks: setup.former_tracks,
