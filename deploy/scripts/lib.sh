@@ -12,6 +12,8 @@ TARGET=$ROOT/target
 LOGS=$TARGET/logs
 WEB=$ROOT/signaling/web
 VENV=$TARGET/venv
+# Packages with fuzzers, each of which is a workspace of its own with its own lock file.
+FUZZED=(node signaling loadtest)
 mkdir -p "$LOGS"
 
 say() { printf '\n== %s\n' "$*"; }

@@ -7,6 +7,7 @@ pub mod bandwidth;
 pub mod codec;
 pub mod data;
 pub mod dtls;
+pub mod framing;
 pub mod rtcp;
 pub mod rtp;
 pub mod sctp;
@@ -22,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("codec", codec::run),
     ("data", data::run),
     ("dtls", dtls::run),
+    ("framing", framing::run),
     ("rtcp", rtcp::run),
     ("rtp", rtp::run),
     ("sctp", sctp::run),
