@@ -5,6 +5,8 @@
 //! `participant` are the shell around it.
 
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod generator;
 mod impairment;
 mod media;

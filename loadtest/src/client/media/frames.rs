@@ -82,7 +82,7 @@ impl Frames {
         }
         let same = |it: &&mut Partial| it.layer == stamp.layer && it.frame == stamp.frame;
         match self.partial.iter_mut().find(same) {
-            Some(partial) => partial.seen += 1,
+            Some(partial) => partial.seen = partial.seen.saturating_add(1),
             None => {
                 if self.partial.len() == MAX_PARTIAL {
                     self.partial.pop_front();

@@ -222,9 +222,10 @@ impl Receiver {
         if same_frame != (time_before == timestamp) {
             self.integrity.mixed_frames += 1;
         }
-        let whole = before.packet + 1 == before.packets;
+        let next = before.packet.wrapping_add(1);
+        let whole = next == before.packets;
         let follows = match same_frame {
-            true => before.packet + 1 == stamp.packet,
+            true => next == stamp.packet,
             false => whole && stamp.packet == 0 && before.frame.wrapping_add(1) == stamp.frame,
         };
         self.integrity.hidden_losses += u64::from(!follows && !resumed && !begins_key_frame);
