@@ -39,6 +39,8 @@
 //! [`Allocation::wanted`] would be enough for everything. [`Allocation::again`] is when time alone will
 //! change the result.
 
+mod ladder;
+
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
@@ -46,9 +48,7 @@ use std::time::{Duration, Instant};
 pub use crate::layer::Layer;
 use crate::track::Size;
 use crate::units::Bitrate;
-
-/// Most steps of one track: four encodings of four temporal layers.
-pub const MAX_STEPS: usize = 16;
+pub use ladder::{Ladder, MAX_STEPS, Step};
 
 /// More is given only if the bandwidth exceeds its rate by this factor. Lower comes back a little earlier
 /// and flickers; higher leaves bandwidth unused.
@@ -77,47 +77,6 @@ const CAMERA_PIXELS: f64 = 320.0 * 180.0;
 const CAMERA_EXPONENT: f64 = 0.85;
 /// Share of the rate that one temporal layer less takes.
 const TEMPORAL_SHARE: f64 = 0.65;
-
-/// One step of a ladder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Step {
-    pub layer: Layer,
-    /// With everything it builds on. Zero if not known.
-    pub rate: Bitrate,
-    /// Of a frame. Zero if not known.
-    pub pixels: u32,
-}
-
-/// The steps of a track that a subscriber may be sent, from the lowest up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ladder {
-    steps: [Step; MAX_STEPS],
-    len: u8,
-}
-
-impl Ladder {
-    /// Appends a step; one that is not above the last, or one too many, is left out.
-    pub fn push(&mut self, step: Step) {
-        let above = self.top().is_none_or(|top| top.layer < step.layer);
-        if let Some(space) = self.steps.get_mut(usize::from(self.len)).filter(|_| above) {
-            *space = step;
-            self.len += 1;
-        }
-    }
-
-    pub fn steps(&self) -> &[Step] {
-        self.steps.get(..usize::from(self.len)).unwrap_or_default()
-    }
-
-    fn top(&self) -> Option<&Step> {
-        self.steps().last()
-    }
-
-    /// The highest step that is not above a layer.
-    fn position(&self, layer: Layer) -> Option<usize> {
-        self.steps().iter().rposition(|step| step.layer <= layer)
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {

@@ -114,11 +114,10 @@ impl Structure {
         self.layers.count
     }
 
+    /// Pixels of each of them, if the media says so.
     pub(crate) fn sizes(&self) -> Option<&[Size]> {
-        self.layers
-            .sizes
-            .as_ref()
-            .map(<[Size; MAX_SPATIAL]>::as_slice)
+        let count = usize::from(self.layers.count).min(MAX_SPATIAL);
+        self.layers.sizes.as_ref()?.get(..count)
     }
 
     /// A spatial layer's pictures need those of the layers below.

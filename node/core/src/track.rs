@@ -33,8 +33,10 @@ pub struct TrackSpec<R, P> {
     /// Lost packets are asked for.
     pub nack: bool,
     pub muted: bool,
-    /// Pixels of each encoding, from the lowest up, zero where unknown. Its length is the number of
-    /// encodings.
+    /// At least one.
+    pub encodings: u8,
+    /// Pixels of each encoding, or of each spatial layer that the only one was announced with, from the
+    /// lowest up; zero where unknown.
     pub sizes: Vec<Size>,
 }
 
@@ -110,9 +112,9 @@ impl<R, P> Track<R, P> {
         } else {
             (64, 1 << 12)
         };
-        let encodings = spec.sizes.iter().take(MAX_ENCODINGS);
+        let encodings = usize::from(spec.encodings).min(MAX_ENCODINGS);
         Self {
-            encodings: encodings
+            encodings: (0..encodings)
                 .map(|_| Encoding {
                     sequences: SequenceUnwrapper::default(),
                     structure: Structure::default(),
@@ -181,14 +183,21 @@ impl<R, P> Track<R, P> {
         if view == Size::default() {
             return top;
         }
-        // What the media says of its spatial layers; encodings have theirs from signaling.
-        let shown = match self.encodings.as_slice() {
-            [only] => only.structure.sizes(),
-            _ => None,
-        };
-        let sizes = shown.unwrap_or(&self.spec.sizes);
-        let fitting = sizes.iter().position(|size| size.fills(view));
+        let fitting = self.sizes().iter().position(|size| size.fills(view));
         fitting.map_or(top, |spatial| (spatial as u8).min(top))
+    }
+
+    /// Pixels of what there is to choose from, from the lowest up; fewer, or zero, where nobody knows.
+    pub(crate) fn sizes(&self) -> &[Size] {
+        let [only] = self.encodings.as_slice() else {
+            return &self.spec.sizes;
+        };
+        // The media knows better than whoever announced it, who may have named the whole alone.
+        let as_announced = match self.spatial_layers() {
+            shown if shown == 0 || shown == self.spec.sizes.len() => self.spec.sizes.as_slice(),
+            _ => &[],
+        };
+        only.structure.sizes().unwrap_or(as_announced)
     }
 
     /// How many there are to choose from: encodings, or spatial layers of the only one.
@@ -257,6 +266,7 @@ mod tests {
             speaks: false,
             nack: true,
             muted: false,
+            encodings: 3,
             sizes: vec![size(320, 180), size(640, 360), size(1280, 720)],
         };
         #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]

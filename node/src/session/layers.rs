@@ -66,14 +66,13 @@ pub(super) fn publish_spec(
     rids: &[String],
     nack: bool,
 ) -> PublishSpec {
-    let whole = [largest(layers)];
-    let encodings = if rids.is_empty() { &whole } else { layers };
     PublishSpec {
         is_video: announced.kind() == MediaKind::Video,
         speaks: announced.source() == TrackSource::Microphone,
         nack,
         muted: announced.muted,
-        sizes: encodings
+        encodings: u8::try_from(rids.len().max(1)).unwrap_or(u8::MAX),
+        sizes: layers
             .iter()
             .map(|l| Size {
                 width: l.width,
@@ -134,7 +133,7 @@ mod tests {
         assert!(layers.iter().all(|l| (l.ssrc, l.repair_ssrc) == (7, 8)));
         let spec = publish_spec(&AddTrack::default(), &layers, &[], true);
         let sizes: Vec<u32> = spec.sizes.iter().map(|size| size.width).collect();
-        assert_eq!(sizes, [1280], "there is one encoding");
+        assert_eq!((spec.encodings, sizes), (1, vec![320, 1280]));
 
         let mut layers = of_track(&announced, &["q".into(), "f".into()], Codec::Vp9);
         name_ssrcs(&mut layers, &[(Some(7), None), (None, None)]);

@@ -3,12 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::allocate::{
-    Allocation, Budget, Choice, Damping, Demand, Held, Ladder, Media, Step,
-};
-use pipemesh_node_core::layer::{Layer, LayerRates, Limit, MAX_SPATIAL};
+use pipemesh_node_core::allocate::{Allocation, Budget, Choice, Damping, Demand, Held};
+use pipemesh_node_core::layer::{Layer, Limit};
 use pipemesh_node_core::router::SubscriptionKey;
-use pipemesh_node_core::track::Size;
 use pipemesh_node_core::units::Bitrate;
 use pipemesh_proto::ids::TrackId;
 
@@ -138,7 +135,6 @@ impl Shard {
     fn gather_demands(&mut self, index: usize) {
         let Self {
             sessions,
-            tracks,
             router,
             allocator,
             ..
@@ -146,29 +142,12 @@ impl Shard {
         let Allocator { demands, keys, .. } = allocator;
         demands.clear();
         keys.clear();
-        for (track, wanted) in &sessions[index].wanted {
-            let (Some(key), Some(published)) = (wanted.subscription, tracks.get(track)) else {
+        for wanted in sessions[index].wanted.values() {
+            let Some(key) = wanted.subscription else {
                 continue;
             };
-            let Some(rates) = router.layer_rates(published.key) else {
+            let Some((media, ladder)) = router.ladder(key) else {
                 continue;
-            };
-            let mut ladder = Ladder::default();
-            let media = match router.sizes(published.key) {
-                Some(sizes) => {
-                    if let Some(top) = router.wanted_layer(key) {
-                        fill_ladder(&mut ladder, top, &rates, sizes);
-                    }
-                    Media::Video
-                }
-                None => {
-                    let rate = Bitrate::from_bps(rates.up_to(Layer::MAX));
-                    ladder.push(Step {
-                        rate,
-                        ..Step::default()
-                    });
-                    Media::Audio
-                }
             };
             demands.push(Demand {
                 media,
@@ -229,37 +208,6 @@ impl Shard {
             };
             Counters::add(counter, 1);
             self.sessions[index].tell(Event::SubscriptionPaused { track, paused });
-        }
-    }
-}
-
-/// The layers up to `top` that are being sent. Before anything is measured: all of them, by size.
-fn fill_ladder(ladder: &mut Ladder, top: Layer, rates: &LayerRates, sizes: &[Size]) {
-    let is_measured = rates.layers().next().is_some();
-    for spatial in 0..=top.spatial.min(MAX_SPATIAL as u8 - 1) {
-        let size = sizes.get(usize::from(spatial)).copied();
-        let pixels = size.map_or(0, |size| size.width.saturating_mul(size.height));
-        let sent = rates
-            .layers()
-            .filter(|(layer, _)| layer.spatial == spatial && layer.temporal <= top.temporal);
-        let before = ladder.steps().len();
-        for (layer, bits) in sent {
-            ladder.push(Step {
-                layer,
-                rate: Bitrate::from_bps(bits),
-                pixels,
-            });
-        }
-        if ladder.steps().len() == before && size.is_some() && !is_measured {
-            let layer = Layer {
-                spatial,
-                temporal: 0,
-            };
-            ladder.push(Step {
-                layer,
-                rate: Bitrate::ZERO,
-                pixels,
-            });
         }
     }
 }

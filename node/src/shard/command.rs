@@ -121,7 +121,9 @@ pub(crate) struct PublishSpec {
     pub(crate) speaks: bool,
     pub(crate) nack: bool,
     pub(crate) muted: bool,
-    /// Pixels of each encoding, from the lowest up; zero where unknown.
+    pub(crate) encodings: u8,
+    /// Pixels of each encoding, or of each spatial layer of the only one, from the lowest up; zero where
+    /// unknown.
     pub(crate) sizes: Vec<Size>,
 }
 

@@ -59,6 +59,7 @@ impl Shard {
             speaks: spec.speaks,
             nack: spec.nack,
             muted: spec.muted,
+            encodings: spec.encodings,
             sizes: spec.sizes,
         };
         session.published.push(track.clone());

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::slots::Slots;
 use super::{LayerWish, Router, SubscriptionKey, TrackKey};
+use crate::allocate::{Ladder, Media};
 use crate::codec::Codec;
 use crate::forward::Forwarder;
 use crate::layer::{Layer, LayerRates, Limit};
 use crate::track::Track;
+use crate::units::Bitrate;
 
 #[derive(Debug)]
 pub(super) struct Subscription {
@@ -112,6 +114,26 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let subscription = self.subscription(key)?;
         let track = self.track(subscription.track)?;
         (!subscription.wish.paused).then(|| track.wanted(subscription.wish))
+    }
+
+    /// The layers that a subscriber can use and that are being sent, as steps to choose from; none while
+    /// it wants nothing.
+    pub fn ladder(&self, key: SubscriptionKey) -> Option<(Media, Ladder)> {
+        let subscription = self.subscription(key)?;
+        let track = self.track(subscription.track)?;
+        let rates = track.rates();
+        if !track.spec.is_video {
+            let rate = Bitrate::from_bps(rates.up_to(Layer::MAX));
+            return Some((Media::Audio, Ladder::of_whole(rate)));
+        }
+        let ladder = match subscription.wish.paused {
+            true => Ladder::default(),
+            false => {
+                let top = track.wanted(subscription.wish);
+                Ladder::of_layers(top, &rates, track.sizes())
+            }
+        };
+        Some((Media::Video, ladder))
     }
 
     /// What it takes to forward each layer of a track.

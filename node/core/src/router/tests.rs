@@ -18,6 +18,7 @@ fn microphone(participant: u32) -> TrackSpec<u32, u32> {
         speaks: true,
         nack: false,
         muted: false,
+        encodings: 1,
         sizes: vec![Size::default()],
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{Router, SubscriptionKey, TrackKey};
-use crate::track::Size;
 
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// A packet that was forwarded to a subscription and has waited since. `None`: it waited too long,
@@ -49,11 +48,5 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     pub fn subscriptions(&self, key: TrackKey) -> &[SubscriptionKey] {
         self.track(key)
             .map_or(&[], |track| track.subscriptions.as_slice())
-    }
-
-    /// Pixels of a video track's encodings, zero where unknown; `None` for audio.
-    pub fn sizes(&self, key: TrackKey) -> Option<&[Size]> {
-        let track = self.track(key).filter(|track| track.spec.is_video)?;
-        Some(&track.spec.sizes)
     }
 }

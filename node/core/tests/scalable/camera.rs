@@ -97,8 +97,9 @@ pub(crate) struct Camera {
     pub(crate) key: TrackKey,
     pub(crate) naming: Naming,
     pub(crate) mode: Mode,
-    /// Spatial layers that are being encoded.
+    /// Spatial layers that are being encoded, and how many receivers were told of.
     pub(crate) active: u8,
+    told: u8,
     sequence: u16,
     timestamp: u32,
     first_id: u16,
@@ -130,12 +131,15 @@ impl Camera {
         if temporal == 0 {
             self.tl0 = self.tl0.wrapping_add(1);
         }
+        // A layer that comes back begins with the one below.
+        self.last.retain(|(spatial, _), _| *spatial < self.active);
         let mut packets = Vec::new();
         for spatial in 0..self.active {
             let frame = self.frame(spatial, temporal, key);
             self.packets(&frame, &mut packets);
             self.frames += 1;
         }
+        self.told = self.active;
         self.place += 1;
         self.pictures += 1;
         packets
@@ -144,6 +148,10 @@ impl Camera {
     fn frame(&mut self, spatial: u8, temporal: u8, key: bool) -> Frame {
         let before = (0..=temporal.saturating_sub(1)).filter_map(|t| self.last.get(&(spatial, t)));
         let mut references: Vec<u32> = before.max().copied().into_iter().collect();
+        let own = self.last.get(&(spatial, temporal));
+        if let Some(own) = own.filter(|_| self.mode.chained && temporal > 0) {
+            references.push(*own);
+        }
         let is_predicted = !references.is_empty();
         let needs_lower = spatial > 0 && (key || !self.mode.key_only);
         if needs_lower {
@@ -178,7 +186,14 @@ impl Camera {
             };
             let mut writer = HeaderWriter::new(&mut bytes, header).unwrap();
             if self.naming.is_described() {
-                let value = descriptor::write(&self.mode, frame, self.first_id, begins, ends);
+                // A structure says that all are sent.
+                let differs = match frame.key {
+                    true => self.active < self.mode.spatial,
+                    false => self.active != self.told,
+                };
+                let active = differs.then_some(self.active);
+                let place = (begins, ends);
+                let value = descriptor::write(&self.mode, frame, self.first_id, place, active);
                 writer.extension(DEPENDENCY, &value, true);
             }
             let len = writer.finish().unwrap();
@@ -224,13 +239,18 @@ impl Camera {
         );
         let id = self.first_id.wrapping_add(frame.picture as u16) | 0x8000;
         out.extend_from_slice(&id.to_be_bytes());
-        // In this pattern nothing above needs what came before.
-        out.push(frame.temporal << 5 | 0x10 | frame.spatial << 1 | u8::from(frame.needs_lower));
+        // In the usual pattern nothing above needs what came before.
+        let switches_up = flag(!self.mode.chained, 0x10);
+        let indices = frame.temporal << 5 | frame.spatial << 1 | u8::from(frame.needs_lower);
+        out.push(indices | switches_up);
         if !flexible {
             out.push(self.tl0);
         } else if frame.is_predicted {
-            let pictures = (frame.number - frame.references[0]) / u32::from(self.active);
-            out.push((pictures as u8) << 1);
+            let earlier = frame.references.len() - usize::from(frame.needs_lower);
+            for (place, reference) in frame.references[..earlier].iter().enumerate() {
+                let pictures = (frame.number - reference) / u32::from(self.active);
+                out.push((pictures as u8) << 1 | u8::from(place + 1 < earlier));
+            }
         }
         if structure {
             out.push((self.active - 1) << 5 | 0x10);
@@ -287,6 +307,16 @@ impl Sim {
     }
 
     pub(crate) fn camera(&mut self, naming: Naming, mode: Mode) -> Camera {
+        self.announced_camera(naming, mode, vec![Size::default()])
+    }
+
+    /// `sizes`: what was said of its layers before any media.
+    pub(crate) fn announced_camera(
+        &mut self,
+        naming: Naming,
+        mode: Mode,
+        sizes: Vec<Size>,
+    ) -> Camera {
         let key = self.router.publish(
             TrackSpec {
                 room: 1,
@@ -295,7 +325,8 @@ impl Sim {
                 speaks: false,
                 nack: true,
                 muted: false,
-                sizes: vec![Size::default()],
+                encodings: 1,
+                sizes,
             },
             self.now,
         );
@@ -304,6 +335,7 @@ impl Sim {
             naming,
             mode,
             active: mode.spatial,
+            told: mode.spatial,
             sequence: self.rng.next() as u16,
             timestamp: self.rng.next() as u32,
             first_id: self.rng.next() as u16,
@@ -460,8 +492,14 @@ fn truth(naming: Naming, payload: &[u8]) -> Truth {
         // Behind the ids come references and the structure.
         Naming::Vp9Flexible | Naming::Vp9 | Naming::Vp9Described => {
             let flags = payload[0];
-            let ids = usize::from(vp9::Descriptor::parse(payload).unwrap().ids.len);
-            let references = usize::from(flags & 0x50 == 0x50);
+            let descriptor = vp9::Descriptor::parse(payload).unwrap();
+            let ids = usize::from(descriptor.ids.len);
+            let references = descriptor
+                .references
+                .into_iter()
+                .flatten()
+                .flatten()
+                .count();
             let structure = match flags & 0x02 {
                 0 => 0,
                 _ => 1 + 4 * (usize::from(payload[ids + references] >> 5) + 1),

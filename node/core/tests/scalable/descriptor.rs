@@ -10,9 +10,24 @@ pub(crate) struct Mode {
     pub(crate) temporal: u8,
     /// Spatial layers use each other on key pictures only.
     pub(crate) key_only: bool,
+    /// A layer has two thirds of the lines of the one above, not half of them (modes with an `h`).
+    pub(crate) close: bool,
+    /// Every frame needs the one before of its own temporal layer, so that none is a way into it.
+    pub(crate) chained: bool,
 }
 
 impl Mode {
+    /// As in `L3T3`, or `L3T3_KEY`.
+    pub(crate) const fn new(spatial: u8, temporal: u8, key_only: bool) -> Self {
+        Self {
+            spatial,
+            temporal,
+            key_only,
+            close: false,
+            chained: false,
+        }
+    }
+
     pub(crate) fn temporal_of(&self, place: usize) -> u8 {
         let pattern: &[u8] = match self.temporal {
             1 => &[0],
@@ -23,10 +38,12 @@ impl Mode {
     }
 
     pub(crate) fn size(&self, spatial: u8) -> Size {
-        let halvings = self.spatial - 1 - spatial;
+        let below = u32::from(self.spatial - 1 - spatial);
+        let (part, whole) = if self.close { (2u32, 3u32) } else { (1, 2) };
+        let scaled = |side: u32| side * part.pow(below) / whole.pow(below);
         Size {
-            width: 1280 >> halvings,
-            height: 720 >> halvings,
+            width: scaled(1280),
+            height: scaled(720),
         }
     }
 }
@@ -74,12 +91,13 @@ impl Bits {
     }
 }
 
+/// `active`: the spatial layers that are being sent, where it has to be said.
 pub(crate) fn write(
     mode: &Mode,
     frame: &Frame,
     first_number: u16,
-    begins: bool,
-    ends: bool,
+    (begins, ends): (bool, bool),
+    active: Option<u8>,
 ) -> Vec<u8> {
     const OFFSET: u32 = 60;
     let mut bits = Bits::default();
@@ -90,13 +108,19 @@ pub(crate) fn write(
     bits.write(first_number.wrapping_add(frame.number as u16).into(), 16);
     let structure = begins && frame.key && frame.spatial == 0;
     bits.write(structure.into(), 1);
-    bits.write(0, 1);
+    bits.write(active.is_some().into(), 1);
     bits.write(1, 1); // targets
     bits.write(1, 1); // references
     bits.write(0, 1);
     if structure {
         bits.write(OFFSET, 6);
         write_structure(mode, &mut bits);
+    }
+    if let Some(active) = active {
+        // The last target comes first.
+        for spatial in (0..mode.spatial).rev() {
+            (0..mode.temporal).for_each(|_| bits.write((spatial < active).into(), 1));
+        }
     }
     let alone = mode.key_only && !frame.key;
     for spatial in 0..mode.spatial {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod allocation;
 mod camera;
 mod descriptor;
 #[path = "../sim/mod.rs"]
@@ -15,21 +16,18 @@ use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
 use pipemesh_node_core::track::Size;
 use sim::with_seeds;
 
-const fn mode(spatial: u8, temporal: u8, key_only: bool) -> Mode {
+const MODES: [Mode; 7] = [
+    Mode::new(1, 3, false),
+    Mode::new(2, 1, false),
+    Mode::new(3, 3, false),
+    Mode::new(3, 3, true),
+    Mode::new(2, 2, true),
+    Mode::new(3, 1, true),
+    // L3T2h.
     Mode {
-        spatial,
-        temporal,
-        key_only,
-    }
-}
-
-const MODES: [Mode; 6] = [
-    mode(1, 3, false),
-    mode(2, 1, false),
-    mode(3, 3, false),
-    mode(3, 3, true),
-    mode(2, 2, true),
-    mode(3, 1, true),
+        close: true,
+        ..Mode::new(3, 2, false)
+    },
 ];
 
 fn up_to(spatial: u8, temporal: u8) -> Limit {
@@ -164,7 +162,7 @@ fn check_numbers(sim: &Sim, key: SubscriptionKey) {
 fn the_view_is_measured_against_what_the_media_says() {
     for naming in Naming::ALL {
         let mut sim = Sim::new(1);
-        let mut camera = sim.camera(naming, mode(3, 3, true));
+        let mut camera = sim.camera(naming, Mode::new(3, 3, true));
         let view = |width, height| LayerWish {
             view: Size { width, height },
             ..LayerWish::default()
@@ -188,7 +186,7 @@ fn the_view_is_measured_against_what_the_media_says() {
 #[test]
 fn rates_say_what_a_layer_takes() {
     for naming in Naming::ALL {
-        for mode in [mode(3, 3, false), mode(3, 3, true)] {
+        for mode in [Mode::new(3, 3, false), Mode::new(3, 3, true)] {
             let mut sim = Sim::new(1);
             let mut camera = sim.camera(naming, mode);
             let watcher = sim.subscribe(&camera, LayerWish::default());
@@ -227,7 +225,7 @@ fn rates_say_what_a_layer_takes() {
 fn a_layer_is_taken_up_within_a_second_at_the_price_of_one_key_frame() {
     for naming in Naming::ALL {
         let mut sim = Sim::new(1);
-        let mut camera = sim.camera(naming, mode(3, 3, true));
+        let mut camera = sim.camera(naming, Mode::new(3, 3, true));
         let watcher = sim.subscribe(&camera, LayerWish::default());
         sim.run(&mut camera, 30);
         let before = sim.key_frame_requests;
@@ -244,9 +242,9 @@ fn a_layer_is_taken_up_within_a_second_at_the_price_of_one_key_frame() {
 #[test]
 fn a_layer_that_the_encoder_gives_up_and_takes_up_again_is_followed() {
     for naming in [Naming::Vp9, Naming::Vp9Flexible] {
-        for mode in [mode(3, 3, false), mode(3, 3, true)] {
+        for key_only in [false, true] {
             let mut sim = Sim::new(1);
-            let mut camera = sim.camera(naming, mode);
+            let mut camera = sim.camera(naming, Mode::new(3, 3, key_only));
             let watcher = sim.subscribe(&camera, LayerWish::default());
             sim.run(&mut camera, 30);
             camera.active = 2;
@@ -257,6 +255,31 @@ fn a_layer_that_the_encoder_gives_up_and_takes_up_again_is_followed() {
             assert_eq!(settled(&mut sim, &mut camera, watcher), (2, 2, 32));
             check(&sim.received[&watcher], &sim.lost, true);
         }
+    }
+}
+
+#[test]
+fn layers_that_are_close_to_each_other_are_told_apart_by_their_size() {
+    for naming in Naming::ALL {
+        let mode = Mode {
+            close: true,
+            ..Mode::new(3, 1, false)
+        };
+        let mut sim = Sim::new(1);
+        let mut camera = sim.camera(naming, mode);
+        let watcher = sim.subscribe(&camera, LayerWish::default());
+        // 568, 853 and 1280 pixels wide.
+        for (width, height, spatial) in [(560, 320, 0), (640, 360, 1), (853, 480, 1), (854, 480, 2)]
+        {
+            let wish = LayerWish {
+                view: Size { width, height },
+                ..LayerWish::default()
+            };
+            sim.router.set_wish(watcher, wish, sim.now);
+            let seen = settled(&mut sim, &mut camera, watcher);
+            assert_eq!(seen, (spatial, 0, 32), "{naming:?} {width}");
+        }
+        check(&sim.received[&watcher], &sim.lost, true);
     }
 }
 

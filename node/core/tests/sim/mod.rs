@@ -98,6 +98,7 @@ impl Camera {
             speaks: false,
             nack: true,
             muted: false,
+            encodings: 3,
             sizes: vec![size(320, 180), size(640, 360), size(1280, 720)],
         }
     }

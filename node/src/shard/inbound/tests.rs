@@ -25,6 +25,7 @@ fn key() -> TrackKey {
         speaks: false,
         nack: true,
         muted: false,
+        encodings: 3,
         sizes: vec![Size::default(); 3],
     };
     Router::<u32, u32>::new(now).publish(spec, now)

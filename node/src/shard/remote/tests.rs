@@ -42,6 +42,7 @@ fn audio() -> PublishSpec {
         speaks: false,
         nack: false,
         muted: false,
+        encodings: 1,
         sizes: vec![Size::default()],
     }
 }

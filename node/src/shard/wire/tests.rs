@@ -92,6 +92,7 @@ impl Stage {
                 speaks: false,
                 nack: true,
                 muted: false,
+                encodings: 1,
                 sizes: vec![Size::default()],
             },
             now,
