@@ -183,10 +183,9 @@ impl Templates {
 
     /// The highest spatial layer among decode targets that are being sent.
     pub(crate) fn top(&self, active: u32) -> u8 {
-        // The first target has the highest bit.
-        let last = self.targets.len().saturating_sub(1);
+        // The first target has the lowest bit.
         let sent = self.targets.iter().enumerate();
-        let sent = sent.filter(|(index, _)| active & 1 << (last - index) != 0);
+        let sent = sent.filter(|(index, _)| active & 1 << index != 0);
         let top = sent.map(|(_, layer)| layer.spatial).max();
         top.unwrap_or(self.spatial_layers.saturating_sub(1))
     }

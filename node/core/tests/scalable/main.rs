@@ -241,7 +241,7 @@ fn a_layer_is_taken_up_within_a_second_at_the_price_of_one_key_frame() {
 
 #[test]
 fn a_layer_that_the_encoder_gives_up_and_takes_up_again_is_followed() {
-    for naming in [Naming::Vp9, Naming::Vp9Flexible] {
+    for naming in Naming::ALL {
         for key_only in [false, true] {
             let mut sim = Sim::new(1);
             let mut camera = sim.camera(naming, Mode::new(3, 3, key_only));
@@ -253,6 +253,41 @@ fn a_layer_that_the_encoder_gives_up_and_takes_up_again_is_followed() {
             camera.active = 3;
             camera.request_key_frame();
             assert_eq!(settled(&mut sim, &mut camera, watcher), (2, 2, 32));
+            check(&sim.received[&watcher], &sim.lost, true);
+        }
+    }
+}
+
+/// Which is what an encoder does that runs short of bandwidth: the mask of active decode targets says it,
+/// and no key frame comes with it.
+#[test]
+fn a_layer_that_ends_between_key_frames_leaves_the_one_below() {
+    for naming in [Naming::Vp9Described, Naming::Av1] {
+        for key_only in [false, true] {
+            let mut sim = Sim::new(1);
+            let mut camera = sim.camera(naming, Mode::new(3, 3, key_only));
+            let watcher = sim.subscribe(&camera, LayerWish::default());
+            sim.run(&mut camera, 30);
+            let asked = sim.key_frame_requests;
+            camera.active = 2;
+            assert_eq!(settled(&mut sim, &mut camera, watcher), (1, 2, 32));
+            // What needs the layers below has been sent them already.
+            let needed = u64::from(key_only);
+            assert_eq!(
+                sim.key_frame_requests - asked,
+                needed,
+                "{naming:?} {key_only}"
+            );
+            camera.active = 3;
+            if key_only {
+                camera.request_key_frame();
+            }
+            assert_eq!(settled(&mut sim, &mut camera, watcher), (2, 2, 32));
+            assert_eq!(
+                sim.key_frame_requests - asked,
+                needed,
+                "{naming:?} {key_only}"
+            );
             check(&sim.received[&watcher], &sim.lost, true);
         }
     }
