@@ -293,6 +293,33 @@ fn a_layer_that_ends_between_key_frames_leaves_the_one_below() {
     }
 }
 
+/// A frame rate is not waited for without end.
+#[test]
+fn a_temporal_layer_without_a_way_into_it_costs_a_key_frame() {
+    for naming in Naming::ALL {
+        for key_only in [false, true] {
+            let mode = Mode {
+                chained: true,
+                ..Mode::new(3, 3, key_only)
+            };
+            let mut sim = Sim::new(1);
+            let mut camera = sim.camera(naming, mode);
+            let watcher = sim.subscribe(&camera, LayerWish::default());
+            for temporal in [0, 1, 2, 0, 2] {
+                sim.router.set_limit(watcher, up_to(2, temporal), sim.now);
+                sim.run(&mut camera, 75);
+                let before = sim.received[&watcher].len();
+                sim.run(&mut camera, 32);
+                let every = 1 << (2 - temporal);
+                let seen = seen(&sim, watcher, before);
+                assert_eq!(seen, (2, temporal, 32 / every), "{naming:?} {mode:?}");
+            }
+            assert!(sim.key_frame_requests <= 4, "{}", sim.key_frame_requests);
+            check(&sim.received[&watcher], &sim.lost, true);
+        }
+    }
+}
+
 #[test]
 fn layers_that_are_close_to_each_other_are_told_apart_by_their_size() {
     for naming in Naming::ALL {

@@ -8,6 +8,8 @@ struct Encoder {
     pattern: &'static [u8],
     /// Layers use each other on key pictures only.
     key_only: bool,
+    /// Every frame needs the one before of its own temporal layer, too.
+    chained: bool,
     picture: u64,
     /// Number of the newest base frame of each layer, and of the newest in each temporal layer.
     last: [[Option<u64>; 3]; 3],
@@ -19,6 +21,7 @@ impl Encoder {
             spatial,
             pattern,
             key_only,
+            chained: false,
             picture: 0,
             last: [[None; 3]; 3],
         }
@@ -38,6 +41,9 @@ impl Encoder {
             let own = &self.last[usize::from(spatial)];
             let before = own.iter().take(usize::from(temporal) + 1);
             if let Some(last) = before.flatten().max() {
+                references.push(number - last);
+            }
+            if let Some(last) = own[usize::from(temporal)].filter(|_| self.chained) {
                 references.push(number - last);
             }
             if spatial > 0 && (key || !self.key_only) {
@@ -127,6 +133,70 @@ fn temporal_layers_come_and_go_without_a_key_frame() {
     decoder.want(0, 2);
     assert_eq!(shown(&mut encoder, &mut decoder, 8), 8);
     assert!(!decoder.choice.awaits_key_picture());
+}
+
+/// Pictures until one with this temporal layer goes on, or a key picture is awaited.
+fn wait(encoder: &mut Encoder, decoder: &mut Decoder, temporal: u8, ticks: u64) -> Option<u32> {
+    for pictures in 0..1000 {
+        let frames = encoder.picture(false);
+        let timestamp = (encoder.picture * ticks) as u32;
+        let goes_on = frames
+            .iter()
+            .filter(|frame| decoder.choice.decide(frame, timestamp) == Verdict::Forward)
+            .any(|frame| frame.layer.temporal == temporal);
+        if goes_on {
+            return None;
+        }
+        if decoder.choice.awaits_key_picture() {
+            return Some(pictures);
+        }
+    }
+    panic!("{temporal} is waited for without end");
+}
+
+#[test]
+fn a_temporal_layer_that_offers_no_way_in_is_taken_up_at_a_key_picture() {
+    for (spatial, key_only) in [(1, false), (3, false), (3, true)] {
+        let mut encoder = Encoder::new(spatial, &[0, 2, 1, 2], key_only);
+        encoder.chained = true;
+        let mut decoder = Decoder::new(spatial - 1, 0);
+        let ticks = 90_000 / 30;
+        let frames = encoder.picture(true);
+        let begins = frames.iter().map(|frame| decoder.choice.decide(frame, 0));
+        assert!(begins.eq(frames.iter().map(|_| Verdict::Forward)));
+        for _ in 0..20 {
+            let frames = encoder.picture(false);
+            let timestamp = (encoder.picture * ticks) as u32;
+            frames.iter().for_each(|frame| {
+                let _ = decoder.choice.decide(frame, timestamp);
+            });
+        }
+        assert!(
+            !decoder.choice.awaits_key_picture(),
+            "nothing more is wanted"
+        );
+        decoder.want(spatial - 1, 2);
+        let waited = wait(&mut encoder, &mut decoder, 1, ticks).unwrap();
+        assert!(
+            (60..=66).contains(&waited),
+            "{waited} pictures at 30 a second"
+        );
+        encoder.picture = encoder.picture.next_multiple_of(4);
+        decoder.picture(&encoder.picture(true));
+        assert!(!decoder.choice.awaits_key_picture());
+    }
+}
+
+#[test]
+fn few_frames_in_a_second_are_no_reason_for_a_key_picture() {
+    // Every fourth frame of layer 1 needs none of its own layer.
+    let mut encoder = Encoder::new(1, &[0, 1, 1, 1, 1], false);
+    let mut decoder = Decoder::new(0, 0);
+    decoder.picture(&encoder.picture(true));
+    decoder.picture(&encoder.picture(false));
+    decoder.want(0, 1);
+    // One picture in two seconds.
+    assert_eq!(wait(&mut encoder, &mut decoder, 1, 180_000), None);
 }
 
 #[test]
