@@ -53,7 +53,7 @@ impl References {
         self.count == 0
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
         self.distances
             .iter()
             .take(usize::from(self.count))

@@ -6,6 +6,7 @@
 mod allocation;
 mod camera;
 mod descriptor;
+mod recorded;
 #[path = "../sim/mod.rs"]
 mod sim;
 
