@@ -181,11 +181,18 @@ pub(crate) fn set_layers(info: &mut TrackInfo, layers: &[node::LayerInfo]) {
     }
 }
 
-/// Which layers those are that a viewer with this limit may get: the number of spatial layers.
+/// Which layers those are that a viewer with this limit may get: the number of spatial layers, 0 for all
+/// there are. A publisher may send more layers than it has announced.
 #[expect(deprecated, reason = "where the layers of the first codec are")]
 pub(crate) fn layers_up_to(info: &TrackInfo, quality: VideoQuality) -> u32 {
-    if info.layers.is_empty() {
-        return u32::try_from(i32::from(quality)).unwrap_or(0) + 1;
+    let by_place = match quality {
+        VideoQuality::High => return 0,
+        VideoQuality::Medium => 2,
+        VideoQuality::Low | VideoQuality::Off => 1,
+    };
+    // The one layer that is announced stands for the whole.
+    if info.layers.len() <= 1 {
+        return by_place;
     }
     let wanted = info
         .layers

@@ -200,8 +200,11 @@ fn a_quality_is_a_number_of_layers() {
     use VideoQuality::{High, Low, Medium};
     check(&[Low, Medium, High], Low, 1);
     check(&[Low, Medium, High], Medium, 2);
-    check(&[Low, Medium, High], High, 3);
-    check(&[Low, Medium], High, 2);
+    check(&[Low, High], Medium, 1);
+    // The best there is, whatever was announced.
+    check(&[Low, Medium, High], High, 0);
+    check(&[High], High, 0);
     check(&[High], Low, 1);
+    check(&[High], Medium, 2);
     check(&[], Medium, 2);
 }
