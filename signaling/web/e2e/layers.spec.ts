@@ -13,12 +13,17 @@ const ROUNDS = 4;
 
 const WIDTHS = { low: 320, medium: 640, high: 1280 } as const;
 
-for (const single of [true, false]) {
-  test(`layers are switched back and forth, ${single ? 'one peer connection' : 'two peer connections'}`, async () => {
-    const room = `layers-${single}`;
+for (const [codec, single] of [
+  ['vp8', true],
+  ['vp8', false],
+  ['h264', true],
+] as const) {
+  const layout = single ? 'one peer connection' : 'two peer connections';
+  test(`layers of ${codec} are switched back and forth, ${layout}`, async () => {
+    const room = `layers-${codec}-${single}`;
     const ada = await stage.peer(room, 'ada');
     await ada.join(single);
-    await ada.call('publishCamera', 1280, 720, 15);
+    await ada.call('publishCamera', 1280, 720, 15, codec);
     const ben = await stage.peer(room, 'ben');
     await ben.join(single);
 

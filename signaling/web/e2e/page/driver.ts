@@ -144,9 +144,9 @@ const driver = {
     room = undefined;
   },
 
-  async publishCamera(width: number, height: number, frameRate: number): Promise<string> {
+  async publishCamera(width: number, height: number, frameRate: number, videoCodec: 'vp8' | 'h264' = 'vp8'): Promise<string> {
     const track = await createLocalVideoTrack({ resolution: { width, height, frameRate } });
-    return publish(track, { simulcast: true, source: Track.Source.Camera });
+    return publish(track, { simulcast: true, source: Track.Source.Camera, videoCodec });
   },
 
   /** One stream with layers in it, e.g. of mode L3T3_KEY. */
