@@ -247,13 +247,18 @@ fn subscriber() {
     }
 }
 
-/// What SDKs offer before and after they publish; the native one lists its encodings from the
-/// highest down, the lower ones paused, and its codecs without retransmissions.
+/// What SDKs offer before and after they publish, a `scalabilityMode` among it; the native one lists
+/// its encodings from the highest down, the lower ones paused, and its codecs without retransmissions.
 #[test]
 fn sdks() {
     for client in ["chromium_sdk", "native_sdk"] {
         offered(client, "first", &mut Answerer::new(transport(), &mut rng()));
     }
+    let mut answerer = Answerer::new(transport(), &mut rng());
+    announce(&mut answerer, "svc", |camera| {
+        camera.codecs = codec_of_mime_type("video/AV1").into_iter().collect();
+    });
+    offered("chromium_sdk", "scalable", &mut answerer);
     let mut answerer = Answerer::new(transport(), &mut rng());
     announce(&mut answerer, "mic", microphone);
     announce(&mut answerer, "cam", |cam| {
