@@ -23,7 +23,7 @@ mod wire;
 pub use connection::ReceiveMode;
 pub use generator::{Generator, Load, StartError};
 pub use impairment::{Bandwidth, Network, Profile};
-pub use media::{Audio, Layer, Media, Video};
+pub use media::{Audio, Layer, Media, Scalable, ScalableCodec, Video};
 pub use participant::{InVain, Join, JoinError, Participant, ResumeError};
 pub use transport::data::Reliability;
 pub use transport::dtls::CertificateError;

@@ -248,9 +248,9 @@ impl Connection {
         } else {
             (receiver.handle_media(&header, len, now), payload)
         };
-        let (timestamp, began) = (header.timestamp, self.began);
-        let age = receiver.handle_payload(payload, timestamp, order, verified, began, now);
-        let latency = match receiver.setup.is_video {
+        let began = self.began;
+        let age = receiver.handle_payload(payload, &header, order, verified, began, now);
+        let latency = match receiver.setup.is_video() {
             true => &mut self.measured.video_latency,
             false => &mut self.measured.audio_latency,
         };

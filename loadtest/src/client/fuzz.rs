@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::media::packet::{Codec, MIN_VIDEO, Payload};
 use super::media::receiver::{Receiver, Setup};
-use super::media::stamp::{Stamp, TrackStamp};
-use super::sdp::{Description, read_candidate};
+use super::media::stamp::{Inner, Stamp, TrackStamp};
+use super::sdp::{Description, Format, read_candidate};
 use super::user::Protocol;
 use super::wire::rtcp::Message;
 use super::wire::rtp::Header;
@@ -29,9 +29,7 @@ pub fn description(input: &[u8]) {
     let description = Description::parse(&text);
     assert!(description.sections.len() <= text.lines().count());
     for section in &description.sections {
-        for codec in &section.codecs {
-            let _ = section.codec(&codec.name);
-        }
+        assert!(section.formats().count() <= section.codecs.len());
     }
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         let _ = description.remote_end(protocol);
@@ -69,8 +67,10 @@ pub fn packets(input: &[u8]) {
 pub fn media(input: &[u8]) {
     let began = Instant::now();
     let mut now = began;
+    let formats = [Format::Vp8, Format::Vp9, Format::Av1, Format::Opus];
+    let place = usize::from(input.last().copied().unwrap_or(0));
     let setup = Setup {
-        is_video: true,
+        format: formats[place % formats.len()],
         ssrc: 1,
         repair_ssrc: Some(2),
         payload_type: 96,
@@ -78,6 +78,7 @@ pub fn media(input: &[u8]) {
         nack: true,
     };
     let mut receiver = Receiver::new(setup, None);
+    let mut newest = None;
     for piece in pieces(input).take(64) {
         let Some((&how, packet)) = piece.split_first() else {
             continue;
@@ -87,17 +88,19 @@ pub fn media(input: &[u8]) {
             0 => Header::parse(packet).and_then(|header| {
                 let payload = header.payload(packet)?;
                 let place = receiver.handle_media(&header, packet.len(), now);
-                Some((place, payload, header.timestamp))
+                Some((header, place, payload))
             }),
-            _ => receiver
-                .handle_retransmission(packet, now)
-                .map(|(place, payload)| (place, payload, 0)),
+            _ => newest.and_then(|header| {
+                let (place, payload) = receiver.handle_retransmission(packet, now)?;
+                Some((header, place, payload))
+            }),
         };
-        if let Some((place, payload, timestamp)) = arrived {
+        if let Some((header, place, payload)) = arrived {
+            newest = Some(header);
             let stamped = (how & 2 != 0).then(|| stamp(payload)).flatten();
             let payload = stamped.as_deref().unwrap_or(payload);
             let verified = how & 4 != 0;
-            receiver.handle_payload(payload, timestamp, place, verified, began, now);
+            receiver.handle_payload(payload, &header, place, verified, began, now);
         }
         let asked = receiver.handle_timeout(Duration::from_millis(50), now);
         assert!(asked.len() <= receiver.missing());
@@ -125,6 +128,10 @@ fn stamp(bytes: &[u8]) -> Option<Vec<u8>> {
             packet: be16(bytes, 8)?,
             packets: be16(bytes, 10)?,
             sent: u64::from(be32(bytes, 12)?) << 32,
+            inner: (flags & 2 != 0).then_some(Inner {
+                temporal: 0,
+                references: [layer, flags],
+            }),
         },
         len: MIN_VIDEO,
     };

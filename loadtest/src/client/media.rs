@@ -8,6 +8,7 @@ pub(super) mod frames;
 pub(super) mod packet;
 pub(super) mod publication;
 pub(super) mod receiver;
+pub(super) mod scalable;
 pub(super) mod sender;
 pub(super) mod sequence;
 pub(super) mod source;
@@ -15,11 +16,28 @@ pub(super) mod stamp;
 
 use std::time::Duration;
 
+pub use self::scalable::{Scalable, ScalableCodec};
+use crate::client::sdp::Format;
+
 /// A track to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Media {
     Audio(Audio),
     Video(Video),
+    Scalable(Scalable),
+}
+
+impl Media {
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Audio(_) => Format::Opus,
+            Self::Video(_) => Format::Vp8,
+            Self::Scalable(Scalable { codec, .. }) => match codec {
+                ScalableCodec::Vp9 => Format::Vp9,
+                ScalableCodec::Av1 => Format::Av1,
+            },
+        }
+    }
 }
 
 /// Opus-like: 20 ms a frame.

@@ -1,5 +1,5 @@
 //! Session descriptions (RFC 8866, RFC 8829) as far as a simulated participant reads and writes
-//! them: Opus, VP8 with retransmission, simulcast by rid, data channels.
+//! them: Opus, video with retransmission, simulcast by rid, data channels.
 //!
 //! The server decides what is possible; what a description has beyond that is passed over.
 
@@ -9,10 +9,65 @@ mod write;
 pub(super) use read::{Description, Section, read_candidate};
 pub(super) use write::{Local, Outline, write};
 
-/// Payload types of our own offers.
-pub(super) const OPUS: u8 = 111;
-pub(super) const VP8: u8 = 96;
-pub(super) const VP8_RTX: u8 = 97;
+/// What media is encoded with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Opus,
+    Vp8,
+    Vp9,
+    Av1,
+}
+
+impl Format {
+    /// What can be received, in the order of offers.
+    fn all(media: Media) -> &'static [Self] {
+        match media {
+            Media::Audio => &[Self::Opus],
+            Media::Video => &[Self::Vp8, Self::Vp9, Self::Av1],
+            Media::Application => &[],
+        }
+    }
+
+    pub(super) fn media(self) -> Media {
+        match self {
+            Self::Opus => Media::Audio,
+            Self::Vp8 | Self::Vp9 | Self::Av1 => Media::Video,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Opus => "opus/48000/2",
+            Self::Vp8 => "VP8/90000",
+            Self::Vp9 => "VP9/90000",
+            Self::Av1 => "AV1/90000",
+        }
+    }
+
+    /// Under the payload types of our own offers.
+    pub(super) fn numbered(self) -> Numbered {
+        let payload_type = match self {
+            Self::Opus => 111,
+            Self::Vp8 => 96,
+            Self::Vp9 => 98,
+            Self::Av1 => 45,
+        };
+        let repair = (self.media() == Media::Video).then_some(payload_type + 1);
+        Numbered {
+            format: self,
+            payload_type,
+            repair,
+        }
+    }
+}
+
+/// A format of a section, with its payload types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbered {
+    pub(super) format: Format,
+    pub(super) payload_type: u8,
+    pub(super) repair: Option<u8>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Media {
@@ -57,6 +112,7 @@ pub(super) struct Extensions {
     pub(super) mid: u8,
     pub(super) rid: u8,
     pub(super) repaired_rid: u8,
+    pub(super) dependency: u8,
 }
 
 impl Extensions {
@@ -67,6 +123,7 @@ impl Extensions {
         mid: 4,
         rid: 10,
         repaired_rid: 11,
+        dependency: 12,
     };
 
     fn lines(self, media: Media) -> impl Iterator<Item = (u8, &'static str)> {
@@ -77,6 +134,7 @@ impl Extensions {
             (self.mid, MID, true),
             (self.rid, RID, video),
             (self.repaired_rid, REPAIRED_RID, video),
+            (self.dependency, DEPENDENCY, video),
         ];
         let fitting = all.into_iter().filter(|(id, _, fits)| *id > 0 && *fits);
         fitting.map(|(id, uri, _)| (id, uri))
@@ -89,6 +147,7 @@ impl Extensions {
             MID => self.mid = id,
             RID => self.rid = id,
             REPAIRED_RID => self.repaired_rid = id,
+            DEPENDENCY => self.dependency = id,
             _ => {}
         }
     }
@@ -100,6 +159,8 @@ const TRANSPORT_CC: &str =
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+const DEPENDENCY: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
-//! What travels in a client's datagrams, as bytes: RTP, RTCP and STUN, read and written.
+//! What travels in a client's datagrams, as bytes: RTP with its extensions, RTCP and STUN, read and written.
 //!
 //! Pure functions of bytes. Nothing read here is trusted before its packet proved authentic.
 
+pub(super) mod dependency;
 pub(super) mod rtcp;
 pub(super) mod rtp;
 pub(super) mod stun;

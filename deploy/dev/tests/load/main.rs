@@ -16,6 +16,7 @@ mod narrow;
 mod pausing;
 mod resume;
 mod room;
+mod scalable;
 mod switching;
 mod tcp;
 mod tls;

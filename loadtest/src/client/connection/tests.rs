@@ -8,8 +8,8 @@ use rand::SeedableRng;
 use super::*;
 use crate::client::impairment::{Bandwidth, Impairment, Profile};
 use crate::client::media::sender::Terms;
-use crate::client::media::{Audio, Media, Video};
-use crate::client::sdp::{Extensions, OPUS, VP8, VP8_RTX};
+use crate::client::media::{Audio, Media, Scalable, ScalableCodec, Video};
+use crate::client::sdp::Extensions;
 use crate::client::transport::dtls::Identity;
 
 const MS: Duration = Duration::from_millis(1);
@@ -57,10 +57,10 @@ impl Pair {
         let mut sender = connection(&ann, seed, now);
         let rng = StdRng::seed_from_u64(seed);
         let mut publication = Publication::new(media, stamp(), rng, now);
-        let is_video = matches!(media, Media::Video(_));
+        let numbered = media.format().numbered();
         let terms = Terms {
-            payload_type: if is_video { VP8 } else { OPUS },
-            repair_payload_type: is_video.then_some(VP8_RTX),
+            payload_type: numbered.payload_type,
+            repair_payload_type: numbered.repair,
             extensions: Extensions::OURS,
             mid: "0".to_owned(),
         };
@@ -72,12 +72,12 @@ impl Pair {
             publication,
         });
         let setup = Setup {
-            is_video,
+            format: numbered.format,
             ssrc,
             repair_ssrc,
-            payload_type: if is_video { VP8 } else { OPUS },
-            repair_payload_type: is_video.then_some(VP8_RTX),
-            nack: is_video,
+            payload_type: numbered.payload_type,
+            repair_payload_type: numbered.repair,
+            nack: numbered.repair.is_some(),
         };
         let mut receiver = connection(&ben, seed + 1, now);
         receiver.set_extensions(Extensions::OURS.mid, Extensions::OURS.transport_cc);
@@ -176,6 +176,25 @@ fn what_is_lost_is_asked_for_and_comes() {
             (MS * 39..MS * 42).contains(&round_trip),
             "seed {seed}: {round_trip:?}"
         );
+    }
+}
+
+#[test]
+fn scalable_pictures_are_put_together_from_their_layers() {
+    for codec in [ScalableCodec::Vp9, ScalableCodec::Av1] {
+        for key_only in [false, true] {
+            let camera = Media::Scalable(Scalable::l3t3(codec, key_only));
+            let mut pair = Pair::new(&camera, lossy(0.03), lossy(0.0), 5);
+            pair.run(Duration::from_secs(20));
+            let (frames, counts) = (pair.receiver().frames(), pair.receiver().counts());
+            assert!(counts.recovered > 50 && counts.lost == 0, "{counts:?}");
+            let sent = pair.sender.measured.sent;
+            assert!(frames.decoded + 15 > sent.frames, "{frames:?} of {sent:?}");
+            assert_eq!(pair.receiver().layer(), Some(2));
+            assert_eq!(pair.receiver().integrity, Integrity::default());
+            let kbps = sent.bytes as f64 * 8.0 / 20.0 / 1_000.0;
+            assert!((1_400.0..1_700.0).contains(&kbps), "{kbps} kbit/s");
+        }
     }
 }
 

@@ -1,11 +1,15 @@
-//! Payloads of synthetic media: Opus frames, and VP8 frames cut into packets (RFC 7741), each with
-//! a stamp behind what a server reads.
+//! Payloads of synthetic media: Opus frames, and frames of VP8 (RFC 7741), VP9 or AV1 cut into packets,
+//! each with a stamp behind what a server reads.
 //!
 //! A payload is a pure function of a few numbers, so what is kept to be sent again is those.
 
 use std::sync::LazyLock;
 
+use super::scalable::descriptor::{MAX_HEAD, Part, av1_body, vp9_body};
+use super::scalable::{Frame, Mode};
 use super::stamp::{STAMP_LEN, Stamp, Unstamped};
+use crate::client::sdp::Format;
+use crate::client::wire::dependency::MAX_LEN as MAX_DEPENDENCY;
 
 /// Longest payload of a packet: with headers, tag and two bytes more when it is sent again it stays
 /// within 1,200 bytes.
@@ -21,7 +25,12 @@ const START_CODE: [u8; 3] = [0x9D, 0x01, 0x2A];
 
 /// Shortest payload that has room for all of it.
 pub(crate) const MIN_AUDIO: usize = 1 + STAMP_LEN;
-pub(crate) const MIN_VIDEO: usize = DESCRIPTOR_LEN + KEY_FRAME_HEADER_LEN + STAMP_LEN;
+pub(crate) const MIN_VIDEO: usize = MAX_VIDEO_HEAD + STAMP_LEN;
+const MAX_VIDEO_HEAD: usize = if MAX_HEAD > DESCRIPTOR_LEN + KEY_FRAME_HEADER_LEN {
+    MAX_HEAD
+} else {
+    DESCRIPTOR_LEN + KEY_FRAME_HEADER_LEN
+};
 
 static FILLER: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut word = 0x9E37_79B9_u32;
@@ -38,6 +47,11 @@ pub(crate) enum Codec {
     Vp8 {
         width: u16,
         height: u16,
+        picture_id: u16,
+    },
+    /// VP9 or AV1 with layers in it; [`Stamp::inner`] says the rest.
+    Scalable {
+        mode: Mode,
         picture_id: u16,
     },
 }
@@ -64,10 +78,37 @@ impl Payload {
                 height,
                 picture_id,
             } => self.write_vp8(out, width, height, picture_id),
+            Codec::Scalable { mode, picture_id } => self.part(picture_id).write_head(&mode, out),
         };
         let rest = &mut out[at..];
         rest.copy_from_slice(&FILLER[..rest.len()]);
         self.stamp.write(rest);
+    }
+
+    /// The dependency descriptor of the packet; empty if it has none.
+    pub(crate) fn dependency<'a>(&self, out: &'a mut [u8; MAX_DEPENDENCY]) -> &'a [u8] {
+        let Codec::Scalable { mode, picture_id } = self.codec else {
+            return &[];
+        };
+        let len = self.part(picture_id).write_dependency(&mode, out);
+        &out[..len]
+    }
+
+    fn part(&self, picture_id: u16) -> Part {
+        let Stamp {
+            packet, packets, ..
+        } = self.stamp;
+        Part {
+            frame: Frame {
+                number: self.stamp.frame,
+                spatial: self.stamp.layer,
+                inner: self.stamp.inner.unwrap_or_default(),
+            },
+            is_key: self.stamp.is_key_frame,
+            begins: packet == 0,
+            ends: packet.wrapping_add(1) == packets,
+            picture_id,
+        }
     }
 
     fn write_vp8(&self, out: &mut [u8], width: u16, height: u16, picture_id: u16) -> usize {
@@ -93,15 +134,16 @@ impl Payload {
     }
 }
 
-/// The stamp of an Opus payload.
-pub(crate) fn read_opus(payload: &[u8]) -> Result<Stamp, Unstamped> {
-    Stamp::read(payload.get(1..).ok_or(Unstamped::Foreign)?)
-}
-
-/// The stamp of a VP8 payload, behind a descriptor that the server may have rewritten.
-pub(crate) fn read_vp8(payload: &[u8]) -> Result<Stamp, Unstamped> {
-    let at = vp8_body(payload).ok_or(Unstamped::Foreign)?;
-    Stamp::read(payload.get(at..).ok_or(Unstamped::Foreign)?)
+/// The stamp of a payload, behind a descriptor that the server may have rewritten.
+pub(crate) fn read(format: Format, payload: &[u8]) -> Result<Stamp, Unstamped> {
+    let at = match format {
+        Format::Opus => Some(1),
+        Format::Vp8 => vp8_body(payload),
+        Format::Vp9 => vp9_body(payload),
+        Format::Av1 => av1_body(payload),
+    };
+    let body = at.and_then(|at| payload.get(at..));
+    Stamp::read(body.ok_or(Unstamped::Foreign)?)
 }
 
 fn vp8_body(payload: &[u8]) -> Option<usize> {
@@ -142,6 +184,7 @@ mod tests {
             packet,
             packets: 3,
             sent: 9,
+            inner: None,
         }
     }
 
@@ -161,8 +204,8 @@ mod tests {
             };
             let mut out = [0; 300];
             payload.write(&mut out);
-            assert_eq!(read_vp8(&out[..200]), Ok(stamp));
-            assert_eq!(read_vp8(&out[..199]), Err(Unstamped::Damaged));
+            assert_eq!(read(Format::Vp8, &out[..200]), Ok(stamp));
+            assert_eq!(read(Format::Vp8, &out[..199]), Err(Unstamped::Damaged));
             if packet == 0 && is_key_frame {
                 assert_eq!(out[4] & 1, 0);
                 assert_eq!(out[7..14], [0x9D, 1, 0x2A, 64, 1, 180, 0]);
@@ -171,7 +214,7 @@ mod tests {
             let mut short = out[..200].to_vec();
             short.remove(2);
             short[2] &= 0x7F;
-            assert_eq!(read_vp8(&short), Ok(stamp));
+            assert_eq!(read(Format::Vp8, &short), Ok(stamp));
         }
         let payload = Payload {
             codec: Codec::Opus,
@@ -180,7 +223,44 @@ mod tests {
         };
         let mut out = [0; MIN_AUDIO];
         payload.write(&mut out);
-        assert_eq!(read_opus(&out), Ok(payload.stamp));
-        assert_eq!(read_opus(&[]), Err(Unstamped::Foreign));
+        assert_eq!(read(Format::Opus, &out), Ok(payload.stamp));
+        assert_eq!(read(Format::Opus, &[]), Err(Unstamped::Foreign));
+    }
+    #[test]
+    fn scalable_payloads_are_read_behind_their_descriptors() {
+        use crate::client::media::scalable::{Encoder, Scalable, ScalableCodec};
+        for (codec, format) in [
+            (ScalableCodec::Vp9, Format::Vp9),
+            (ScalableCodec::Av1, Format::Av1),
+        ] {
+            let mut encoder = Encoder::new(&Scalable::l3t3(codec, true), || 1);
+            for is_key_frame in [true, false, false] {
+                let mode = encoder.mode;
+                for (frame, _) in encoder.picture(is_key_frame) {
+                    for packet in 0..2 {
+                        let stamp = Stamp {
+                            layer: frame.spatial,
+                            frame: frame.number,
+                            inner: Some(frame.inner),
+                            packets: 2,
+                            ..stamp(packet, is_key_frame)
+                        };
+                        let codec = Codec::Scalable {
+                            mode,
+                            picture_id: 0x7FFF,
+                        };
+                        let payload = Payload {
+                            codec,
+                            stamp,
+                            len: MIN_VIDEO,
+                        };
+                        let mut out = [0; MIN_VIDEO];
+                        payload.write(&mut out);
+                        assert_eq!(read(format, &out), Ok(stamp));
+                        assert!(!payload.dependency(&mut [0; MAX_DEPENDENCY]).is_empty());
+                    }
+                }
+            }
+        }
     }
 }

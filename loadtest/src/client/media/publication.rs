@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::packet::{Codec, MAX_PAYLOAD, MIN_VIDEO, Payload};
+use super::scalable::Encoder;
 use super::sender::{Sender, Terms, Uplink};
 use super::source::{AUDIO_FRAME, VideoSizes, Voice};
 use super::stamp::{Stamp, TrackStamp};
@@ -14,6 +15,9 @@ use crate::client::wire::rtcp::{self, Block, Sent};
 
 const VIDEO_CLOCK: u32 = 90_000;
 const AUDIO_CLOCK: u32 = 48_000;
+
+/// As [`MAX_PAYLOAD`], with room for a dependency descriptor that tells of all layers.
+const MAX_SCALABLE_PAYLOAD: usize = MAX_PAYLOAD - 48;
 
 #[derive(Debug)]
 pub(crate) struct Publication {
@@ -33,6 +37,18 @@ enum Source {
         encodings: Vec<Encoding>,
         key_frame_every: Option<Duration>,
     },
+    Scalable(Box<Layered>),
+}
+
+/// One stream with layers in it.
+#[derive(Debug)]
+struct Layered {
+    encoder: Encoder,
+    sender: Sender,
+    picture_id: u16,
+    interval: Duration,
+    next: Instant,
+    wants_key_picture: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +104,14 @@ impl Publication {
                     key_frame_every: *key_frame_every,
                 }
             }
+            Media::Scalable(camera) => Source::Scalable(Box::new(Layered {
+                sender: sender("", &mut rng),
+                picture_id: rng.random_range(0..0x8000),
+                encoder: Encoder::new(camera, || rng.random()),
+                interval: frame_interval(camera.layers.first()),
+                next: now,
+                wants_key_picture: true,
+            })),
         };
         Self {
             stamp,
@@ -107,6 +131,7 @@ impl Publication {
                 let sender = &encodings[0].sender;
                 (sender.ssrc, Some(sender.repair_ssrc))
             }
+            Source::Scalable(camera) => (camera.sender.ssrc, Some(camera.sender.repair_ssrc)),
         }
     }
 
@@ -134,6 +159,10 @@ impl Publication {
                     encoding.wants_key_frame = true;
                 }
             }
+            Source::Scalable(camera) => {
+                camera.next = now;
+                camera.wants_key_picture = true;
+            }
         }
     }
 
@@ -144,6 +173,7 @@ impl Publication {
         match &self.source {
             Source::Audio(speech) => Some(speech.next),
             Source::Video { encodings, .. } => encodings.iter().map(|it| it.next).min(),
+            Source::Scalable(camera) => Some(camera.next),
         }
     }
 
@@ -180,6 +210,12 @@ impl Publication {
                     }
                 }
             }
+            Source::Scalable(camera) => {
+                while camera.next <= now {
+                    let timestamp = ticks(camera.next, VIDEO_CLOCK);
+                    camera.send_picture(self.stamp, terms, timestamp, uplink, now);
+                }
+            }
         }
     }
 
@@ -189,15 +225,16 @@ impl Publication {
     }
 
     fn senders(&mut self) -> impl Iterator<Item = &mut Sender> {
-        let (audio, video) = match &mut self.source {
+        let (only, several) = match &mut self.source {
             Source::Audio(speech) => (Some(&mut speech.sender), None),
             Source::Video { encodings, .. } => (None, Some(encodings)),
+            Source::Scalable(camera) => (Some(&mut camera.sender), None),
         };
-        let video = video
+        let several = several
             .into_iter()
             .flatten()
             .map(|encoding| &mut encoding.sender);
-        audio.into_iter().chain(video)
+        only.into_iter().chain(several)
     }
 
     pub(crate) fn handle_report(&mut self, block: &Block, now: Instant) {
@@ -223,12 +260,18 @@ impl Publication {
 
     /// True if the request is for one of our encodings: its next frame is a key frame.
     pub(crate) fn handle_key_frame_request(&mut self, media: u32) -> bool {
-        let Source::Video { encodings, .. } = &mut self.source else {
-            return false;
+        let wants = match &mut self.source {
+            Source::Audio(_) => None,
+            Source::Video { encodings, .. } => {
+                let asked = encodings.iter_mut().find(|it| it.sender.ssrc == media);
+                asked.map(|encoding| &mut encoding.wants_key_frame)
+            }
+            Source::Scalable(camera) => {
+                (camera.sender.ssrc == media).then_some(&mut camera.wants_key_picture)
+            }
         };
-        let asked = encodings.iter_mut().find(|it| it.sender.ssrc == media);
-        asked.is_some_and(|encoding| {
-            encoding.wants_key_frame = true;
+        wants.is_some_and(|wants| {
+            *wants = true;
             true
         })
     }
@@ -236,7 +279,7 @@ impl Publication {
     pub(crate) fn reports(&mut self, now: Instant) -> Vec<Sent> {
         let rate = match self.source {
             Source::Audio(_) => AUDIO_CLOCK,
-            Source::Video { .. } => VIDEO_CLOCK,
+            Source::Video { .. } | Source::Scalable(_) => VIDEO_CLOCK,
         };
         self.senders()
             .filter_map(|sender| sender.report(rate, now))
@@ -290,7 +333,7 @@ impl Encoding {
         uplink: &mut Uplink<'_>,
         now: Instant,
     ) {
-        let interval = Duration::from_secs(1) / self.layer.fps.max(1);
+        let interval = frame_interval(Some(&self.layer));
         note_frame(uplink, self.next, interval, now);
         let since = now.saturating_duration_since(self.last_key_frame);
         let due = key_frame_every.is_some_and(|every| since >= every);
@@ -299,22 +342,18 @@ impl Encoding {
             self.last_key_frame = now;
         }
         let size = self.sizes.next(is_key_frame);
-        // Packets of a frame are equal but for one byte, the longer ones last, as libwebrtc's.
-        let packets = size.div_ceil(MAX_PAYLOAD);
-        let (len, longer) = (size / packets, size % packets);
-        for packet in 0..packets {
-            let len = len + usize::from(packet >= packets - longer);
-            let place = (packet as u16, packets as u16);
+        let codec = Codec::Vp8 {
+            width: self.layer.width as u16,
+            height: self.layer.height as u16,
+            picture_id: self.picture_id,
+        };
+        for (place, len) in packets(size, MAX_PAYLOAD) {
             let payload = Payload {
-                codec: Codec::Vp8 {
-                    width: self.layer.width as u16,
-                    height: self.layer.height as u16,
-                    picture_id: self.picture_id,
-                },
+                codec,
                 stamp: stamp(track, layer, is_key_frame, self.frame, place, now),
-                len: len.max(MIN_VIDEO),
+                len,
             };
-            let marker = packet + 1 == packets;
+            let marker = place.0 + 1 == place.1;
             self.sender
                 .send(terms, timestamp, marker, None, payload, uplink, now);
         }
@@ -322,6 +361,54 @@ impl Encoding {
         self.frame = self.frame.wrapping_add(1);
         self.next += interval;
     }
+}
+
+impl Layered {
+    fn send_picture(
+        &mut self,
+        track: TrackStamp,
+        terms: &Terms,
+        timestamp: u32,
+        uplink: &mut Uplink<'_>,
+        now: Instant,
+    ) {
+        note_frame(uplink, self.next, self.interval, now);
+        let is_key = std::mem::take(&mut self.wants_key_picture);
+        let codec = Codec::Scalable {
+            mode: self.encoder.mode,
+            picture_id: self.picture_id,
+        };
+        let top = self.encoder.mode.sizes().len() as u8 - 1;
+        for (frame, size) in self.encoder.picture(is_key) {
+            for (place, len) in packets(size, MAX_SCALABLE_PAYLOAD) {
+                let stamp = Stamp {
+                    inner: Some(frame.inner),
+                    ..stamp(track, frame.spatial, is_key, frame.number, place, now)
+                };
+                let payload = Payload { codec, stamp, len };
+                let marker = frame.spatial == top && place.0 + 1 == place.1;
+                self.sender
+                    .send(terms, timestamp, marker, None, payload, uplink, now);
+            }
+        }
+        self.picture_id = (self.picture_id + 1) & 0x7FFF;
+        self.next += self.interval;
+    }
+}
+
+fn frame_interval(layer: Option<&Layer>) -> Duration {
+    Duration::from_secs(1) / layer.map_or(1, |layer| layer.fps.max(1))
+}
+
+/// The packets of a frame of so many bytes: place, number and length. They are equal but for one byte,
+/// the longer ones last, as libwebrtc's.
+fn packets(size: usize, max: usize) -> impl Iterator<Item = ((u16, u16), usize)> {
+    let count = size.div_ceil(max);
+    let (len, longer) = (size / count, size % count);
+    (0..count).map(move |packet| {
+        let len = len + usize::from(packet >= count - longer);
+        ((packet as u16, count as u16), len.max(MIN_VIDEO))
+    })
 }
 
 fn note_frame(uplink: &mut Uplink<'_>, due: Instant, interval: Duration, now: Instant) {
@@ -346,5 +433,6 @@ fn stamp(
         packet,
         packets,
         sent: clock::nanos(now),
+        inner: None,
     }
 }

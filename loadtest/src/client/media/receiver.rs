@@ -7,6 +7,7 @@ use super::frames::{FrameCounts, Frames};
 use super::packet;
 use super::sequence::{Counts, Place, Sequence, Via};
 use super::stamp::{Stamp, TrackStamp, Unstamped};
+use crate::client::sdp::Format;
 use crate::client::stats::{Integrity, LayerChange};
 use crate::client::wire::rtcp::Block;
 use crate::client::wire::rtp::Header;
@@ -19,12 +20,18 @@ const MAX_CHANGES: usize = 256;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
-    pub(crate) is_video: bool,
+    pub(crate) format: Format,
     pub(crate) ssrc: u32,
     pub(crate) repair_ssrc: Option<u32>,
     pub(crate) payload_type: u8,
     pub(crate) repair_payload_type: Option<u8>,
     pub(crate) nack: bool,
+}
+
+impl Setup {
+    pub(crate) fn is_video(&self) -> bool {
+        self.format != Format::Opus
+    }
 }
 
 #[derive(Debug)]
@@ -97,7 +104,7 @@ impl Receiver {
     }
 
     fn clock_rate(&self) -> f64 {
-        if self.setup.is_video {
+        if self.setup.is_video() {
             VIDEO_CLOCK
         } else {
             AUDIO_CLOCK
@@ -145,7 +152,7 @@ impl Receiver {
     pub(crate) fn handle_payload(
         &mut self,
         payload: &[u8],
-        timestamp: u32,
+        header: &Header,
         place: Place,
         verified: bool,
         began: Instant,
@@ -154,11 +161,7 @@ impl Receiver {
         if payload.is_empty() || place == Place::Duplicate {
             return None;
         }
-        let stamp = match self.setup.is_video {
-            true => packet::read_vp8(payload),
-            false => packet::read_opus(payload),
-        };
-        let stamp = match stamp {
+        let stamp = match packet::read(self.setup.format, payload) {
             Ok(stamp) => stamp,
             Err(Unstamped::Foreign) => {
                 self.integrity.unstamped += 1;
@@ -177,18 +180,18 @@ impl Receiver {
         if let Place::Newest { step } = place
             && verified
         {
-            self.check_succession(&stamp, timestamp, step);
-            self.newest = Some((stamp, timestamp));
+            self.check_succession(&stamp, header.timestamp, step);
+            self.newest = Some((stamp, header.timestamp));
         }
-        if !self.setup.is_video {
+        if !self.setup.is_video() {
             self.first_frame.get_or_insert(now);
         } else if verified {
-            self.frames.handle_packet(&stamp, now);
+            self.frames.handle_packet(&stamp, header.marker, now);
             if let Some(layer) = self.frames.layer() {
                 self.first_frame.get_or_insert(now);
                 self.note_layer(layer, began, now);
             }
-        } else {
+        } else if header.marker || stamp.inner.is_none() {
             self.note_layer(stamp.layer, began, now);
         }
         let age = clock::nanos(now).saturating_sub(stamp.sent);
@@ -213,6 +216,9 @@ impl Receiver {
         if step != 1 {
             return;
         }
+        if stamp.inner.is_some() {
+            return self.check_inside(stamp, &before, time_before == timestamp, resumed);
+        }
         let begins_key_frame = stamp.is_key_frame && stamp.packet == 0;
         if before.layer != stamp.layer {
             self.integrity.torn_switches += u64::from(!begins_key_frame);
@@ -229,6 +235,25 @@ impl Receiver {
             false => whole && stamp.packet == 0 && before.frame.wrapping_add(1) == stamp.frame,
         };
         self.integrity.hidden_losses += u64::from(!follows && !resumed && !begins_key_frame);
+    }
+
+    /// Of a stream with layers in it whole frames may be left out, but none that another one needs that
+    /// is forwarded.
+    fn check_inside(&mut self, stamp: &Stamp, before: &Stamp, same_time: bool, resumed: bool) {
+        let same_frame = before.frame == stamp.frame;
+        self.integrity.mixed_frames += u64::from(same_frame && !same_time);
+        let next = before.packet.wrapping_add(1);
+        let follows = match same_frame {
+            true => next == stamp.packet,
+            false => next == before.packets && stamp.packet == 0,
+        };
+        self.integrity.hidden_losses += u64::from(!follows && !resumed);
+        let references = stamp.inner.map_or([0; 2], |inner| inner.references);
+        let needed = references.into_iter().filter(|distance| *distance > 0);
+        let mut needed = needed.map(|distance| stamp.frame.wrapping_sub(u32::from(distance)));
+        let torn = stamp.packet == 0 && needed.any(|frame| !self.frames.knows(frame));
+        let is_whole = self.sequence.missing() == 0 && self.sequence.counts().lost == 0;
+        self.integrity.torn_switches += u64::from(torn && is_whole && !resumed);
     }
 
     pub(crate) fn handle_sender_report(&mut self, ntp: u64, now: Instant) {
@@ -257,7 +282,7 @@ impl Receiver {
     /// frames can be decoded; else only what is lost is.
     pub(crate) fn wants_key_frame(&mut self, verified: bool, now: Instant) -> bool {
         let given_up = std::mem::take(&mut self.given_up);
-        let wants = self.setup.is_video
+        let wants = self.setup.is_video()
             && match verified {
                 true => self.frames.wants_key_frame(given_up, now),
                 false => given_up,

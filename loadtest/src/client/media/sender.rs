@@ -9,6 +9,7 @@ use super::clock;
 use super::packet::Payload;
 use crate::client::outbox::Outbox;
 use crate::client::transport::Transport;
+use crate::client::wire::dependency::MAX_LEN as MAX_DEPENDENCY;
 use crate::client::wire::rtcp::{Block, Sent};
 use crate::client::wire::rtp::{Fields, write_header};
 
@@ -175,6 +176,7 @@ impl Sender {
         let level = kept.level.map(|level| [level]);
         let sequence = kept.transport_sequence.to_be_bytes();
         let named = |id: u8, text: &str| id > 0 && kept.named && !text.is_empty();
+        let mut dependency = [0; MAX_DEPENDENCY];
         let extensions = [
             (ids.transport_cc > 0).then_some((ids.transport_cc, &sequence[..])),
             level
@@ -183,6 +185,7 @@ impl Sender {
                 .map(|it| (ids.audio_level, &it[..])),
             named(ids.mid, &terms.mid).then_some((ids.mid, terms.mid.as_bytes())),
             named(ids.rid, &self.rid).then_some((ids.rid, self.rid.as_bytes())),
+            dependency_of(kept, ids.dependency, &mut dependency),
         ];
         write(uplink, kept.index, fields, &extensions, &[], &kept.payload);
     }
@@ -205,11 +208,12 @@ impl Sender {
         let sequence = uplink.transport_sequence.to_be_bytes();
         *uplink.transport_sequence = uplink.transport_sequence.wrapping_add(1);
         let named = |id: u8, text: &str| id > 0 && !self.repair_known && !text.is_empty();
+        let mut dependency = [0; MAX_DEPENDENCY];
         let extensions = [
             (ids.transport_cc > 0).then_some((ids.transport_cc, &sequence[..])),
             named(ids.mid, &terms.mid).then_some((ids.mid, terms.mid.as_bytes())),
             named(ids.repaired_rid, &self.rid).then_some((ids.repaired_rid, self.rid.as_bytes())),
-            None,
+            dependency_of(kept, ids.dependency, &mut dependency),
         ];
         let original = (kept.index as u16).to_be_bytes();
         write(
@@ -258,16 +262,28 @@ impl Sender {
     }
 }
 
+fn dependency_of<'a>(
+    kept: &Kept,
+    id: u8,
+    out: &'a mut [u8; MAX_DEPENDENCY],
+) -> Option<(u8, &'a [u8])> {
+    let value = kept.payload.dependency(out);
+    (id > 0 && !value.is_empty()).then_some((id, value))
+}
+
+/// Extensions of a packet at most.
+const EXTENSIONS: usize = 5;
+
 /// Writes and seals one packet.
 fn write(
     uplink: &mut Uplink<'_>,
     index: u64,
     fields: Fields,
-    extensions: &[Option<(u8, &[u8])>; 4],
+    extensions: &[Option<(u8, &[u8])>],
     prefix: &[u8],
     payload: &Payload,
 ) {
-    let mut present = [(0, &[][..]); 4];
+    let mut present = [(0, &[][..]); EXTENSIONS];
     let mut count = 0;
     for extension in extensions.iter().flatten() {
         present[count] = *extension;

@@ -2,24 +2,37 @@
 
 use crate::client::wire::{be16, be32};
 
-pub(crate) const STAMP_LEN: usize = 32;
+pub(crate) const STAMP_LEN: usize = 36;
 
 const MAGIC: u16 = 0x504D;
 const KEY_FRAME: u8 = 1;
-const CHECKSUM_AT: usize = 28;
+const HAS_INNER: u8 = 2;
+const INNER_AT: usize = 28;
+const CHECKSUM_AT: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) track: TrackStamp,
     pub(crate) layer: u8,
     pub(crate) is_key_frame: bool,
-    /// Counted per layer.
+    /// Counted per layer; over all of them where one stream has several.
     pub(crate) frame: u32,
     /// Of so many in the frame.
     pub(crate) packet: u16,
     pub(crate) packets: u16,
     /// When it was sent first, on [`super::clock`].
     pub(crate) sent: u64,
+    /// Of one stream with layers in it.
+    pub(crate) inner: Option<Inner>,
+}
+
+/// A frame's place in a stream with layers in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Inner {
+    pub(crate) temporal: u8,
+    /// How far back the frames are that it cannot be decoded without: an earlier picture's, and the
+    /// lower layer's. 0: none.
+    pub(crate) references: [u8; 2],
 }
 
 /// Whose track it is. Follows from what signaling says of a track, so a receiver knows what to
@@ -53,14 +66,21 @@ impl Stamp {
     /// Stamps `payload`: its first bytes become the stamp, the rest is covered by the checksum.
     pub(crate) fn write(&self, payload: &mut [u8]) {
         payload[..2].copy_from_slice(&MAGIC.to_be_bytes());
-        payload[2] = if self.is_key_frame { KEY_FRAME } else { 0 };
+        let key_frame = if self.is_key_frame { KEY_FRAME } else { 0 };
+        let has_inner = self.inner.map_or(0, |_| HAS_INNER);
+        payload[2] = key_frame | has_inner;
         payload[3] = self.layer;
         payload[4..8].copy_from_slice(&self.track.publisher.to_be_bytes());
         payload[8..12].copy_from_slice(&self.track.track.to_be_bytes());
         payload[12..14].copy_from_slice(&self.packet.to_be_bytes());
         payload[14..16].copy_from_slice(&self.packets.to_be_bytes());
         payload[16..20].copy_from_slice(&self.frame.to_be_bytes());
-        payload[20..CHECKSUM_AT].copy_from_slice(&self.sent.to_be_bytes());
+        payload[20..INNER_AT].copy_from_slice(&self.sent.to_be_bytes());
+        let Inner {
+            temporal,
+            references: [earlier, lower],
+        } = self.inner.unwrap_or_default();
+        payload[INNER_AT..CHECKSUM_AT].copy_from_slice(&[temporal, earlier, lower, 0]);
         let checksum = checksum(payload).to_be_bytes();
         payload[CHECKSUM_AT..STAMP_LEN].copy_from_slice(&checksum);
     }
@@ -85,6 +105,10 @@ impl Stamp {
             packet: half(12),
             packets: half(14),
             sent: u64::from(word(20)) << 32 | u64::from(word(24)),
+            inner: (payload[2] & HAS_INNER != 0).then(|| Inner {
+                temporal: payload[INNER_AT],
+                references: [payload[INNER_AT + 1], payload[INNER_AT + 2]],
+            }),
         })
     }
 }
@@ -110,6 +134,10 @@ mod tests {
             packet: 3,
             packets: 9,
             sent: 1 << 40 | 5,
+            inner: Some(Inner {
+                temporal: 2,
+                references: [12, 1],
+            }),
         };
         let mut payload = [0xA5; 60];
         stamp.write(&mut payload);
@@ -119,7 +147,16 @@ mod tests {
             damaged[at] ^= 1;
             assert_eq!(Stamp::read(&damaged), Err(Unstamped::Damaged), "byte {at}");
         }
-        assert_eq!(Stamp::read(&payload[..31]), Err(Unstamped::Foreign));
+        assert_eq!(
+            Stamp::read(&payload[..STAMP_LEN - 1]),
+            Err(Unstamped::Foreign)
+        );
+        let plain = Stamp {
+            inner: None,
+            ..stamp
+        };
+        plain.write(&mut payload);
+        assert_eq!(Stamp::read(&payload), Ok(plain));
         assert_ne!(TrackStamp::of("room", "bob", "camera"), stamp.track);
     }
 }

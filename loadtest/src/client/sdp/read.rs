@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Direction, Extensions, Media};
+use super::{Direction, Extensions, Format, Media, Numbered};
 use crate::client::transport::RemoteEnd;
 use crate::client::transport::ice::Credentials;
 use crate::client::user::Protocol;
@@ -184,12 +184,21 @@ impl Section {
         })
     }
 
-    /// The codec of this name, and the payload type of its retransmissions.
-    pub(crate) fn codec(&self, name: &str) -> Option<(&Codec, Option<u8>)> {
-        let codec = self
-            .codecs
-            .iter()
-            .find(|codec| codec.name.starts_with(name))?;
+    /// What we can make something of, in the section's order.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = (Numbered, &Codec)> {
+        self.codecs.iter().filter_map(|codec| {
+            let mut ours = Format::all(self.media).iter();
+            let format = ours.find(|it| it.name().eq_ignore_ascii_case(&codec.name))?;
+            let numbered = Numbered {
+                format: *format,
+                payload_type: codec.payload_type,
+                repair: self.repair_of(codec),
+            };
+            Some((numbered, codec))
+        })
+    }
+
+    fn repair_of(&self, codec: &Codec) -> Option<u8> {
         let repairs = |it: &&Codec| {
             let apt = it
                 .fmtp
@@ -198,7 +207,7 @@ impl Section {
             it.name.starts_with("rtx/") && apt == Some(&codec.payload_type.to_string())
         };
         let repair = self.codecs.iter().find(repairs);
-        Some((codec, repair.map(|it| it.payload_type)))
+        repair.map(|it| it.payload_type)
     }
 
     fn take(&mut self, name: &str, value: &str) {

@@ -56,12 +56,9 @@ fn a_servers_answer_is_read() {
     let video = &answer.sections[0];
     assert_eq!((video.mid.as_str(), video.rejected), ("1", false));
     assert!(video.direction.send && !video.direction.receive);
-    let (codec, repair) = video.codec("vp8/").unwrap();
-    assert_eq!(
-        (codec.payload_type, codec.nack, codec.transport_cc),
-        (96, true, false)
-    );
-    assert_eq!(repair, Some(97));
+    let (numbered, codec) = video.formats().next().unwrap();
+    assert_eq!(numbered, Format::Vp8.numbered());
+    assert_eq!((codec.nack, codec.transport_cc), (true, false));
     assert_eq!((video.extensions.mid, video.extensions.rid), (4, 0));
     assert_eq!(video.track.as_deref(), Some("TR_face"));
     assert_eq!(video.ssrcs, [3_423_430_986, 843_631_067]);
@@ -104,7 +101,11 @@ fn what_is_written_can_be_read() {
         (camera.rids.len(), camera.track.as_deref()),
         (2, Some("cam"))
     );
-    assert_eq!(camera.codec("vp8/").unwrap().1, Some(VP8_RTX));
+    let formats: Vec<Numbered> = camera.formats().map(|(numbered, _)| numbered).collect();
+    assert_eq!(
+        formats,
+        [Format::Vp8, Format::Vp9, Format::Av1].map(Format::numbered)
+    );
     assert_eq!(
         camera.extensions,
         Extensions {

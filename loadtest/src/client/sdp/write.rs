@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Direction, Extensions, Media, OPUS, VP8, VP8_RTX};
+use super::{Direction, Extensions, Format, Media, Numbered};
 use crate::client::transport::ice::Credentials;
 
 /// What is the same in all sections.
@@ -22,9 +22,7 @@ pub(crate) struct Outline {
     pub(crate) mid: String,
     pub(crate) rejected: bool,
     pub(crate) direction: Direction,
-    /// Of Opus or VP8.
-    pub(crate) payload_type: u8,
-    pub(crate) repair: Option<u8>,
+    pub(crate) formats: Vec<Numbered>,
     pub(crate) transport_cc: bool,
     pub(crate) extensions: Extensions,
     /// Of what we send.
@@ -36,16 +34,15 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
-    /// A section of an offer of ours.
+    /// A section of an offer of ours, with all formats that there are.
     pub(crate) fn offer(media: Media, mid: String, direction: Direction) -> Self {
-        let video = media == Media::Video;
+        let formats = Format::all(media).iter();
         Self {
             media,
             mid,
             rejected: false,
             direction,
-            payload_type: if video { VP8 } else { OPUS },
-            repair: video.then_some(VP8_RTX),
+            formats: formats.map(|format| format.numbered()).collect(),
             transport_cc: true,
             extensions: Extensions::OURS,
             track: None,
@@ -90,13 +87,15 @@ fn write_section(
             "m={media} {port} UDP/DTLS/SCTP webrtc-datachannel"
         ));
     } else {
-        let repair = section
-            .repair
-            .map_or(String::new(), |repair| format!(" {repair}"));
-        let number = section.payload_type;
-        line(format_args!(
-            "m={media} {port} UDP/TLS/RTP/SAVPF {number}{repair}"
-        ));
+        let numbers = section.formats.iter().fold(String::new(), |mut all, it| {
+            for number in [Some(it.payload_type), it.repair].into_iter().flatten() {
+                write!(all, " {number}").expect("writing to a String does not fail");
+            }
+            all
+        });
+        // A rejected section names one all the same (RFC 8866 section 5.14).
+        let numbers = if numbers.is_empty() { " 0" } else { &numbers };
+        line(format_args!("m={media} {port} UDP/TLS/RTP/SAVPF{numbers}"));
     }
     line(format_args!("c=IN IP4 0.0.0.0"));
     line(format_args!("a=mid:{}", section.mid));
@@ -122,7 +121,9 @@ fn write_section(
     }
     line(format_args!("a=rtcp-mux"));
     line(format_args!("a=rtcp-rsize"));
-    write_codecs(section, line);
+    for numbered in &section.formats {
+        write_format(*numbered, section.transport_cc, line);
+    }
     for rid in &section.rids {
         line(format_args!("a=rid:{rid} send"));
     }
@@ -139,21 +140,36 @@ fn write_section(
     }
 }
 
-fn write_codecs(section: &Outline, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-    let number = section.payload_type;
-    let video = section.media == Media::Video;
-    let name = if video { "VP8/90000" } else { "opus/48000/2" };
-    line(format_args!("a=rtpmap:{number} {name}"));
-    if section.transport_cc {
+fn write_format(
+    numbered: Numbered,
+    transport_cc: bool,
+    line: &mut impl FnMut(std::fmt::Arguments<'_>),
+) {
+    let Numbered {
+        format,
+        payload_type: number,
+        repair,
+    } = numbered;
+    line(format_args!("a=rtpmap:{number} {}", format.name()));
+    if transport_cc {
         line(format_args!("a=rtcp-fb:{number} transport-cc"));
     }
-    if !video {
-        return line(format_args!("a=fmtp:{number} minptime=10;useinbandfec=1"));
+    let parameters = match format {
+        Format::Opus => Some("minptime=10;useinbandfec=1"),
+        Format::Vp9 => Some("profile-id=0"),
+        Format::Av1 => Some("level-idx=5;profile=0;tier=0"),
+        Format::Vp8 => None,
+    };
+    if let Some(parameters) = parameters {
+        line(format_args!("a=fmtp:{number} {parameters}"));
+    }
+    if format.media() != Media::Video {
+        return;
     }
     for feedback in ["ccm fir", "nack", "nack pli"] {
         line(format_args!("a=rtcp-fb:{number} {feedback}"));
     }
-    if let Some(repair) = section.repair {
+    if let Some(repair) = repair {
         line(format_args!("a=rtpmap:{repair} rtx/90000"));
         line(format_args!("a=fmtp:{repair} apt={number}"));
     }

@@ -13,7 +13,7 @@ use super::{Layout, User};
 use crate::client::media::receiver::Setup as Incoming;
 use crate::client::media::sender::Terms;
 use crate::client::sdp::{
-    Description, Direction, Local, Media, Outline, Section, read_candidate, write,
+    Description, Direction, Format, Local, Media, Outline, Section, read_candidate, write,
 };
 
 /// Receiving sections of the first offer in the single layout, as livekit-client's.
@@ -50,7 +50,7 @@ enum Use {
     Receive(Media),
     Data,
     /// By the client's id of the track.
-    Send(Media, String),
+    Send(Format, String),
 }
 
 impl Negotiation {
@@ -84,9 +84,8 @@ impl Negotiation {
         }
     }
 
-    pub(super) fn add_sending(&mut self, is_video: bool, client_id: &str) {
-        let media = if is_video { Media::Video } else { Media::Audio };
-        self.sections.push(Use::Send(media, client_id.to_owned()));
+    pub(super) fn add_sending(&mut self, format: Format, client_id: &str) {
+        self.sections.push(Use::Send(format, client_id.to_owned()));
     }
 
     /// The server may never have seen it.
@@ -132,8 +131,9 @@ impl User {
         match section {
             Use::Receive(media) => Outline::offer(*media, mid, RECEIVE),
             Use::Data => Outline::offer(Media::Application, mid, SEND),
-            Use::Send(media, client_id) => {
-                let mut outline = Outline::offer(*media, mid, SEND);
+            Use::Send(format, client_id) => {
+                let mut outline = Outline::offer(format.media(), mid, SEND);
+                outline.formats = vec![format.numbered()];
                 outline.track = Some(client_id.clone());
                 if let Some(published) = self.published(client_id) {
                     outline.rids = published.rids();
@@ -158,9 +158,9 @@ impl User {
         for section in &description.sections {
             let place = section.mid.parse::<usize>().ok();
             match place.and_then(|place| self.negotiation.sections.get(place)) {
-                Some(Use::Send(_, client_id)) => {
-                    let client_id = client_id.clone();
-                    self.set_terms(&client_id, terms(section), now);
+                Some(Use::Send(format, client_id)) => {
+                    let (client_id, terms) = (client_id.clone(), terms(section, *format));
+                    self.set_terms(&client_id, terms, now);
                 }
                 Some(Use::Receive(_)) => {
                     let told = answer.mid_to_track_id.get(&section.mid);
@@ -270,14 +270,15 @@ impl User {
 }
 
 /// What we send on a section that the server accepted.
-fn terms(answered: &Section) -> Option<Terms> {
+fn terms(answered: &Section, format: Format) -> Option<Terms> {
     if answered.rejected || !answered.direction.receive {
         return None;
     }
-    let (codec, repair) = answered.codec(codec_of(answered.media))?;
+    let mut formats = answered.formats().map(|(numbered, _)| numbered);
+    let numbered = formats.find(|numbered| numbered.format == format)?;
     Some(Terms {
-        payload_type: codec.payload_type,
-        repair_payload_type: repair,
+        payload_type: numbered.payload_type,
+        repair_payload_type: numbered.repair,
         extensions: answered.extensions,
         mid: answered.mid.clone(),
     })
@@ -289,35 +290,29 @@ fn carried(section: &Section, told: Option<&String>) -> Option<(String, String, 
         return None;
     }
     let sid = told.or(section.track.as_ref())?;
-    let (codec, repair_payload_type) = section.codec(codec_of(section.media))?;
+    // An answer lists what is sent, and nothing else.
+    let (numbered, codec) = section.formats().next()?;
     let ssrc = match section.repair {
         Some((media, _)) => media,
         None => *section.ssrcs.first()?,
     };
     let incoming = Incoming {
-        is_video: section.media == Media::Video,
+        format: numbered.format,
         ssrc,
         repair_ssrc: section
             .repair
             .map(|(_, repair)| repair)
-            .filter(|_| repair_payload_type.is_some()),
-        payload_type: codec.payload_type,
-        repair_payload_type,
+            .filter(|_| numbered.repair.is_some()),
+        payload_type: numbered.payload_type,
+        repair_payload_type: numbered.repair,
         nack: codec.nack,
     };
     Some((section.mid.clone(), sid.clone(), incoming))
 }
 
-fn codec_of(media: Media) -> &'static str {
-    match media {
-        Media::Video => "vp8/",
-        Media::Audio | Media::Application => "opus/",
-    }
-}
-
 /// Our answer to a section: what is sent is received, if we have its codec.
 fn answer_to(offered: &Section) -> Outline {
-    let codec = offered.codec(codec_of(offered.media));
+    let formats: Vec<_> = offered.formats().collect();
     let direction = Direction {
         send: false,
         receive: offered.direction.send,
@@ -326,11 +321,10 @@ fn answer_to(offered: &Section) -> Outline {
     Outline {
         media: offered.media,
         mid: offered.mid.clone(),
-        rejected: offered.rejected || (codec.is_none() && !is_data),
+        rejected: offered.rejected || (formats.is_empty() && !is_data),
         direction,
-        payload_type: codec.map_or(0, |(codec, _)| codec.payload_type),
-        repair: codec.and_then(|(_, repair)| repair),
-        transport_cc: codec.is_some_and(|(codec, _)| codec.transport_cc),
+        formats: formats.iter().map(|(numbered, _)| *numbered).collect(),
+        transport_cc: formats.iter().any(|(_, codec)| codec.transport_cc),
         extensions: offered.extensions,
         track: None,
         rids: Vec::new(),

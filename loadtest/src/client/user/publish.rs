@@ -11,10 +11,10 @@ use rand::{Rng, SeedableRng};
 
 use super::{LayerWish, User};
 use crate::client::connection::Outgoing;
-use crate::client::media::Media;
 use crate::client::media::publication::Publication;
 use crate::client::media::sender::Terms;
 use crate::client::media::stamp::TrackStamp;
+use crate::client::media::{Layer, Media, ScalableCodec};
 
 #[derive(Debug)]
 pub(super) struct Published {
@@ -86,8 +86,8 @@ impl User {
         let stamp = TrackStamp::of(&self.room, &self.identity, &known.name);
         let rng = rand::rngs::StdRng::seed_from_u64(self.rng.random());
         let publication = Publication::new(&known.media, stamp, rng, now);
-        let is_video = matches!(known.media, Media::Video(_));
-        self.negotiation.add_sending(is_video, &published.cid);
+        self.negotiation
+            .add_sending(known.media.format(), &published.cid);
         self.connections[0].outgoing.push(Outgoing {
             client_id: published.cid,
             publication,
@@ -172,38 +172,48 @@ fn announcement(name: &str, media: &Media) -> AddTrackRequest {
             disable_red: true,
             ..request
         },
-        Media::Video(video) => {
-            let simulcast = video.layers.len() > 1;
-            let layers = (0..).zip(&video.layers).map(|(place, layer)| VideoLayer {
-                quality: match place {
-                    _ if !simulcast => VideoQuality::High.into(),
-                    0 => VideoQuality::Low.into(),
-                    1 => VideoQuality::Medium.into(),
-                    _ => VideoQuality::High.into(),
-                },
-                width: layer.width,
-                height: layer.height,
-                bitrate: layer.kbps * 1_000,
-                spatial_layer: place,
-                rid: layer.rid.clone(),
-                ..Default::default()
-            });
-            let layers: Vec<VideoLayer> = layers.collect();
-            let largest = video.layers.last();
-            AddTrackRequest {
-                r#type: TrackType::Video.into(),
-                source: TrackSource::Camera.into(),
-                width: largest.map_or(0, |layer| layer.width),
-                height: largest.map_or(0, |layer| layer.height),
-                simulcast_codecs: vec![SimulcastCodec {
-                    codec: "vp8".to_owned(),
-                    cid: name.to_owned(),
-                    layers: layers.clone(),
-                    ..Default::default()
-                }],
-                layers,
-                ..request
-            }
+        Media::Video(video) => camera(request, "vp8", &video.layers),
+        Media::Scalable(scalable) => {
+            let codec = match scalable.codec {
+                ScalableCodec::Vp9 => "vp9",
+                ScalableCodec::Av1 => "av1",
+            };
+            camera(request, codec, &scalable.layers)
         }
+    }
+}
+
+fn camera(request: AddTrackRequest, codec: &str, layers: &[Layer]) -> AddTrackRequest {
+    let single = layers.len() == 1;
+    let largest = layers.last();
+    let (width, height) = largest.map_or((0, 0), |layer| (layer.width, layer.height));
+    let layers = (0..).zip(layers).map(|(place, layer)| VideoLayer {
+        quality: match place {
+            _ if single => VideoQuality::High.into(),
+            0 => VideoQuality::Low.into(),
+            1 => VideoQuality::Medium.into(),
+            _ => VideoQuality::High.into(),
+        },
+        width: layer.width,
+        height: layer.height,
+        bitrate: layer.kbps * 1_000,
+        spatial_layer: place,
+        rid: layer.rid.clone(),
+        ..Default::default()
+    });
+    let layers: Vec<VideoLayer> = layers.collect();
+    AddTrackRequest {
+        r#type: TrackType::Video.into(),
+        source: TrackSource::Camera.into(),
+        width,
+        height,
+        simulcast_codecs: vec![SimulcastCodec {
+            codec: codec.to_owned(),
+            cid: request.cid.clone(),
+            layers: layers.clone(),
+            ..Default::default()
+        }],
+        layers,
+        ..request
     }
 }

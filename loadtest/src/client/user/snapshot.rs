@@ -23,7 +23,7 @@ impl User {
             sid: incoming.sid.clone(),
             identity: remote.map_or(String::new(), |it| it.identity.clone()),
             name: remote.map_or(String::new(), |it| it.name.clone()),
-            is_video: receiver.setup.is_video,
+            is_video: receiver.setup.is_video(),
             packets: counts.received,
             bytes: receiver.bytes,
             duplicates: counts.duplicates,

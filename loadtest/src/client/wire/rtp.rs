@@ -99,8 +99,8 @@ impl Header {
     }
 }
 
-/// Writes a header with one-byte extensions, whose ids are 1 to 14 and values 1 to 16 bytes. Answers
-/// its length.
+/// Writes a header with extensions, whose ids are 1 to 14 and values 1 to 255 bytes: with one byte in
+/// front of each, two if a value has more than 16. Answers its length.
 pub(crate) fn write_header(out: &mut [u8], fields: Fields, extensions: &[(u8, &[u8])]) -> usize {
     out[0] = 0x80;
     out[1] = u8::from(fields.marker) << 7 | fields.payload_type;
@@ -113,14 +113,26 @@ pub(crate) fn write_header(out: &mut [u8], fields: Fields, extensions: &[(u8, &[
     out[0] |= 0x10;
     let start = FIXED_LEN + 4;
     let mut at = start;
+    let is_long = extensions.iter().any(|(_, value)| value.len() > 16);
     for (id, value) in extensions {
-        out[at] = id << 4 | (value.len() as u8 - 1);
-        out[at + 1..at + 1 + value.len()].copy_from_slice(value);
-        at += 1 + value.len();
+        if is_long {
+            out[at..at + 2].copy_from_slice(&[*id, value.len() as u8]);
+            at += 2;
+        } else {
+            out[at] = id << 4 | (value.len() as u8 - 1);
+            at += 1;
+        }
+        out[at..at + value.len()].copy_from_slice(value);
+        at += value.len();
     }
     let end = start + (at - start).next_multiple_of(4);
     out[at..end].fill(0);
-    out[FIXED_LEN..FIXED_LEN + 2].copy_from_slice(&ONE_BYTE_PROFILE.to_be_bytes());
+    let profile = if is_long {
+        TWO_BYTE_PROFILE
+    } else {
+        ONE_BYTE_PROFILE
+    };
+    out[FIXED_LEN..FIXED_LEN + 2].copy_from_slice(&profile.to_be_bytes());
     out[FIXED_LEN + 2..start].copy_from_slice(&(((end - start) / 4) as u16).to_be_bytes());
     end
 }
@@ -148,6 +160,13 @@ mod tests {
         assert_eq!(header.extension(&packet, 3), Some(&[1, 2][..]));
         assert_eq!(header.extension(&packet, 5), None);
         assert_eq!(header.payload(&packet[..40]).map(<[u8]>::len), Some(16));
+
+        let long = [7; 17];
+        let len = write_header(&mut packet, FIELDS, &[(4, b"17"), (12, &long)]);
+        assert_eq!(len, 12 + 4 + 24);
+        let header = Header::parse(&packet[..40]).unwrap();
+        assert_eq!(header.extension(&packet, 4), Some(&b"17"[..]));
+        assert_eq!(header.extension(&packet, 12), Some(&long[..]));
     }
 
     #[test]

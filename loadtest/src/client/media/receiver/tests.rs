@@ -3,7 +3,7 @@ use super::*;
 use crate::client::wire::rtp::{Fields, write_header};
 
 const SETUP: Setup = Setup {
-    is_video: true,
+    format: Format::Vp8,
     ssrc: 1,
     repair_ssrc: Some(2),
     payload_type: 96,
@@ -25,6 +25,7 @@ fn stamp(layer: u8, frame: u32, packet: u16, is_key_frame: bool) -> Stamp {
         packet,
         packets: 2,
         sent: 0,
+        inner: None,
     }
 }
 
@@ -56,7 +57,7 @@ fn receive(packets: &[(u16, u32, Stamp)]) -> Integrity {
         }
         .write(&mut payload);
         let place = receiver.handle_media(&header, 112, now);
-        receiver.handle_payload(&payload, *timestamp, place, true, now, now);
+        receiver.handle_payload(&payload, &header, place, true, now, now);
     }
     receiver.integrity
 }
