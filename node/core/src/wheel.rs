@@ -7,17 +7,48 @@ use std::time::{Duration, Instant};
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
 
+/// No entry.
+const NONE: u32 = u32::MAX;
+
 /// Timers of millisecond resolution. One further away than the wheel's four seconds waits there for
 /// several turns.
+///
+/// They lie in one arena, which grows to as many as were ever set at a time; slots are lists in it. Slots
+/// with memory of their own would each have to grow to their own most, for hours.
 #[derive(Debug)]
 pub struct TimerWheel<K> {
     origin: Instant,
     /// Milliseconds since the origin that have been fired.
     now: u64,
-    slots: Box<[Vec<(u64, K)>]>,
+    entries: Vec<Entry<K>>,
+    /// The first of the entries that are not in use.
+    vacant: u32,
+    slots: Box<[List]>,
     /// One bit per slot that is not empty.
     occupied: [u64; WORDS],
     len: usize,
+}
+
+#[derive(Debug)]
+struct Entry<K> {
+    /// In milliseconds since the origin.
+    at: u64,
+    key: K,
+    next: u32,
+}
+
+/// Entries in the order in which they were set.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        first: NONE,
+        last: NONE,
+    };
 }
 
 impl<K: Copy> TimerWheel<K> {
@@ -25,7 +56,9 @@ impl<K: Copy> TimerWheel<K> {
         Self {
             origin: now,
             now: 0,
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            entries: Vec::new(),
+            vacant: NONE,
+            slots: vec![List::EMPTY; SLOTS].into(),
             occupied: [0; WORDS],
             len: 0,
         }
@@ -36,14 +69,36 @@ impl<K: Copy> TimerWheel<K> {
     pub fn set(&mut self, deadline: Instant, key: K) {
         let after = deadline.saturating_duration_since(self.origin);
         let at = (after.as_nanos().div_ceil(1_000_000) as u64).max(self.now + 1);
-        self.insert(at, key);
+        let entry = Entry {
+            at,
+            key,
+            next: NONE,
+        };
+        let place = self.vacant;
+        let place = match self.entries.get_mut(place as usize) {
+            Some(vacant) => {
+                self.vacant = vacant.next;
+                *vacant = entry;
+                place
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        self.append(at as usize % SLOTS, place);
+        self.len += 1;
     }
 
-    fn insert(&mut self, at: u64, key: K) {
-        let slot = at as usize % SLOTS;
-        self.slots[slot].push((at, key));
+    /// Puts an entry behind the others of its slot.
+    fn append(&mut self, slot: usize, place: u32) {
+        let list = &mut self.slots[slot];
+        match self.entries.get_mut(list.last as usize) {
+            Some(last) => last.next = place,
+            None => list.first = place,
+        }
+        list.last = place;
         self.occupied[slot / 64] |= 1 << (slot % 64);
-        self.len += 1;
     }
 
     /// Moves the keys that are due into `fired`, earliest first, those of one millisecond in the order
@@ -60,21 +115,26 @@ impl<K: Copy> TimerWheel<K> {
         self.now = target;
         for tick in first..=last {
             let slot = tick as usize % SLOTS;
-            if self.occupied[slot / 64] & 1 << (slot % 64) == 0 {
-                continue;
+            if self.occupied[slot / 64] & 1 << (slot % 64) != 0 {
+                self.empty(slot, target, fired);
             }
-            let before = fired.len();
-            self.slots[slot].retain(|&(at, key)| {
-                let due = at <= target;
-                if due {
-                    fired.push(key);
-                }
-                !due
-            });
-            self.len -= fired.len() - before;
-            if self.slots[slot].is_empty() {
-                self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+
+    /// Takes what is due by `target` out of a slot; later turns' entries stay, in their order.
+    fn empty(&mut self, slot: usize, target: u64, fired: &mut Vec<K>) {
+        let mut place = std::mem::replace(&mut self.slots[slot], List::EMPTY).first;
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        while let Some(entry) = self.entries.get_mut(place as usize) {
+            let next = std::mem::replace(&mut entry.next, NONE);
+            if entry.at <= target {
+                fired.push(entry.key);
+                entry.next = std::mem::replace(&mut self.vacant, place);
+                self.len -= 1;
+            } else {
+                self.append(slot, place);
             }
+            place = next;
         }
     }
 
@@ -176,6 +236,28 @@ mod tests {
             }
             prop_assert!(pending.is_empty());
         }
+    }
+
+    #[test]
+    fn the_arena_is_as_large_as_most_timers_at_a_time() {
+        let start = start();
+        let mut wheel = TimerWheel::new(start);
+        let mut fired = Vec::new();
+        for turn in 0..2_000u64 {
+            let now = start + Duration::from_millis(turn * 7);
+            for timer in 0..10 {
+                // Some wait for several turns of the wheel.
+                let after = Duration::from_millis(1 + timer * timer * 97);
+                wheel.set(now + after, (turn, timer));
+            }
+            wheel.advance(now, &mut fired);
+            fired.clear();
+            assert_eq!(wheel.len, wheel.pending());
+        }
+        let most = wheel.entries.len();
+        assert!(most < 10 * 8_000 / 7 + 100, "{most}");
+        wheel.advance(start + Duration::from_secs(60), &mut fired);
+        assert_eq!((wheel.len, wheel.next_deadline()), (0, None));
     }
 
     #[test]
