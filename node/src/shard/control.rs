@@ -199,6 +199,7 @@ impl Shard {
         let link = self.wire.link(index);
         link.destination = None;
         link.sealer = None;
+        link.shaping = None;
     }
 
     /// Takes over what was negotiated for a connection.

@@ -111,14 +111,11 @@ impl Iterator for Statuses<'_> {
         if self.left == 0 {
             return None;
         }
-        if self.chunk.len() == 0 {
+        // Runs of nothing are legal, and useless.
+        while self.chunk.len() == 0 {
             let (&chunk, rest) = self.chunks.split_first_chunk()?;
             self.chunks = rest;
             self.chunk = Chunk::read(chunk);
-            if self.chunk.len() == 0 {
-                // A run of nothing: legal, and useless.
-                return self.next();
-            }
         }
         let (symbol, count) = self.chunk.take();
         let count = count.min(self.left);

@@ -96,6 +96,14 @@ fn each_kind_of_chunk_is_read() {
 }
 
 #[test]
+fn runs_of_nothing_are_passed_over() {
+    let mut content = vec![0, 7, 0, 1, 0, 0, 0, 9];
+    content.extend([0; 2 * 100_000]);
+    content.extend([0x20, 1, 4]);
+    assert_eq!(read(&content), [Some(1_000)]);
+}
+
+#[test]
 fn what_is_cut_off_says_nothing() {
     fn check(content: &[u8], expected: Option<usize>) {
         let count = Feedback::parse(content).map(|feedback| feedback.statuses().count());
