@@ -1,7 +1,7 @@
 //! Writes dependency descriptors (AV1 RTP payload format 1.0, appendix A), without chains: a template
 //! names a frame's layer, and every frame says itself what it refers to and which layers need it.
 
-/// Longest that [`write`] makes of three spatial and three temporal layers.
+/// Longest that [`write()`] makes of three spatial and three temporal layers.
 pub(crate) const MAX_LEN: usize = 64;
 
 /// The layers of a stream: its decode targets, lowest first, temporal ones within spatial ones.
