@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use futures_util::stream::Map;
 use futures_util::{Stream, StreamExt};
 use pipemesh_proto::node::node_server::Node;
 use pipemesh_proto::node::session_event::Event as Told;
@@ -89,11 +90,15 @@ struct Held {
     attach: Option<Input>,
 }
 
+/// A session's events, on their way to signaling.
+type Events =
+    Map<ReceiverStream<Box<SessionEvent>>, fn(Box<SessionEvent>) -> Result<SessionEvent, Status>>;
+
 type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Node for Control {
-    type SessionStream = ReceiverStream<Result<SessionEvent, Status>>;
+    type SessionStream = Events;
 
     async fn session(
         &self,
@@ -117,7 +122,8 @@ impl Node for Control {
             // The answer ends the stream: its only sender goes with it.
             Err(refusal) => refuse(&events, request_id, refusal),
         }
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let told: Events = ReceiverStream::new(stream).map(|event| Ok(*event));
+        Ok(Response::new(told))
     }
 
     type WatchStream = EventStream<NodeReport>;
@@ -222,5 +228,5 @@ fn refuse(events: &EventSender, request_id: u64, refusal: Refusal) {
         event: Some(Told::Refused(refused)),
     };
     // A full or closed stream is given up by the session's task.
-    let _ = events.try_send(Ok(event));
+    let _ = events.try_send(Box::new(event));
 }

@@ -7,7 +7,6 @@ use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{CloseReason, Closed, SessionEvent, SessionSummary};
 use tokio::sync::{mpsc, oneshot};
-use tonic::Status;
 
 use super::{Effect, Refusal, Session};
 use crate::metrics::RequestMetrics;
@@ -19,8 +18,9 @@ pub(crate) const INBOX: usize = 256;
 /// next gets a snapshot instead.
 pub(crate) const STREAM: usize = 1024;
 
-/// What a stream of signaling is told.
-pub(crate) type EventSender = mpsc::Sender<Result<SessionEvent, Status>>;
+/// What a stream of signaling is told. Boxed: a channel's memory comes in blocks of 32 messages, which is
+/// most of what a session at rest would take.
+pub(crate) type EventSender = mpsc::Sender<Box<SessionEvent>>;
 
 /// A stream that holds the session, or did.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Driver {
                 event: Some(Told::Closed(closed)),
             };
             // It may be gone without having said so.
-            let _ = former.events.try_send(Ok(event));
+            let _ = former.events.try_send(Box::new(event));
         }
         self.abandoned_at = None;
         self.session.attach(request_id);
@@ -229,7 +229,7 @@ impl Driver {
         let Some(attachment) = &self.attachment else {
             return;
         };
-        if attachment.events.try_send(Ok(event)).is_err() {
+        if attachment.events.try_send(Box::new(event)).is_err() {
             self.detach();
         }
     }
@@ -288,7 +288,7 @@ mod tests {
         };
         driver.step(|_| panic!("on purpose"));
         assert!(driver.carry_out().await, "the session is over");
-        let event = told.try_recv().unwrap().unwrap().event;
+        let event = told.try_recv().unwrap().event;
         assert!(
             matches!(event, Some(Told::Closed(closed)) if closed.reason() == CloseReason::Fault)
         );
