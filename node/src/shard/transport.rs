@@ -28,6 +28,10 @@ impl Shard {
                 if is_new && verdict == ice::Verdict::Accepted {
                     self.newcomers.add_path(&mut connection.begun, from, now);
                 }
+                // Who checks it now has the address, whoever had it meanwhile.
+                if verdict == ice::Verdict::Accepted && self.paths.find(path) != Some(index) {
+                    self.paths.insert(path, index);
+                }
                 self.wire
                     .datagram(index, Some(destination(path)), reply.bytes());
             }

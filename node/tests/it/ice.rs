@@ -70,6 +70,36 @@ async fn a_reloaded_page_comes_from_the_same_address() {
 }
 
 #[tokio::test]
+async fn an_address_that_somebody_else_has_claimed_comes_back() {
+    let mut random = random();
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut call = Call::begin(&signaling, "room", &mut random).await;
+    // Eve has a session of her own; her checks come from where others are.
+    let mut session = signaling
+        .open(participant("eve", "room", ConnectionLayout::Single))
+        .await;
+    let eve = Wire::new().await;
+    session
+        .add_track(crate::support::control::camera("TR_eve", "camera"))
+        .await;
+    let offer = sdp::offer(eve.local(), &[Section::camera("camera", &[])]);
+    let remote = sdp::remote(&session.offer(&offer).await.sdp);
+    let claim = check::request(&eve.local().ufrag, &remote.ufrag, &remote.password, false);
+    for victim in [&call.ann.wire, &call.bob.wire] {
+        victim.send_raw(claim.clone());
+        // The first answer may be to the claim.
+        let consents = victim.received().consents;
+        victim.answered_since(consents + 1).await;
+    }
+    for _ in 0..3 {
+        call.goes_on().await;
+    }
+    call.check();
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn ipv6_carries_media() {
     let node = TestNode::with(|config| config.media.bind.push(Ipv6Addr::LOCALHOST.into())).await;
     let signaling = node.signaling().await;
