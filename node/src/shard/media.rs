@@ -21,6 +21,9 @@ const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Packets that are looked for because of one RTCP packet, which could name six thousand. A receiver that
 /// misses more has an outage, and asks again for what it still wants.
 const MAX_ASKED: usize = 512;
+/// Messages about bandwidth that are read of one RTCP packet. Each may lead to another allocation; clients
+/// send one, or a few that together speak of many packets.
+const MAX_REPORTED: usize = 8;
 /// Two requests for one packet closer than this are one.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(10);
 
@@ -170,7 +173,7 @@ impl Shard {
         {
             return self.drops.count(DropReason::Limit);
         }
-        let mut may_ask = MAX_ASKED;
+        let (mut may_ask, mut may_report) = (MAX_ASKED, MAX_REPORTED);
         for message in Messages::new(&packet[..len]) {
             match message {
                 Message::SenderReport { ssrc, info, blocks } => {
@@ -198,10 +201,17 @@ impl Shard {
                         self.router.handle_key_frame_request(key, now);
                     }
                 }
+                Message::TransportFeedback { .. } | Message::EstimatedMaximumBitrate { .. }
+                    if may_report == 0 =>
+                {
+                    self.drops.count(DropReason::Limit);
+                }
                 Message::TransportFeedback { content } => {
+                    may_report -= 1;
                     self.handle_transport_feedback(index, content, now);
                 }
                 Message::EstimatedMaximumBitrate { bits_per_second } => {
+                    may_report -= 1;
                     self.handle_estimate(index, bits_per_second, now);
                 }
                 Message::Bye { .. } => {}

@@ -174,10 +174,16 @@ impl History {
 
     /// Notes that packets had not arrived when feedback was written. They may still.
     pub(super) fn miss(&mut self, first: u16, count: u16) {
-        // Of a run longer than the ring only its end can be known.
-        let skipped = count.saturating_sub(self.ring.len() as u16);
-        for step in skipped..count {
-            let Some(number) = self.extend(first.wrapping_add(step)) else {
+        // Only what the ring holds of the run is looked at, however long it claims to be: the runs of one
+        // message do not overlap, so it costs no more than the ring is long.
+        let age = match (self.next as u16).wrapping_sub(first) {
+            0 => 1 << 16,
+            age => u64::from(age),
+        };
+        let oldest = age.min(self.ring.len() as u64);
+        let newest = age.saturating_sub(u64::from(count));
+        for age in (newest + 1..=oldest).rev() {
+            let Some(number) = self.next.checked_sub(age) else {
                 continue;
             };
             if let Some(entry) = self.entry(number)
@@ -305,5 +311,32 @@ mod tests {
         assert_eq!(judgement.received, 1);
         assert!(judgement.lost >= 2);
         assert!(judgement.lost < SMALLEST as u32);
+    }
+
+    #[test]
+    fn runs_are_taken_for_what_they_cover() {
+        // Whatever begins behind the newest packet is of the cycle before.
+        for (first, count, missing) in [
+            (99_u16, 1_u16, 1),
+            (100, 1, 0),
+            (100, u16::MAX, 99),
+            (101, u16::MAX, 100),
+            (90, 200, 10),
+            (0, 50, 50),
+            (65_535, 1, 0),
+            (65_530, 16, 10),
+        ] {
+            let mut history = History::new();
+            for packet in 0..100 {
+                history.send(packet, 1, 0);
+            }
+            history.miss(first, count);
+            let marked = (0..100).filter(|number| {
+                history
+                    .entry(*number)
+                    .is_some_and(|entry| entry.fate == Fate::Missing)
+            });
+            assert_eq!(marked.count(), missing, "{count} from {first}");
+        }
     }
 }

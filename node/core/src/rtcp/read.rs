@@ -208,7 +208,10 @@ impl<'a> Reader<'a> {
         }
         let word = self.u32()?;
         let exponent = word >> 18 & 0x3F;
-        u64::from(word & 0x3_FFFF).checked_shl(exponent)
+        let mantissa = u64::from(word & 0x3_FFFF);
+        // What does not fit is as much as can be said.
+        let fits = mantissa.leading_zeros() >= exponent;
+        Some(if fits { mantissa << exponent } else { u64::MAX })
     }
 }
 

@@ -117,6 +117,32 @@ fn reading_ends_at_a_malformed_message() {
     check(&[0xA0, 201, 0, 1, 0, 0, 0, 9], 0); // more padding than message
 }
 
+#[test]
+fn an_estimate_that_does_not_fit_is_the_largest() {
+    fn check(word: u32, expected: u64) {
+        let mut packet = written(|w| assert!(w.estimated_maximum_bitrate(1, 12, 0)));
+        let at = packet.len() - 8;
+        packet[at..at + 4].copy_from_slice(&(1 << 24 | word).to_be_bytes());
+        let read = Messages::new(&packet).next();
+        assert_eq!(
+            read.map(|message| format!("{message:?}")),
+            Some(format!(
+                "{:?}",
+                Message::EstimatedMaximumBitrate {
+                    bits_per_second: expected
+                }
+            )),
+            "{word:x}"
+        );
+    }
+    check(3 << 18 | 5, 40);
+    check(46 << 18 | 0x3_FFFF, 0x3_FFFF << 46);
+    check(47 << 18 | 0x3_FFFF, u64::MAX);
+    check(63 << 18 | 1, 1 << 63);
+    check(63 << 18 | 2, u64::MAX);
+    check(63 << 18, 0);
+}
+
 /// Arrival times a second implementation reads from a feedback body: (sequence, time in µs).
 fn arrivals_read(body: &[u8]) -> Vec<(u16, u64)> {
     let packet = written(|w| assert!(w.transport_feedback(1, 2, body)));
