@@ -393,9 +393,12 @@ impl Shard {
 
     fn handle_timeouts(&mut self, now: Instant) {
         self.router.handle_timeout(now);
-        let mut fired = std::mem::take(&mut self.fired);
-        self.timers.advance(now, &mut fired);
-        for timer in fired.drain(..) {
+        if self.fired.is_empty() {
+            self.timers.advance(now, &mut self.fired);
+            self.fired.reverse();
+        }
+        // Taken one by one: if handling one fails, the others are still there in the next turn.
+        while let Some(timer) = self.fired.pop() {
             if !self.is_current(timer) {
                 continue;
             }
@@ -412,7 +415,6 @@ impl Shard {
                 Timer::Stream(socket, key) => self.handle_stream_timeout(socket, key),
             }
         }
-        self.fired = fired;
     }
 
     fn handle_router_output(&mut self) {

@@ -210,9 +210,12 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        let mut fired = std::mem::take(&mut self.fired);
-        self.agenda.timers.advance(now, &mut fired);
-        for timer in fired.drain(..) {
+        if self.fired.is_empty() {
+            self.agenda.timers.advance(now, &mut self.fired);
+            self.fired.reverse();
+        }
+        // Taken one by one: should handling one panic, the others are still there for the next call.
+        while let Some(timer) = self.fired.pop() {
             match timer {
                 Timer::KeyFrame(source) => self.retry_key_frame(source, now),
                 Timer::Losses(source) => self.request_packets(source, now),
@@ -221,7 +224,6 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 Timer::Speakers(room) => self.end_speaker_window(room, now),
             }
         }
-        self.fired = fired;
     }
 
     pub fn poll_output(&mut self) -> Option<Output<R, P>> {
