@@ -215,6 +215,7 @@ impl Egress {
             }
             self.pool.free(number);
         }
+        self.note_left();
     }
 
     pub fn stats(&self) -> &EgressStats {
