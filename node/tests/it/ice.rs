@@ -10,7 +10,7 @@ use rtc::stun::message::{BINDING_SUCCESS, Message, MessageType};
 use tokio::net::UdpSocket;
 
 use crate::support::call::Call;
-use crate::support::control::{layers, participant};
+use crate::support::control::{Session, Signaling, camera, layers, participant};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::{self, Remote, Section};
@@ -69,6 +69,17 @@ async fn a_reloaded_page_comes_from_the_same_address() {
     node.stop().await;
 }
 
+/// A client that has negotiated and checked nothing yet: its session, its wire, and what the node said.
+async fn unconnected(signaling: &Signaling) -> (Session, Wire, Remote) {
+    let open = participant("eve", "room", ConnectionLayout::Single);
+    let mut session = signaling.open(open).await;
+    let eve = Wire::new().await;
+    session.add_track(camera("TR_eve", "camera")).await;
+    let offer = sdp::offer(eve.local(), &[Section::camera("camera", &[])]);
+    let remote = sdp::remote(&session.offer(&offer).await.sdp);
+    (session, eve, remote)
+}
+
 #[tokio::test]
 async fn an_address_that_somebody_else_has_claimed_comes_back() {
     let mut random = random();
@@ -76,15 +87,7 @@ async fn an_address_that_somebody_else_has_claimed_comes_back() {
     let signaling = node.signaling().await;
     let mut call = Call::begin(&signaling, "room", &mut random).await;
     // Eve has a session of her own; her checks come from where others are.
-    let mut session = signaling
-        .open(participant("eve", "room", ConnectionLayout::Single))
-        .await;
-    let eve = Wire::new().await;
-    session
-        .add_track(crate::support::control::camera("TR_eve", "camera"))
-        .await;
-    let offer = sdp::offer(eve.local(), &[Section::camera("camera", &[])]);
-    let remote = sdp::remote(&session.offer(&offer).await.sdp);
+    let (_session, eve, remote) = unconnected(&signaling).await;
     let claim = check::request(&eve.local().ufrag, &remote.ufrag, &remote.password, false);
     for victim in [&call.ann.wire, &call.bob.wire] {
         victim.send_raw(claim.clone());
@@ -126,15 +129,7 @@ async fn strangers_get_nothing() {
     let signaling = node.signaling().await;
     let ann = Publisher::join(&signaling, "room", "ann", &[], &mut random).await;
     // Somebody else on the path who has seen everything but the password.
-    let mut session = signaling
-        .open(participant("eve", "room", ConnectionLayout::Single))
-        .await;
-    let eve = Wire::new().await;
-    session
-        .add_track(crate::support::control::camera("TR_eve", "camera"))
-        .await;
-    let offer = sdp::offer(eve.local(), &[Section::camera("camera", &[])]);
-    let remote = sdp::remote(&session.offer(&offer).await.sdp);
+    let (_session, eve, remote) = unconnected(&signaling).await;
     let Remote {
         ufrag, password, ..
     } = &remote;
