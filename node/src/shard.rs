@@ -404,7 +404,7 @@ impl Shard {
             }
             match timer {
                 Timer::Transport(index, _) => self.handle_transport_timeout(index, now),
-                Timer::Feedback(index, _) => self.send_feedback(index),
+                Timer::Feedback(index, _) => self.send_feedback(index, now),
                 Timer::Reports(index, _) => self.send_reports(index, now),
                 Timer::Estimate(index, _) => self.handle_estimate_timeout(index, now),
                 Timer::Drain(index, _) => self.drain(index, now),

@@ -7,8 +7,9 @@
 //! The way of feedback: [`feedback`] reads it, [`history`] knows the packets it speaks of, [`delay`],
 //! [`standing`] and [`loss`] judge the path, [`acknowledged`] measures what gets through, [`verdict`] says
 //! what follows, [`aimd`] moves the estimate, [`probe`] raises it. [`reports`] is for clients that give no
-//! such feedback. The algorithm is Google congestion control as published (draft-ietf-rmcat-gcc-02 and what
-//! libwebrtc made of it), changed where a forwarder differs from an encoder:
+//! such feedback, [`incoming`] for those that are given none. The algorithm is Google congestion control as
+//! published (draft-ietf-rmcat-gcc-02 and what libwebrtc made of it), changed where a forwarder differs from an
+//! encoder:
 //!
 //! - It cannot send a little more to see what happens: the next step is a layer of another 300 kbit/s or
 //!   more. So the estimate grows only as far as what is delivered proves, and padding proves the rest.
@@ -26,6 +27,7 @@ mod clock;
 mod delay;
 pub mod feedback;
 mod history;
+pub mod incoming;
 mod loss;
 mod pacer;
 mod probe;
@@ -449,12 +451,10 @@ impl Bandwidth {
         } else {
             self.queue
         };
-        let excess = (queue - DRAIN_FROM) as f64 / (DRAIN_FULL - DRAIN_FROM) as f64;
-        let drained = excess.clamp(0.0, 1.0) * MOST_DRAINED;
         let estimate = self.estimate();
         self.highest = self.highest.max(estimate);
         self.is_guess &= estimate >= self.highest.scale(FALLEN);
-        self.target = estimate.scale(1.0 - drained).max(self.limits.min);
+        self.target = estimate.scale(while_draining(queue)).max(self.limits.min);
         let decreased = self.control.decreased();
         let room = match decreased.map(|at| now as i64 - at) {
             _ if queue >= DRAIN_FROM => Room::Queue,
@@ -463,6 +463,12 @@ impl Bandwidth {
         };
         self.pacer.set_estimate(self.target, room);
     }
+}
+
+/// The share of an estimate that leaves room for a queue to drain.
+fn while_draining(queue: i64) -> f64 {
+    let excess = (queue - DRAIN_FROM) as f64 / (DRAIN_FULL - DRAIN_FROM) as f64;
+    1.0 - excess.clamp(0.0, 1.0) * MOST_DRAINED
 }
 
 #[cfg(test)]

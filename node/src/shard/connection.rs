@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use pipemesh_node_core::bandwidth::Limits;
+use pipemesh_node_core::bandwidth::incoming::IncomingBandwidth;
 use pipemesh_node_core::ingress::Ingress;
 use pipemesh_node_core::rtcp::ArrivalLog;
 use pipemesh_node_core::wheel::Alarm;
@@ -41,7 +43,9 @@ pub(crate) struct Connection {
     /// How much more may come in.
     pub(crate) ingress: Ingress,
     pub(crate) arrivals: ArrivalLog,
-    /// A timer for transport-wide feedback is set.
+    /// Of a client that has to be told what its way to us can take.
+    pub(crate) incoming: Option<Box<IncomingBandwidth>>,
+    /// A timer is set for feedback on what arrived.
     pub(crate) feedback_due: bool,
     pub(crate) send: Vec<SendSection>,
     /// The first number never used, of every SSRC that was sent under and is not now: no (key, SSRC,
@@ -109,6 +113,7 @@ impl Connection {
             inbound: Inbound::default(),
             ingress,
             arrivals: ArrivalLog::new(now),
+            incoming: None,
             feedback_due: false,
             send: Vec::new(),
             spent: HashMap::new(),
@@ -169,6 +174,15 @@ impl Connection {
 
     pub(crate) fn note_spent(&mut self, numbers: impl Iterator<Item = (u32, u64)>) {
         self.spent.extend(numbers);
+    }
+
+    /// From now on a client that negotiated it is told what its way to us can take.
+    pub(crate) fn begin_estimate(&mut self, now: Instant) {
+        let is_told = self.inbound.absolute_send_time().is_some();
+        if is_told && self.incoming.is_none() {
+            let incoming = IncomingBandwidth::new(Limits::default(), now);
+            self.incoming = Some(Box::new(incoming));
+        }
     }
 
     /// When this connection's own state machines want to be called.

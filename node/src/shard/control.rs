@@ -218,6 +218,7 @@ impl Shard {
             let own = tracks.get(track).filter(|it| it.session == Some(index));
             Some(own?.key)
         });
+        state.begin_estimate(now);
         self.describe_published(index, &plan.receive);
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);

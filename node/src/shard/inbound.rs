@@ -63,6 +63,7 @@ pub(crate) struct Inbound {
     sections: Vec<Section>,
     streams: Vec<(u32, Stream)>,
     transport_sequence: Option<u8>,
+    absolute_send_time: Option<u8>,
 }
 
 /// An SSRC took the place of another, or came to be known.
@@ -156,6 +157,9 @@ impl Inbound {
         self.transport_sequence = plan
             .iter()
             .find_map(|section| section.extensions.transport_sequence);
+        let is_told = |section: &&ReceiveSection| section.feedback.estimated_maximum_bitrate;
+        let mut told = plan.iter().filter(is_told);
+        self.absolute_send_time = told.find_map(|section| section.extensions.absolute_send_time);
         bound
     }
 
@@ -166,6 +170,11 @@ impl Inbound {
     /// The id of the transport-wide sequence number, the same in all sections of a bundle.
     pub(crate) fn transport_sequence(&self) -> Option<u8> {
         self.transport_sequence
+    }
+
+    /// The id of the time of sending, if that is what an estimate for the client is made from.
+    pub(crate) fn absolute_send_time(&self) -> Option<u8> {
+        self.absolute_send_time
     }
 
     /// What a packet's SSRC is known to carry, else what the packet itself says of it.
@@ -278,6 +287,13 @@ impl Inbound {
                     ))
                 })
         })
+    }
+
+    /// The SSRCs of what an estimate for the client speaks of.
+    pub(crate) fn estimated_ssrcs(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        let sections = self.sections.iter();
+        let estimated = sections.filter(|it| it.plan.feedback.estimated_maximum_bitrate);
+        estimated.flat_map(|section| section.encodings.iter().filter_map(|known| known.ssrc))
     }
 
     /// The SSRC of an encoding, with its section.

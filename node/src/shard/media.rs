@@ -53,7 +53,7 @@ impl Shard {
         let len = packet.len();
         let packet = &mut packet[..opened.len];
 
-        self.note_arrival(index, &header, packet, now);
+        self.note_arrival(index, &header, packet, len, now);
         self.note_source(index, header.ssrc, stream, opened.leapt, now);
 
         let Connection {
@@ -92,9 +92,17 @@ impl Shard {
         Ok(())
     }
 
-    /// What transport-wide feedback says of a packet.
+    /// What feedback to the client is made from: numbers of packets, else the times of their sending.
+    /// `len` is that of the datagram.
     #[inline]
-    fn note_arrival(&mut self, index: usize, header: &Header, packet: &[u8], now: Instant) {
+    fn note_arrival(
+        &mut self,
+        index: usize,
+        header: &Header,
+        packet: &[u8],
+        len: usize,
+        now: Instant,
+    ) {
         let connection = &mut self.connections[index];
         if let Some(id) = connection.inbound.transport_sequence()
             && let Some(&[high, low]) = header.extension(packet, id).and_then(<[u8]>::first_chunk)
@@ -102,10 +110,17 @@ impl Shard {
             connection
                 .arrivals
                 .handle_arrival(u16::from_be_bytes([high, low]), now);
-            if !std::mem::replace(&mut connection.feedback_due, true) {
-                let timer = Timer::Feedback(index, connection.key);
-                self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
-            }
+        } else if let Some(incoming) = &mut connection.incoming
+            && let Some(id) = connection.inbound.absolute_send_time()
+            && let Some(&stamp) = header.extension(packet, id).and_then(<[u8]>::first_chunk)
+        {
+            incoming.handle_packet(stamp, len as u16, now);
+        } else {
+            return;
+        }
+        if !std::mem::replace(&mut connection.feedback_due, true) {
+            let timer = Timer::Feedback(index, connection.key);
+            self.timers.set(now + super::reports::FEEDBACK_EVERY, timer);
         }
     }
 

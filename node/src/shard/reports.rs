@@ -17,7 +17,7 @@ use super::{Shard, Timer};
 /// Sender and receiver reports. The rate of RFC 3550 for sessions of this bandwidth is higher; one a
 /// second is what browsers do themselves.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Transport-wide feedback. A sender's estimate needs several in a round trip; each costs a packet.
+/// Feedback on what arrived. A sender's estimate needs several in a round trip; each costs a packet.
 pub(super) const FEEDBACK_EVERY: Duration = Duration::from_millis(50);
 /// Connection quality is judged over this long. Shorter flickers, longer explains a frozen picture too
 /// late.
@@ -60,8 +60,10 @@ impl Shard {
         let mut sources = std::mem::take(&mut self.scratch.sources);
         sources.extend(connection.inbound.media_sources());
         let mut blocks = std::mem::take(&mut self.scratch.blocks);
+        let mut worst_loss = 0;
         for (ssrc, source) in sources.drain(..) {
             if let Some(block) = self.router.receiver_report(source, ssrc, now) {
+                worst_loss = worst_loss.max(block.fraction_lost);
                 let rate = self.clock_rate(index, source);
                 let jitter = Duration::from_secs_f64(f64::from(block.jitter) / f64::from(rate));
                 self.sessions[session]
@@ -69,6 +71,9 @@ impl Shard {
                     .note(block.fraction_lost, None, jitter);
                 blocks.push(block);
             }
+        }
+        if let Some(incoming) = &mut self.connections[index].incoming {
+            incoming.handle_loss(f32::from(worst_loss) / 256.0, now);
         }
         for blocks in blocks.chunks(MAX_BLOCKS) {
             self.wire.rtcp(index, |writer| {
@@ -101,9 +106,17 @@ impl Shard {
         self.scratch.infos = infos;
     }
 
-    pub(super) fn send_feedback(&mut self, index: usize) {
+    /// What arrived, or what follows for who cannot make anything of that.
+    pub(super) fn send_feedback(&mut self, index: usize, now: Instant) {
         let connection = &mut self.connections[index];
         connection.feedback_due = false;
+        let incoming = connection.incoming.as_mut();
+        if let Some(rate) = incoming.and_then(|incoming| incoming.poll_report(now)) {
+            let sources = connection.inbound.estimated_ssrcs();
+            self.wire.rtcp(index, |writer| {
+                writer.estimated_maximum_bitrate(connection.ssrc, sources, rate.as_bps());
+            });
+        }
         let mut body = [0; MAX_FEEDBACK_LEN];
         let len = connection.arrivals.feedback(&mut body);
         // Any of the connection's sources serves as the media SSRC.

@@ -7,6 +7,7 @@ mod access;
 mod config;
 mod control;
 mod data;
+mod estimates;
 mod handover;
 mod hostile;
 mod ice;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pipemesh_node_core::rtp::SequenceUnwrapper;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
 use rand::Rng;
@@ -15,19 +16,27 @@ use crate::support::control::{layers, subscription};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::random;
-use crate::support::sdp::Sent;
+use crate::support::sdp::{Reports, Sent};
 use crate::support::subscriber::{Subscriber, sent};
 use crate::support::wire::{Received, Wire};
 
 const TRACK: &str = "TR_ann";
-const ROUNDS: u32 = 600;
+const ROUNDS: u32 = 400;
 /// Between two, where it matters.
 const FRAME: Duration = Duration::from_millis(5);
+
+/// Of every packet, where the line matters: three hundred thousand bytes a second of each encoding.
+const SIZE: usize = 900;
+/// Which the line carries, from one moment to the next.
+const RATES: [u64; 4] = [60_000, 300_000, 3_000_000, 30_000_000];
+/// A line whose packets are counted changes only so often: it is found to be thin at once, and to be wide only
+/// after some time.
+const SHARE_OF_CHANGES: f64 = 0.2;
 
 #[tokio::test]
 async fn no_number_is_used_twice_under_one_key() {
     let node = TestNode::start().await;
-    do_everything(&node, Wire::new().await, None).await;
+    do_everything(&node, Reports::None).await;
     node.stop().await;
 }
 
@@ -35,11 +44,13 @@ async fn no_number_is_used_twice_under_one_key() {
 /// padding where there is more than they need.
 #[tokio::test]
 async fn no_number_is_used_twice_on_a_line_that_changes() {
-    /// Three hundred thousand bytes a second of each encoding.
-    const SIZE: usize = 900;
     let node = TestNode::start().await;
-    do_everything(&node, Wire::estimating().await, Some(SIZE)).await;
-    // It was worth the trouble.
+    do_everything(&node, Reports::Estimates).await;
+    was_worth_the_trouble(&node).await;
+    node.stop().await;
+}
+
+async fn was_worth_the_trouble(node: &TestNode) {
     let (sent, kind) = ("pipemesh_rtp_packets_sent_total", "kind");
     for (name, labels) in [
         ("pipemesh_rtp_packets_delayed_total", vec![]),
@@ -52,16 +63,20 @@ async fn no_number_is_used_twice_on_a_line_that_changes() {
     ] {
         node.until_metric(name, &labels, |n| n > 10.0).await;
     }
-    node.stop().await;
 }
 
-/// `size`: of packets, from a client that tells what it can take, which differs from one moment to the next.
-async fn do_everything(node: &TestNode, wire: Wire, size: Option<usize>) {
+/// `reports`: of a client whose line changes, on which much is sent.
+async fn do_everything(node: &TestNode, reports: Reports) {
+    let limited = reports != Reports::None;
     let mut random = random();
     let signaling = node.signaling().await;
     let mut ann = Publisher::join(&signaling, "room", "ann", &RIDS, &mut random).await;
+    let wire = Wire::reporting(reports).await;
     let mut bob = Subscriber::join_over(wire, &signaling, "room", "bob").await;
-    size.into_iter().for_each(|size| ann.fill(size));
+    if limited {
+        ann.fill(SIZE);
+    }
+    change_line(&bob, reports, RATES[RATES.len() - 1]);
     let mut frames = tokio::time::interval(FRAME);
     // Follows along, so that the test knows how far the node is.
     let mut eve = Subscriber::join(&signaling, "room", "eve").await;
@@ -70,7 +85,7 @@ async fn do_everything(node: &TestNode, wire: Wire, size: Option<usize>) {
     // Somebody who waits for one goes on only with it.
     let mut needs_key_frame = true;
     for round in 0..ROUNDS {
-        if size.is_some() {
+        if limited {
             frames.tick().await;
         }
         ann.send_frames(std::mem::take(&mut needs_key_frame) || random.random_ratio(1, 3));
@@ -126,12 +141,11 @@ async fn do_everything(node: &TestNode, wire: Wire, size: Option<usize>) {
                 ann.change_ssrcs();
                 needs_key_frame = true;
             }
-            (Some(Sent { ssrc, .. }), 13..) if size.is_some() => {
-                let rates = [60_000, 300_000, 3_000_000, 30_000_000];
-                let rate = *rates.choose(&mut random).unwrap();
-                bob.wire.send_rtcp(|writer| {
-                    writer.estimated_maximum_bitrate(1, ssrc, rate);
-                });
+            (Some(_), 13..) if limited => {
+                let rate = *RATES.choose(&mut random).unwrap();
+                if reports == Reports::Estimates || random.random_bool(SHARE_OF_CHANGES) {
+                    change_line(&bob, reports, rate);
+                }
             }
             (Some(_), _) => {}
         }
@@ -140,10 +154,24 @@ async fn do_everything(node: &TestNode, wire: Wire, size: Option<usize>) {
     let streams = check(&received);
     // It was worth the trouble.
     let packets = received.rtp.len();
-    assert!(packets > ROUNDS as usize / 2, "{packets} packets");
+    let least = ROUNDS as usize / if limited { 4 } else { 2 };
+    assert!(packets > least, "{packets} packets");
     assert!(streams > 10, "{streams} streams");
+    if reports == Reports::Arrivals {
+        check_numbers(&received);
+    }
     check(&ann.wire.received());
     check(&eve.wire.received());
+}
+
+fn change_line(bob: &Subscriber, reports: Reports, rate: u64) {
+    match reports {
+        Reports::None => {}
+        Reports::Estimates => bob.wire.send_rtcp(|writer| {
+            writer.estimated_maximum_bitrate(1, std::iter::empty(), rate);
+        }),
+        Reports::Arrivals => bob.wire.set_line(rate),
+    }
 }
 
 /// Checks the numbers of everything that came; answers how many streams it was.
@@ -160,4 +188,19 @@ fn check(received: &Received) -> usize {
     assert!(received.refused.is_empty(), "{:?}", received.refused);
     let streams: BTreeSet<u32> = used.iter().map(|(ssrc, _)| *ssrc).collect();
     streams.len()
+}
+
+/// Checks the transport-wide numbers, which count all that a connection is sent.
+fn check_numbers(received: &Received) {
+    let mut unwrapper = SequenceUnwrapper::default();
+    let mut numbers = BTreeSet::new();
+    for packet in &received.rtp {
+        let number = packet.number.unwrap_or_else(|| panic!("none: {packet:?}"));
+        assert!(numbers.insert(unwrapper.unwrap(number)), "{packet:?}");
+    }
+    let (first, last) = (numbers.first().unwrap(), numbers.last().unwrap());
+    // What went to a port that was left behind is not seen; that is a part only.
+    let sent = last - first + 1;
+    let seen = numbers.len() as u64;
+    assert!(seen * 2 > sent, "{seen} of {sent}");
 }

@@ -29,6 +29,8 @@ pub(super) struct RateControl {
     estimate: f64,
     low: f64,
     high: f64,
+    /// See [`PROVEN`].
+    headroom: f64,
     limit: KnownLimit,
     decreased: Option<i64>,
     updated: Option<i64>,
@@ -42,11 +44,18 @@ impl RateControl {
             estimate: start.as_bps() as f64,
             low: low.as_bps() as f64,
             high: high.as_bps() as f64,
+            headroom: PROVEN,
             limit: KnownLimit::default(),
             decreased: None,
             updated: None,
             before_silence: None,
         }
+    }
+
+    /// For a sender that can send a little more and see what happens: the estimate may grow by itself so
+    /// far above what is delivered.
+    pub(super) fn with_headroom(self, headroom: f64) -> Self {
+        Self { headroom, ..self }
     }
 
     pub(super) fn estimate(&self) -> Bitrate {
@@ -131,7 +140,7 @@ impl RateControl {
             // It came without a queue, so it fits: what cannot be reduced is sent above the estimate.
             return self.set(delivered * MEASURED);
         }
-        let ceiling = delivered * PROVEN;
+        let ceiling = delivered * self.headroom;
         if self.estimate >= ceiling {
             return;
         }

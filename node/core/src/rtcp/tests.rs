@@ -44,7 +44,7 @@ fn what_is_written_is_read_back() {
         assert!(w.nack(1, 9, &[65_534, 65_535, 0, 14, 15, 200]));
         assert!(w.picture_loss(1, 10));
         assert!(w.full_intra_request(1, 11, 3));
-        assert!(w.estimated_maximum_bitrate(1, 12, 2_500_000));
+        assert!(w.estimated_maximum_bitrate(1, [12, 13].into_iter(), 2_500_000));
         assert!(w.transport_feedback(1, 13, &[1, 2, 3, 4, 5]));
     });
     let mut messages = Messages::new(&packet);
@@ -120,7 +120,7 @@ fn reading_ends_at_a_malformed_message() {
 #[test]
 fn an_estimate_that_does_not_fit_is_the_largest() {
     fn check(word: u32, expected: u64) {
-        let mut packet = written(|w| assert!(w.estimated_maximum_bitrate(1, 12, 0)));
+        let mut packet = written(|w| assert!(w.estimated_maximum_bitrate(1, [12].into_iter(), 0)));
         let at = packet.len() - 8;
         packet[at..at + 4].copy_from_slice(&(1 << 24 | word).to_be_bytes());
         let read = Messages::new(&packet).next();

@@ -103,21 +103,24 @@ impl<'a> CompoundWriter<'a> {
         })
     }
 
-    /// REMB (draft-alvestrand-rmcat-remb-03) for one source.
+    /// REMB (draft-alvestrand-rmcat-remb-03) for these sources together; it names no more than 255.
     pub fn estimated_maximum_bitrate(
         &mut self,
         sender: u32,
-        media: u32,
+        sources: impl Iterator<Item = u32> + Clone,
         bits_per_second: u64,
     ) -> bool {
+        const MOST: usize = u8::MAX as usize;
+        let count = sources.clone().take(MOST).count() as u32;
         self.message(format::APPLICATION, kind::PAYLOAD_FEEDBACK, |m| {
             let exponent = (64 - bits_per_second.leading_zeros()).saturating_sub(18);
             let mantissa = (bits_per_second >> exponent) as u32;
             m.u32(sender)?;
             m.u32(0)?;
             m.bytes(b"REMB")?;
-            m.u32(1 << 24 | exponent << 18 | mantissa)?;
-            m.u32(media)
+            m.u32(count << 24 | exponent << 18 | mantissa)?;
+            let mut sources = sources.take(MOST);
+            sources.try_for_each(|source| m.u32(source))
         })
     }
 

@@ -161,9 +161,14 @@ pub(super) fn write(mappings: &[Mapping], out: &mut Writer) {
     }
 }
 
-/// Ids of what is read from received packets; the mappings are ours.
-pub(super) fn received(agreed: &[Mapping]) -> Extensions {
-    ids(agreed.iter().filter(|mapping| mapping.direction.receive))
+/// Ids of what is read from received packets; the mappings are ours. Numbers are of use only where
+/// `transport_wide` feedback is given.
+pub(super) fn received(agreed: &[Mapping], transport_wide: bool) -> Extensions {
+    let all = ids(agreed.iter().filter(|mapping| mapping.direction.receive));
+    Extensions {
+        transport_sequence: all.transport_sequence.filter(|_| transport_wide),
+        ..all
+    }
 }
 
 /// Ids of what is written on sent packets; the mappings are ours. An SSRC that the description

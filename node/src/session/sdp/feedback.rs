@@ -21,6 +21,8 @@ pub(super) struct Terms {
     pub(super) receive: bool,
     /// Transport-wide feedback is possible: the codecs have it, and its header extension is agreed.
     pub(super) transport_wide: bool,
+    /// What the client sends says when: the header extension is agreed.
+    pub(super) timed: bool,
     /// Audio is protected by redundancy, which makes retransmissions pointless.
     pub(super) redundant: bool,
 }
@@ -31,14 +33,16 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
         receive,
         redundant,
         transport_wide,
+        timed,
         ..
     } = terms;
     match terms.kind {
         MediaKind::Video => {
-            // Without transport-wide feedback a sender cannot estimate, so it is told.
+            // Without transport-wide feedback a sender cannot estimate, so it is told; by us only if we
+            // can estimate.
             offered.intersection(Feedback {
                 transport_wide,
-                estimated_maximum_bitrate: !transport_wide,
+                estimated_maximum_bitrate: !transport_wide && (timed || !receive),
                 ..VIDEO
             })
         }

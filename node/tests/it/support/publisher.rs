@@ -158,7 +158,12 @@ impl Publisher {
     }
 
     pub(crate) fn send(&self, encoding: u8, packet: Packet) {
-        self.wire.send(Outgoing {
+        self.wire.send(self.outgoing(encoding, packet));
+    }
+
+    /// A packet as it is sent.
+    pub(crate) fn outgoing(&self, encoding: u8, packet: Packet) -> Outgoing {
+        Outgoing {
             ssrc: Self::ssrc(encoding) + (self.generation << 16),
             index: packet.index,
             payload_type: VP8,
@@ -167,7 +172,7 @@ impl Publisher {
             extensions: self.names(encoding, extension::RID),
             payload: packet.payload,
             padding: 0,
-        });
+        }
     }
 
     /// Sends a packet as the `index`th retransmission of its encoding (RFC 4588).

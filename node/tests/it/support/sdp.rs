@@ -13,6 +13,9 @@ pub(crate) const RED: u8 = 63;
 /// Ids of [`offer`]'s header extensions.
 pub(crate) mod extension {
     pub(crate) const AUDIO_LEVEL: u8 = 1;
+    pub(crate) const ABSOLUTE_SEND_TIME: u8 = 2;
+    /// The node's offers have the same.
+    pub(crate) const TRANSPORT_SEQUENCE: u8 = 3;
     pub(crate) const MID: u8 = 4;
     pub(crate) const RID: u8 = 10;
     pub(crate) const REPAIRED_RID: u8 = 11;
@@ -25,8 +28,47 @@ pub(crate) struct Local {
     pub(crate) password: String,
     /// As in `a=fingerprint`, without the algorithm.
     pub(crate) fingerprint: String,
-    /// It tells what it can take (REMB).
-    pub(crate) estimates: bool,
+    pub(crate) reports: Reports,
+}
+
+/// Reports on bandwidth that a client negotiates, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reports {
+    None,
+    /// What the receiver takes the way to carry (REMB).
+    Estimates,
+    /// Which packets arrived when, by transport-wide numbers.
+    Arrivals,
+}
+
+impl Reports {
+    /// The `a=rtcp-fb` of each.
+    const NAMES: [(Self, &str); 2] = [
+        (Self::Estimates, "goog-remb"),
+        (Self::Arrivals, "transport-cc"),
+    ];
+
+    fn accepts(self, feedback: &str) -> bool {
+        let known = Self::NAMES
+            .iter()
+            .find(|(_, name)| feedback.ends_with(name));
+        known.is_none_or(|(reports, _)| *reports == self)
+    }
+
+    /// What an offer of video says of them.
+    fn lines(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Estimates => {
+                "a=rtcp-fb:96 goog-remb\r\n\
+                 a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\n"
+            }
+            Self::Arrivals => {
+                "a=rtcp-fb:96 transport-cc\r\n\
+                 a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n"
+            }
+        }
+    }
 }
 
 /// The node's end of a transport.
@@ -105,6 +147,7 @@ pub(crate) fn offer(local: &Local, sections: &[Section]) -> String {
         match section {
             Section::Camera { client_track, rids } => {
                 write!(sdp, "a=sendonly\r\na=msid:- {client_track}\r\n").unwrap();
+                sdp += local.reports.lines();
                 for rid in rids {
                     write!(sdp, "a=rid:{rid} send\r\n").unwrap();
                 }
@@ -142,8 +185,8 @@ const VIDEO: &str = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\nc=IN IP4 0.0.0.0\r\n\
     a=extmap:10 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n\
     a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n";
 
-/// Accepts all that the node offers but reports on bandwidth that the client does not give: a node must not
-/// wait for them.
+/// Accepts all that the node offers but reports on bandwidth that the client does not negotiate: a node must
+/// not wait for them.
 pub(crate) fn answer(local: &Local, offer: &str) -> String {
     let mut sdp = String::new();
     for line in offer.lines() {
@@ -159,8 +202,7 @@ pub(crate) fn answer(local: &Local, offer: &str) -> String {
             | "a=msid"
             | "a=ssrc"
             | "a=ssrc-group" => {}
-            "a=rtcp-fb" if line.ends_with("transport-cc") => {}
-            "a=rtcp-fb" if line.ends_with("goog-remb") && !local.estimates => {}
+            "a=rtcp-fb" if !local.reports.accepts(line) => {}
             "a=sendonly" => sdp += "a=recvonly\r\n",
             "a=setup" => write_transport(local, "active", &mut sdp),
             _ => write!(sdp, "{line}\r\n").unwrap(),

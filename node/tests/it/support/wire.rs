@@ -3,6 +3,7 @@
 
 pub(crate) mod check;
 mod dtls;
+mod line;
 mod task;
 pub(crate) mod way;
 
@@ -16,7 +17,7 @@ use rand::distr::Alphanumeric;
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::sdp::{Local, Remote};
+use super::sdp::{Local, Remote, Reports};
 use super::within;
 use dtls::Dtls;
 use task::{Command, Task};
@@ -65,6 +66,8 @@ pub(crate) struct RtpPacket {
     pub(crate) payload_type: u8,
     pub(crate) marker: bool,
     pub(crate) timestamp: u32,
+    /// The transport-wide number.
+    pub(crate) number: Option<u16>,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -102,11 +105,17 @@ impl Wire {
         Self::over(socket, profile)
     }
 
-    /// A client that tells what it can take.
-    pub(crate) async fn estimating() -> Self {
+    /// A client that negotiates these reports.
+    pub(crate) async fn reporting(reports: Reports) -> Self {
         let mut wire = Self::new().await;
-        wire.local.estimates = true;
+        wire.local.reports = reports;
         wire
+    }
+
+    /// From now on the line carries so many bits a second. A client that negotiated it tells what comes
+    /// through.
+    pub(crate) fn set_line(&self, bits_per_second: u64) {
+        self.command(Command::Line(bits_per_second));
     }
 
     pub(crate) fn over(socket: UdpSocket, profile: Profile) -> Self {
@@ -287,6 +296,6 @@ fn credentials() -> Local {
         ufrag: text(8),
         password: text(24),
         fingerprint: String::new(),
-        estimates: false,
+        reports: Reports::None,
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Reply<'o, 'a> {
     simulcast: Simulcast<'a>,
     /// Transport-wide feedback is possible.
     transport_wide: bool,
+    /// What the client sends says when.
+    timed: bool,
 }
 
 impl<'o, 'a> Reply<'o, 'a> {
@@ -79,7 +81,7 @@ impl<'o, 'a> Reply<'o, 'a> {
         let mut media = listed.iter().filter(|codec| !codec.is_redundancy());
         let transport_wide = media.all(|codec| codec.feedback.transport_wide);
         let mappings = extensions::accept(&offered.mappings, transport_wide);
-        let agreed = extensions::received(&mappings);
+        let agreed = extensions::received(&mappings, transport_wide);
         let transport_wide = transport_wide && agreed.transport_sequence.is_some();
         let numbers: Vec<u8> = received.iter().map(|codec| codec.number).collect();
         let simulcast = match agreed.rid {
@@ -96,6 +98,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             mappings,
             simulcast,
             transport_wide,
+            timed: agreed.absolute_send_time.is_some(),
         })
     }
 
@@ -126,7 +129,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             rids: self.simulcast.rids().map(str::to_owned).collect(),
             ssrc: self.offered.ssrc,
             repair_ssrc: self.offered.repair_ssrc,
-            extensions: extensions::received(&self.mappings),
+            extensions: extensions::received(&self.mappings, self.transport_wide),
             feedback: self.agreed_feedback(&self.received),
         })
     }
@@ -161,6 +164,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             kind: self.kind(),
             receive: self.direction.receive,
             transport_wide: self.transport_wide,
+            timed: self.timed,
             redundant: self.redundant(),
         };
         feedback::accept(codec.feedback, terms)

@@ -10,9 +10,10 @@ use pipemesh_node_media::srtp::{OpenError, Opener, Sealer};
 use tokio::sync::{mpsc, oneshot};
 
 use super::dtls::{Dtls, Event};
+use super::line::Line;
 use super::way::Way;
 use super::{Outgoing, RtcpPacket, RtpPacket, Shared, check};
-use crate::support::sdp::Remote;
+use crate::support::sdp::{Remote, extension};
 
 /// Until the first answer, and afterwards to keep the node's consent.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Sealed(Vec<u8>),
     /// Application data of the association.
     Data(Vec<u8>),
+    /// From now on the line carries so many bits a second, and the client says what comes through.
+    Line(u64),
     /// Says when all before it has been sent.
     Flush(oneshot::Sender<()>),
 }
@@ -50,6 +53,7 @@ pub(super) struct Task {
     early: Vec<Vec<u8>>,
     /// For [`Command::Sealed`].
     next_index: u64,
+    line: Option<Line>,
 }
 
 /// What is checked, and when next.
@@ -84,6 +88,7 @@ impl Task {
             keys: None,
             early: Vec::new(),
             next_index: 1,
+            line: None,
         }
     }
 
@@ -91,7 +96,9 @@ impl Task {
         loop {
             self.flush_dtls().await;
             let next_check = self.peer.as_ref().map(|peer| peer.next_check);
-            let deadline = [next_check, self.dtls.poll_timeout()].into_iter().flatten();
+            let next_report = self.line.as_ref().map(|line| line.next_report);
+            let deadlines = [next_check, next_report, self.dtls.poll_timeout()];
+            let deadline = deadlines.into_iter().flatten();
             let timer = tokio::time::sleep_until(
                 deadline.min().unwrap_or(Instant::now() + KEEP_EVERY).into(),
             );
@@ -165,16 +172,22 @@ impl Task {
                 // Whoever asked may have gone.
                 let _ = done.send(());
             }
-            Command::Rtcp(mut packet) => {
-                let Some((_, sealer)) = &mut self.keys else {
-                    return;
-                };
-                let len = packet.len();
-                packet.resize(len + 32, 0);
-                let len = sealer.seal_rtcp(&mut packet, len).unwrap();
-                self.transmit(&packet[..len]).await;
-            }
+            Command::Rtcp(packet) => self.send_rtcp(packet).await,
+            Command::Line(rate) => match &mut self.line {
+                Some(line) => line.set_rate(rate),
+                None => self.line = Some(Line::new(rate, Instant::now())),
+            },
         }
+    }
+
+    async fn send_rtcp(&mut self, mut packet: Vec<u8>) {
+        let Some((_, sealer)) = &mut self.keys else {
+            return;
+        };
+        let len = packet.len();
+        packet.resize(len + 32, 0);
+        let len = sealer.seal_rtcp(&mut packet, len).unwrap();
+        self.transmit(&packet[..len]).await;
     }
 
     fn handle_datagram(&mut self, datagram: &mut [u8]) {
@@ -229,7 +242,12 @@ impl Task {
             }
         } else {
             match open_rtp(opener, packet) {
-                Ok(packet) => received.rtp.push(packet),
+                Ok(packet) => {
+                    if let (Some(line), Some(number)) = (&mut self.line, packet.number) {
+                        line.carry(number, sealed.len(), Instant::now());
+                    }
+                    received.rtp.push(packet);
+                }
                 Err(error) => received.refused.push((error, sealed)),
             }
         }
@@ -239,6 +257,10 @@ impl Task {
         let now = Instant::now();
         if self.dtls.poll_timeout().is_some_and(|at| at <= now) {
             self.dtls.handle_timeout(now);
+        }
+        let line = self.line.as_mut().filter(|line| line.next_report <= now);
+        if let Some(report) = line.and_then(|line| line.report(now)) {
+            self.send_rtcp(report).await;
         }
         let Some(peer) = self.peer.as_mut().filter(|peer| peer.next_check <= now) else {
             return;
@@ -324,6 +346,9 @@ fn open_rtp(opener: &mut Opener, packet: &mut [u8]) -> Result<RtpPacket, OpenErr
         payload_type: header.payload_type,
         marker: header.marker,
         timestamp: header.timestamp,
+        number: header
+            .extension(packet, extension::TRANSPORT_SEQUENCE)
+            .map(|number| u16::from_be_bytes([number[0], number[1]])),
         payload: payload.expect("the node writes RTP").to_vec(),
     })
 }

@@ -331,7 +331,31 @@ fn without_transport_wide_feedback_the_client_is_told_an_estimate() {
         let offer = client(&[('v', Some("cam"))]).offer().replace(missing, "");
         let receive = &answer(&mut answerer, &offer).exchange.plan.receive[0];
         assert_eq!(receive.extensions.absolute_send_time, Some(2));
+        assert_eq!(receive.extensions.transport_sequence, None);
         assert!(receive.feedback.estimated_maximum_bitrate);
         assert!(!receive.feedback.transport_wide);
+    }
+}
+
+#[test]
+fn no_estimate_is_promised_of_what_does_not_say_when_it_was_sent() {
+    const SEND_TIME: &str =
+        "a=extmap:2 http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time\r\n";
+    for (from, to) in [
+        (SEND_TIME, ""),
+        // It is sent to the client only.
+        ("a=extmap:2 ", "a=extmap:2/recvonly "),
+    ] {
+        let mut answerer = answerer();
+        answerer
+            .announce(publication("cam", MediaKind::Video, None))
+            .unwrap();
+        let offer = client(&[('v', Some("cam"))]).offer();
+        assert!(offer.contains(from));
+        let offer = offer.replace("a=rtcp-fb:96 transport-cc\r\n", "");
+        let answer = answer(&mut answerer, &offer.replace(from, to));
+        let receive = &answer.exchange.plan.receive[0];
+        assert!(!receive.feedback.estimated_maximum_bitrate);
+        assert!(!answer.sdp.contains("goog-remb"), "{}", answer.sdp);
     }
 }
