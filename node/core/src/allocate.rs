@@ -30,8 +30,10 @@
 //! - after a **hold**: for some time after something had to be taken away. The hold is doubled when what
 //!   was given has to be taken away again at once.
 //!
-//! Less is taken at once. What a new subscription gets at first needs only the headroom. The memory of this
-//! is the caller's: [`Demand::held`] and [`Damping`] go in, [`Allocation::choices`] and [`Damping`] come out.
+//! Less is taken at once, and a little more than has to be, so that what remains goes on fitting. What could
+//! only be given in place of what others have needs more headroom still. What a new subscription gets at first
+//! needs only the headroom. The memory of this is the caller's: [`Demand::held`] and [`Damping`] go in,
+//! [`Allocation::choices`] and [`Damping`] come out.
 //!
 //! # What it says besides
 //!
@@ -57,6 +59,10 @@ const HEADROOM: f64 = 1.15;
 const RESUME_HEADROOM: f64 = 1.08;
 /// … for so long: rates differ from one moment to the next.
 const MOMENT: Duration = Duration::from_millis(400);
+/// What is kept when somebody gets more, or has to give away something, leaves so much: lower, and what moves
+/// by some percent takes it away a moment later; higher takes more than is needed. What would only fit in
+/// place of something else needs as much more headroom.
+const STEADY: f64 = 1.07;
 /// Nothing is given so soon after something was taken.
 const HOLD: Duration = Duration::from_millis(1_000);
 /// Longer, and the end of a limit is not made use of within ten seconds.
@@ -259,25 +265,30 @@ impl Allocation {
         self.give_audio(demands);
         let sent: Bitrate = demands.iter().filter_map(sent_rate).sum();
         self.too_much = sent.scale(1.0 / TOO_MUCH) > budget.all.saturating_sub(self.used);
-        let resumed = self.give_lowest(demands, budget.lowest.max(budget.all), may_give);
+        self.give_lowest(demands, budget, may_give);
         let with_headroom = budget.all.scale(1.0 / HEADROOM);
-        // Who gets more leaves the others what there is besides the headroom.
-        let mut to_keep = if resumed {
-            budget.all.scale(1.0 / RESUME_HEADROOM)
-        } else {
+        let steady = budget.all.scale(1.0 / STEADY);
+        // What those hold whose turn has not come.
+        let mut reserved = self.held_above_lowest(demands, 0..self.order.len());
+        let mut to_keep = if self.used + reserved <= budget.all {
             budget.all
-        };
-        let highest = if may_give {
-            Limit::Top
         } else {
-            Limit::TopIfNew
+            steady
         };
         let mut first = 0;
         while first < self.order.len() {
             let end = self.same_priority(demands, first);
+            let own = self.held_above_lowest(demands, first..end);
+            reserved = reserved.saturating_sub(own);
             self.climb(demands, first..end, Limit::Held, to_keep);
-            if self.climb(demands, first..end, highest, with_headroom) {
-                to_keep = with_headroom;
+            let mut given = self.climb(demands, first..end, Limit::TopIfNew, with_headroom);
+            if may_give {
+                let beside = with_headroom.saturating_sub(reserved);
+                let instead = with_headroom.scale(1.0 / STEADY);
+                given |= self.climb(demands, first..end, Limit::Top, beside.max(instead));
+            }
+            if given {
+                to_keep = steady;
             }
             first = end;
         }
@@ -327,31 +338,52 @@ impl Allocation {
         }
     }
 
-    /// Answers whether one that was paused got something.
-    fn give_lowest(&mut self, demands: &[Demand], bandwidth: Bitrate, may_give: bool) -> bool {
-        let mut resumed = false;
+    fn give_lowest(&mut self, demands: &[Demand], budget: Budget, may_give: bool) {
+        let bandwidth = budget.lowest.max(budget.all);
+        let held: Bitrate = demands.iter().filter_map(held_rate).sum();
+        let mut kept = self.used + held;
         for &index in &self.order {
             let demand = &demands[index as usize];
-            let used = self.used + rate(demand, 0);
+            let own = rate(demand, 0);
+            let used = self.used + own;
             let fits = match demand.held {
-                Held::Paused => may_give && used.scale(RESUME_HEADROOM) <= bandwidth,
-                Held::New | Held::At(_) if resumed => used.scale(RESUME_HEADROOM) <= bandwidth,
+                Held::Paused => {
+                    let beside = (kept + own).scale(RESUME_HEADROOM) <= budget.all;
+                    let instead = used.scale(HEADROOM) <= bandwidth;
+                    may_give && (beside || instead)
+                }
                 Held::New | Held::At(_) => used <= bandwidth,
             };
             if fits {
                 self.used = used;
                 self.at[index as usize] = Some(0);
-                resumed |= demand.held == Held::Paused;
+                if demand.held == Held::Paused {
+                    kept += own;
+                }
             }
         }
-        let is_given = |index: &u32| self.at[*index as usize].is_some();
-        if let Some(&first) = self.order.first()
-            && !self.order.iter().any(is_given)
-        {
-            self.used += rate(&demands[first as usize], 0);
-            self.at[first as usize] = Some(0);
+        let is_given = |index: &&u32| self.at[**index as usize].is_some();
+        if self.order.iter().any(|index| is_given(&index)) {
+            return;
         }
-        resumed
+        // Who is shown stays.
+        let is_shown = |index: &&u32| matches!(demands[**index as usize].held, Held::At(_));
+        let shown = self.order.iter().find(is_shown);
+        if let Some(&one) = shown.or(self.order.first()) {
+            self.used += rate(&demands[one as usize], 0);
+            self.at[one as usize] = Some(0);
+        }
+    }
+
+    /// What some of those in `order` hold above their lowest steps, of those that go on.
+    fn held_above_lowest(&self, demands: &[Demand], range: std::ops::Range<usize>) -> Bitrate {
+        let order = self.order[range].iter().map(|&index| index as usize);
+        let given = order.filter(|&index| self.at[index].is_some());
+        let above = given.filter_map(|index| {
+            let demand = &demands[index];
+            Some(held_rate(demand)?.saturating_sub(rate(demand, 0)))
+        });
+        above.sum()
     }
 
     /// The end of those in `order` that have the priority of the one at `first`.
@@ -504,6 +536,15 @@ fn rate(demand: &Demand, step: usize) -> Bitrate {
     let full = CAMERA_RATE * (frame_pixels(known) / CAMERA_PIXELS).powf(CAMERA_EXPONENT);
     let less = top_temporal(demand, known.layer.spatial) - known.layer.temporal;
     Bitrate::from_bps((full * TEMPORAL_SHARE.powi(less.into())) as u64)
+}
+
+/// What a video track takes at the step that it was given.
+fn held_rate(demand: &Demand) -> Option<Bitrate> {
+    let Held::At(layer) = demand.held else {
+        return None;
+    };
+    let position = demand.ladder.position(layer)?;
+    (demand.media == Media::Video).then(|| rate(demand, position))
 }
 
 /// What a video track is being sent at.
