@@ -28,6 +28,15 @@ pub enum Media {
 }
 
 impl Media {
+    /// One, if there are none in it.
+    pub(super) fn layers(&self) -> usize {
+        match self {
+            Self::Audio(_) => 1,
+            Self::Video(video) => video.layers.len(),
+            Self::Scalable(camera) => camera.layers.len(),
+        }
+    }
+
     pub(super) fn format(&self) -> Format {
         match self {
             Self::Audio(_) => Format::Opus,

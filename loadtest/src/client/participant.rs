@@ -43,6 +43,8 @@ pub struct Join {
     pub auto_subscribe: bool,
     /// Whether tracks may pause for want of bandwidth; none leaves it to the server.
     pub allow_pause: Option<bool>,
+    /// What nobody wants of its video is not sent (`dynacast`).
+    pub dynacast: bool,
     pub mode: ReceiveMode,
     pub network: Network,
     /// Of everything that is drawn by lot.
@@ -65,6 +67,7 @@ impl Join {
             data: true,
             auto_subscribe: true,
             allow_pause: None,
+            dynacast: false,
             mode: ReceiveMode::Full,
             network: Network::default(),
             seed: 1,
@@ -132,6 +135,7 @@ impl Generator {
                 layout: join.layout,
                 protocol: join.protocol,
                 data: join.data,
+                dynacast: join.dynacast,
                 mode: join.mode,
                 ipv4: join.local.is_ipv4(),
                 seed: join.seed,

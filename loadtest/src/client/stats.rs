@@ -176,6 +176,8 @@ pub struct Publication {
     pub sid: String,
     /// It was negotiated.
     pub active: bool,
+    /// Packets sent, of each encoding from the lowest up.
+    pub packets: Vec<u32>,
 }
 
 /// The server ended the session, or what is left of it.

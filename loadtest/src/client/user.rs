@@ -58,6 +58,7 @@ pub(super) struct Setup {
     pub(super) layout: Layout,
     pub(super) protocol: Protocol,
     pub(super) data: bool,
+    pub(super) dynacast: bool,
     pub(super) mode: ReceiveMode,
     /// Of addresses it can reach.
     pub(super) ipv4: bool,
@@ -226,6 +227,8 @@ impl User {
             Response::Trickle(trickle) => self.handle_trickle(&trickle, now),
             Response::Update(update) => self.handle_update(update.participants),
             Response::TrackPublished(published) => self.handle_published(published, now),
+            Response::SubscribedQualityUpdate(update) => self.handle_demand(&update, now),
+            Response::StreamStateUpdate(update) => self.handle_stream_states(&update),
             Response::MediaSectionsRequirement(needed) => {
                 let (audio, video) = (needed.num_audios, needed.num_videos);
                 self.negotiation.add_receiving(audio, video);

@@ -24,6 +24,8 @@ pub(crate) struct Publication {
     stamp: TrackStamp,
     terms: Option<Terms>,
     muted: bool,
+    /// So many of its layers, from the lowest up, does anybody want.
+    wanted: usize,
     /// Timestamps of all encodings count from here.
     began: Instant,
     timestamp_base: u32,
@@ -117,6 +119,7 @@ impl Publication {
             stamp,
             terms: None,
             muted: false,
+            wanted: usize::MAX,
             began: now,
             timestamp_base: rng.random(),
             source,
@@ -140,6 +143,33 @@ impl Publication {
         self.resume(now);
     }
 
+    /// Layers above are not sent; one stream with layers in it as long as any of them is wanted.
+    pub(crate) fn set_wanted(&mut self, layers: usize, now: Instant) {
+        let before = std::mem::replace(&mut self.wanted, layers);
+        match &mut self.source {
+            Source::Video { encodings, .. } => {
+                encodings
+                    .iter_mut()
+                    .take(layers)
+                    .skip(before)
+                    .for_each(|it| it.resume(now));
+            }
+            Source::Audio(_) | Source::Scalable(_) if before == 0 => self.resume(now),
+            Source::Audio(_) | Source::Scalable(_) => {}
+        }
+    }
+
+    /// Packets sent so far, of each encoding from the lowest up.
+    pub(crate) fn packets(&self) -> Vec<u32> {
+        match &self.source {
+            Source::Audio(speech) => vec![speech.sender.packets()],
+            Source::Video { encodings, .. } => {
+                encodings.iter().map(|it| it.sender.packets()).collect()
+            }
+            Source::Scalable(camera) => vec![camera.sender.packets()],
+        }
+    }
+
     /// What was negotiated; None: nothing may be sent.
     pub(crate) fn set_terms(&mut self, terms: Option<Terms>, now: Instant) {
         let begins = self.terms.is_none() && terms.is_some();
@@ -154,10 +184,7 @@ impl Publication {
         match &mut self.source {
             Source::Audio(speech) => speech.next = now,
             Source::Video { encodings, .. } => {
-                for encoding in encodings {
-                    encoding.next = now;
-                    encoding.wants_key_frame = true;
-                }
+                encodings.iter_mut().for_each(|it| it.resume(now));
             }
             Source::Scalable(camera) => {
                 camera.next = now;
@@ -167,12 +194,15 @@ impl Publication {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.terms.is_none() || self.muted {
+        if self.terms.is_none() || self.muted || self.wanted == 0 {
             return None;
         }
         match &self.source {
             Source::Audio(speech) => Some(speech.next),
-            Source::Video { encodings, .. } => encodings.iter().map(|it| it.next).min(),
+            Source::Video { encodings, .. } => {
+                let sent = encodings.iter().take(self.wanted);
+                sent.map(|it| it.next).min()
+            }
             Source::Scalable(camera) => Some(camera.next),
         }
     }
@@ -180,7 +210,11 @@ impl Publication {
     /// Sends what is due. The schedule is absolute: what is late is sent late and counted, never
     /// skipped.
     pub(crate) fn handle_timeout(&mut self, uplink: &mut Uplink<'_>, now: Instant) {
-        let Some(terms) = self.terms.as_ref().filter(|_| !self.muted) else {
+        let Some(terms) = self
+            .terms
+            .as_ref()
+            .filter(|_| !self.muted && self.wanted > 0)
+        else {
             return;
         };
         if !uplink.transport.is_secured() {
@@ -202,7 +236,7 @@ impl Publication {
                 encodings,
                 key_frame_every,
             } => {
-                for (layer, encoding) in (0..).zip(encodings) {
+                for (layer, encoding) in (0..).zip(encodings).take(self.wanted) {
                     while encoding.next <= now {
                         let timestamp = ticks(encoding.next, VIDEO_CLOCK);
                         let track = (self.stamp, layer);
@@ -324,6 +358,11 @@ impl Speech {
 }
 
 impl Encoding {
+    fn resume(&mut self, now: Instant) {
+        self.next = now;
+        self.wants_key_frame = true;
+    }
+
     fn send_frame(
         &mut self,
         (track, layer): (TrackStamp, u8),

@@ -102,6 +102,10 @@ impl Sender {
         self.round_trip
     }
 
+    pub(crate) fn packets(&self) -> u32 {
+        self.packets
+    }
+
     pub(crate) fn fraction_lost(&self) -> u8 {
         self.fraction_lost
     }

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, SimulcastCodec, SyncState, TrackInfo,
-    TrackPublishedResponse, TrackSource, TrackType, UpdateSubscription, VideoLayer, VideoQuality,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, SimulcastCodec, SubscribedQualityUpdate,
+    SyncState, TrackInfo, TrackPublishedResponse, TrackSource, TrackType, UpdateSubscription,
+    VideoLayer, VideoQuality,
 };
 use rand::{Rng, SeedableRng};
 
@@ -95,6 +96,27 @@ impl User {
         self.offer();
     }
 
+    /// What anybody can use of a track; the first codec's, as it has no other.
+    pub(super) fn handle_demand(&mut self, update: &SubscribedQualityUpdate, now: Instant) {
+        let sid = Some(update.track_sid.as_str());
+        let published = self.published.iter().find(|it| it.sid() == sid);
+        let (Some(published), Some(codec)) = (published, update.subscribed_codecs.first()) else {
+            return;
+        };
+        if !self.setup.dynacast {
+            return;
+        }
+        let enabled = codec.qualities.iter().filter(|it| it.enabled);
+        let highest = enabled.map(|it| it.quality).max();
+        let mut outgoing = self.connections[0].outgoing.iter_mut();
+        if let Some(outgoing) = outgoing.find(|it| it.client_id == published.name) {
+            let layers = published.media.layers();
+            let wanted =
+                (0..layers).filter(|place| Some(i32::from(quality(*place, layers))) <= highest);
+            outgoing.publication.set_wanted(wanted.count(), now);
+        }
+    }
+
     pub(super) fn set_terms(&mut self, name: &str, terms: Option<Terms>, now: Instant) {
         if let Some(published) = self.published.iter_mut().find(|it| it.name == name) {
             published.active = terms.is_some();
@@ -155,6 +177,16 @@ impl User {
     }
 }
 
+/// What the layer at a place of so many is called.
+fn quality(place: usize, layers: usize) -> VideoQuality {
+    match place {
+        _ if layers == 1 => VideoQuality::High,
+        0 => VideoQuality::Low,
+        1 => VideoQuality::Medium,
+        _ => VideoQuality::High,
+    }
+}
+
 fn announcement(name: &str, media: &Media) -> AddTrackRequest {
     let request = AddTrackRequest {
         cid: name.to_owned(),
@@ -184,20 +216,15 @@ fn announcement(name: &str, media: &Media) -> AddTrackRequest {
 }
 
 fn camera(request: AddTrackRequest, codec: &str, layers: &[Layer]) -> AddTrackRequest {
-    let single = layers.len() == 1;
     let largest = layers.last();
     let (width, height) = largest.map_or((0, 0), |layer| (layer.width, layer.height));
-    let layers = (0..).zip(layers).map(|(place, layer)| VideoLayer {
-        quality: match place {
-            _ if single => VideoQuality::High.into(),
-            0 => VideoQuality::Low.into(),
-            1 => VideoQuality::Medium.into(),
-            _ => VideoQuality::High.into(),
-        },
+    let count = layers.len();
+    let layers = layers.iter().enumerate().map(|(place, layer)| VideoLayer {
+        quality: quality(place, count).into(),
         width: layer.width,
         height: layer.height,
         bitrate: layer.kbps * 1_000,
-        spatial_layer: place,
+        spatial_layer: place as i32,
         rid: layer.rid.clone(),
         ..Default::default()
     });

@@ -2,7 +2,8 @@
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
-    ParticipantInfo, TrackType, UpdateSubscription, UpdateTrackSettings, VideoQuality,
+    ParticipantInfo, StreamState, StreamStateUpdate, TrackType, UpdateSubscription,
+    UpdateTrackSettings, VideoQuality,
 };
 
 use super::User;
@@ -17,6 +18,8 @@ pub struct RemoteTrack {
     pub name: String,
     pub is_video: bool,
     pub muted: bool,
+    /// The server says that there is not bandwidth enough for it.
+    pub paused: bool,
     pub(super) wanted: Option<bool>,
     pub(super) wish: Option<LayerWish>,
 }
@@ -57,6 +60,7 @@ impl User {
                     name: info.name.clone(),
                     is_video: info.r#type() == TrackType::Video,
                     muted: info.muted,
+                    paused: known.is_some_and(|it| it.paused),
                     wanted: known.and_then(|it| it.wanted),
                     wish: known.and_then(|it| it.wish),
                     sid: info.sid,
@@ -77,6 +81,25 @@ impl User {
         }
     }
 
+    pub(super) fn handle_stream_states(&mut self, update: &StreamStateUpdate) {
+        for info in &update.stream_states {
+            let paused = info.state() == StreamState::Paused;
+            let track = self.remote.get_mut(&info.track_sid);
+            if track.is_some_and(|it| std::mem::replace(&mut it.paused, paused) != paused) {
+                self.note_pause(&info.track_sid);
+            }
+        }
+    }
+
+    /// A track pauses, or goes on.
+    fn note_pause(&mut self, sid: &str) {
+        let connections = self.connections.iter_mut();
+        let incoming = connections.flat_map(Connection::incoming_mut);
+        incoming
+            .filter(|it| it.sid == sid)
+            .for_each(|it| it.receiver.handle_pause());
+    }
+
     pub(super) fn subscribe(&mut self, sid: &str, wanted: bool) {
         if let Some(track) = self.remote.get_mut(sid) {
             track.wanted = Some(wanted);
@@ -95,11 +118,7 @@ impl User {
             .get_mut(sid)
             .and_then(|it| it.wish.replace(wish));
         if (wish == LayerWish::Off) != (before == Some(LayerWish::Off)) {
-            let connections = self.connections.iter_mut();
-            let incoming = connections.flat_map(Connection::incoming_mut);
-            incoming
-                .filter(|it| it.sid == sid)
-                .for_each(|it| it.receiver.handle_pause());
+            self.note_pause(sid);
         }
         let mut settings = UpdateTrackSettings {
             track_sids: vec![sid.to_owned()],

@@ -4,6 +4,7 @@ use livekit_protocol::leave_request::Action;
 
 use super::{MAX_FINISHED, User};
 use crate::client::connection::{Connection, Incoming};
+use crate::client::media::publication::Publication as Sending;
 use crate::client::stats::{Counts, Integrity, Left, Publication, Sent, Stats, Track};
 use crate::client::transport::data::Reliability;
 
@@ -83,6 +84,10 @@ impl User {
                     name: it.name.clone(),
                     sid: it.sid().unwrap_or_default().to_owned(),
                     active: it.active,
+                    packets: self
+                        .outgoing(&it.name)
+                        .map(Sending::packets)
+                        .unwrap_or_default(),
                 })
                 .collect(),
             remote: self.remote.values().cloned().collect(),
