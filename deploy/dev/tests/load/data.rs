@@ -2,7 +2,7 @@
 
 use pipemesh_loadtest::client::{DataMessage, Layout, Reliability};
 
-use crate::mesh::{Mesh, PATIENCE};
+use crate::mesh::{Mesh, PATIENCE, assert_sound};
 
 fn message(reliability: Reliability, payload: &str, to: &[&str]) -> DataMessage {
     DataMessage {
@@ -42,7 +42,9 @@ async fn messages_reach_those_they_are_meant_for() {
         ("ben", &b"quick"[..])
     );
     assert_eq!(came[1].reliability, Reliability::Lossy);
-    assert_eq!(ann.leave().await.unwrap().data.received, 0);
-    ben.leave().await.unwrap();
-    assert_eq!(cleo.leave().await.unwrap().data.received, 2);
+    for (participant, received) in [(ann, 0), (ben, 2), (cleo, 2)] {
+        let stats = participant.leave().await.unwrap();
+        assert_eq!(stats.data.received, received, "{stats:#?}");
+        assert_sound(&stats);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pipemesh_loadtest::client::{Layout, Network, Profile};
 
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, assert_sound};
 
 const HANDSHAKES: usize = 40;
 
@@ -29,7 +29,7 @@ async fn forty_of_forty_handshakes_survive_a_fifth_of_all_packets_lost() {
     for participant in joined {
         let secured = participant.until("it has keys", WITHIN, |stats| stats.connected);
         times.push(secured.await.unwrap().times.dtls.unwrap());
-        participant.leave().await.unwrap();
+        assert_sound(&participant.leave().await.unwrap());
     }
     times.sort();
     println!(

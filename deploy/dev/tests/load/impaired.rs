@@ -2,45 +2,56 @@
 
 use std::time::Duration;
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Layout, Media, Network, Profile, Video};
+use pipemesh_loadtest::client::stats::{Stats, Track};
+use pipemesh_loadtest::client::{Audio, Layout, Media, Network, Participant, Profile, Video};
 
-use crate::mesh::{Mesh, PATIENCE};
+use crate::mesh::{Mesh, PATIENCE, assert_sound};
 
-/// Packets of the camera before residual loss means something.
-const PACKETS: u64 = 2_500;
+/// Packets of a track before residual loss means something: ten seconds' worth or more.
+const PACKETS: u64 = 1_200;
+const AUDIO_PACKETS: u64 = 600;
 /// What is still missing a second after it was sent.
 const RESIDUAL_LOSS: f64 = 0.002;
+const LOSS: f64 = 0.05;
 
-#[tokio::test]
-async fn what_is_lost_comes_again() {
-    let mesh = Mesh::start();
-    let well = mesh.enter(mesh.join("room", "well", Layout::Single)).await;
-    let network = Network::symmetric(Profile {
-        loss: 0.05,
+fn lossy() -> Network {
+    Network::symmetric(Profile {
+        loss: LOSS,
         delay: Duration::from_millis(20),
         ..Profile::default()
-    });
-    let mut poor = mesh.join("room", "poor", Layout::Dual);
-    poor.network = network;
-    let poor = mesh.enter(poor).await;
-    let camera = || Media::Video(Video::single((1280, 720), 30, 2_500));
-    well.publish("camera", camera(), PATIENCE).await.unwrap();
-    poor.publish("camera", camera(), PATIENCE).await.unwrap();
-    let enough = |stats: &Stats| {
-        let packets = stats.tracks.iter().map(|it| it.packets).max();
-        packets.is_some_and(|packets| packets > PACKETS)
+    })
+}
+
+async fn show(participant: &Participant, camera: Video) {
+    let camera = Media::Video(camera);
+    participant
+        .publish("camera", camera, PATIENCE)
+        .await
+        .unwrap();
+    let voice = Media::Audio(Audio::default());
+    participant.publish("voice", voice, PATIENCE).await.unwrap();
+}
+
+/// Waits until enough has come of everybody else, and checks how much of it is missing.
+async fn is_complete(viewer: &Participant, tracks: usize, network: &str) {
+    let enough = move |stats: &Stats| {
+        let enough = |track: &&Track| match track.is_video {
+            true => track.packets > PACKETS,
+            false => track.packets > AUDIO_PACKETS,
+        };
+        stats.tracks.iter().filter(enough).count() == tracks
     };
-    // Its own loss on the way down, and its loss on the way up as the other sees it.
-    for (participant, lossy) in [(&poor, "down"), (&well, "up")] {
-        let stats = participant
-            .until("enough packets came", 2 * PATIENCE, enough)
-            .await
-            .unwrap();
-        let track = &stats.tracks[0];
+    let stats = viewer
+        .until("enough packets came", 4 * PATIENCE, enough)
+        .await
+        .unwrap();
+    for track in &stats.tracks {
         println!(
-            "loss {lossy}: {:.2} % at first, {:.3} % in the end; {} packets, {} recovered, {} lost, \
-             {} missing, {} asked, {} decoded, {} freezes of {:?}, {} key frames asked",
+            "{} ({network}) of {} {}: {:.2} % lost at first, {:.3} % in the end; {} packets, {} recovered, \
+             {} lost, {} missing, {} asked, {} decoded, {} freezes of {:?}, {} key frames asked",
+            stats.identity,
+            track.identity,
+            track.name,
             100.0 * track.loss(),
             100.0 * track.residual_loss(),
             track.packets,
@@ -53,18 +64,53 @@ async fn what_is_lost_comes_again() {
             track.frames.frozen,
             track.key_frame_requests,
         );
-        assert!(track.residual_loss() < RESIDUAL_LOSS, "{lossy}: {track:#?}");
-        assert_eq!(
-            stats.integrity.errors(),
-            0,
-            "{lossy}: {:#?}",
-            stats.integrity
-        );
+        // Audio has no stream to be sent again on: what is lost on the way to a receiver is for redundancy
+        // to replace (RFC 2198), and the line itself loses that much.
+        let most = match track.is_video || network == "good" {
+            true => RESIDUAL_LOSS,
+            false => 2.0 * LOSS,
+        };
+        assert!(track.residual_loss() < most, "{network}: {track:#?}");
     }
-    let stats = poor.leave().await.unwrap();
-    println!("up {:?}, down {:?}, {:?}", stats.up, stats.down, stats.sent);
-    assert!(stats.tracks[0].recovered > 0 && stats.sent.repairs > 0);
-    well.leave().await.unwrap();
+}
+
+/// There is loss on the way up alone, on the way down alone, and on both.
+#[tokio::test]
+async fn what_is_lost_comes_again() {
+    let mesh = Mesh::start();
+    let single = Video::single((1280, 720), 30, 2_500);
+    let speakers = [
+        ("poor", Layout::Dual, lossy(), single.clone()),
+        ("simulcast", Layout::Single, lossy(), Video::simulcast()),
+        ("well", Layout::Single, Network::default(), single),
+    ];
+    let mut participants = Vec::new();
+    for (identity, layout, network, camera) in speakers {
+        let mut join = mesh.join("room", identity, layout);
+        join.network = network;
+        let participant = mesh.enter(join).await;
+        show(&participant, camera).await;
+        participants.push((participant, network));
+    }
+    for (participant, network) in &participants {
+        let network = match *network == Network::default() {
+            true => "good",
+            false => "lossy",
+        };
+        is_complete(participant, 4, network).await;
+    }
+    for (participant, network) in participants {
+        let stats = participant.leave().await.unwrap();
+        println!(
+            "{}: up {:?}, down {:?}, {:?}",
+            stats.identity, stats.up, stats.down, stats.sent
+        );
+        assert_sound(&stats);
+        if network != Network::default() {
+            let recovered: u64 = stats.tracks.iter().map(|track| track.recovered).sum();
+            assert!(recovered > 0 && stats.sent.repairs > 0, "{stats:#?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -99,9 +145,8 @@ async fn an_outage_ends_with_a_key_frame() {
         track.frames.freezes > 0 && track.frames.longest_gap < 2 * outage,
         "{track:#?}"
     );
-    assert_eq!(stats.integrity.errors(), 0, "{:#?}", stats.integrity);
-    viewer.leave().await.unwrap();
-    speaker.leave().await.unwrap();
+    assert_sound(&viewer.leave().await.unwrap());
+    assert_sound(&speaker.leave().await.unwrap());
 }
 
 #[tokio::test]
@@ -151,7 +196,7 @@ async fn packets_that_overtake_each_other_or_come_twice_change_nothing() {
         println!("{}: {:?}, {track:?}", stats.identity, stats.down);
         assert_eq!((track.lost, track.frames.freezes), (0, 0), "{track:#?}");
         assert_eq!((track.frames.dropped, track.key_frame_requests), (0, 0));
-        assert_eq!(stats.integrity.errors(), 0, "{:#?}", stats.integrity);
+        assert_sound(&stats);
     }
     assert_eq!(sent.key_frame_requests, asked, "key frames asked for");
 }

@@ -8,6 +8,7 @@
 )]
 
 mod data;
+mod dynacast;
 mod handshakes;
 mod impaired;
 mod mesh;

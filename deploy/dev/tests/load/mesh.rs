@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
+use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{Generator, Join, Layout, Participant};
 
 /// For every single wait.
@@ -76,6 +77,13 @@ pub(crate) fn join(url: &str, room: &str, identity: &str, layout: Layout) -> Joi
         seed,
         ..Join::new(url, token, layout)
     }
+}
+
+/// What holds whatever the network does: nothing foreign, damaged or torn came, nothing was hidden, and every
+/// packet was authentic and came once, but for those that the network itself repeated.
+pub(crate) fn assert_sound(stats: &Stats) {
+    assert_eq!(stats.integrity.errors(), 0, "{stats:#?}");
+    assert!(stats.refused <= stats.down.duplicated, "{stats:#?}");
 }
 
 impl Drop for Mesh {

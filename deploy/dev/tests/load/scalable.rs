@@ -4,7 +4,7 @@
 use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{LayerWish, Layout, Media, Scalable, ScalableCodec};
 
-use crate::mesh::{Mesh, PATIENCE};
+use crate::mesh::{Mesh, PATIENCE, assert_sound};
 
 /// Wishes in a row: each layer from each other one.
 const WISHES: [u8; 7] = [0, 2, 1, 0, 1, 2, 0];
@@ -48,12 +48,13 @@ async fn viewers_walk_through_the_layers_of_one_stream() {
                 "{room}, {}: {} packets, {:?}",
                 stats.identity, track.packets, track.frames
             );
-            assert_eq!(stats.integrity.errors(), 0, "{stats:#?}");
+            assert_sound(&stats);
             assert_eq!(track.lost, 0, "{track:#?}");
             assert!(track.frames.dropped <= UNDER_WAY, "{track:#?}");
             assert_eq!(track.key_frame_requests, 0, "{track:#?}");
         }
         let stats = speaker.leave().await.unwrap();
+        assert_sound(&stats);
         // A switch takes a key frame at most, for both viewers.
         let most = 2 * (WISHES.len() as u64 + 2);
         assert!(stats.sent.key_frame_requests <= most, "{:?}", stats.sent);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{LayerWish, Layout, Media, Network, Profile, Video};
 
-use crate::mesh::{Mesh, PATIENCE};
+use crate::mesh::{Mesh, PATIENCE, assert_sound};
 
 /// Wishes in a row.
 const WISHES: [u8; 12] = [0, 2, 1, 0, 1, 2, 0, 2, 1, 2, 0, 1];
@@ -62,8 +62,9 @@ async fn switching_tears_nothing_however_bad_the_network() {
             track.frames,
             stats.integrity,
         );
-        assert_eq!(stats.integrity.errors(), 0, "{stats:#?}");
+        assert_sound(&stats);
     }
     let stats = speaker.leave().await.unwrap();
     println!("{:?}", stats.sent);
+    assert_sound(&stats);
 }

@@ -61,7 +61,7 @@ async fn only_servers_that_are_trusted_are_joined() {
         let join = through_a_firewall(scheme, "localhost");
         let participant = generator.join(join).await.unwrap();
         participant.connected(PATIENCE).await.unwrap();
-        participant.leave().await.unwrap();
+        mesh::assert_sound(&participant.leave().await.unwrap());
     }
 
     // Nobody's certificate but that one, and under no other name.
