@@ -2,11 +2,24 @@
 
 use std::process::ExitCode;
 
+use pipemesh_node_media::alloc::Counting;
+use tikv_jemallocator::Jemalloc;
+
 mod run;
 
 /// Shards say how much they allocate: packets should cost none.
 #[global_allocator]
-static ALLOCATOR: pipemesh_node_media::alloc::Counting = pipemesh_node_media::alloc::Counting;
+static ALLOCATOR: Counting<Jemalloc> = Counting(Jemalloc);
+
+/// Memory in huge pages. A packet touches a few places of every session that it goes to; in pages of 4 KB
+/// these are more than a processor remembers the addresses of, and in virtual machines it looks them up
+/// twice.
+#[allow(
+    unsafe_code,
+    reason = "the allocator finds its options under this name"
+)]
+#[unsafe(export_name = "malloc_conf")]
+pub static MALLOC_CONF: &[u8; 11] = b"thp:always\0";
 
 fn main() -> ExitCode {
     let program = pipemesh_node::config::PROGRAM;

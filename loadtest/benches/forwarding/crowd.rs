@@ -6,11 +6,12 @@ use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use livekit_token::{AccessToken, VideoGrants};
 use pipemesh_loadtest::client::{
-    Audio, Generator, Join, Layer, Layout, Media, Participant, ReceiveMode, Video,
+    Audio, Generator, Join, Layer, Layout, Media, Participant, ReceiveMode, Video, stats::Stats,
 };
 
 use crate::lane::VERIFIED;
 use crate::mesh::Mesh;
+use crate::process;
 use crate::{Figure, Pace, SHAPES, Shape};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,7 +82,7 @@ pub(crate) async fn join(
     Ok(participant)
 }
 
-struct Crowd {
+pub(crate) struct Crowd {
     mesh: Mesh,
     generator: Generator,
     publishers: Vec<Participant>,
@@ -89,7 +90,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    async fn gather(shape: Shape) -> anyhow::Result<Self> {
+    pub(crate) async fn gather(shape: Shape) -> anyhow::Result<Self> {
         let mesh = Mesh::start()?;
         let generator = Generator::start(1)?;
         generator.poll();
@@ -172,71 +173,90 @@ fn room_name(room: usize) -> String {
     format!("room-{room}")
 }
 
-pub(crate) async fn measure(shape: Shape, pace: Pace) -> anyhow::Result<Figure> {
-    let crowd = Crowd::gather(shape).await?;
-    for receiver in &crowd.receivers {
-        let flows = |stats: &pipemesh_loadtest::client::stats::Stats| {
-            stats.tracks.iter().any(|track| track.packets > 0)
-        };
-        receiver.until("media flows", PATIENCE, flows).await?;
+impl Crowd {
+    /// Publishers fall silent, or go on.
+    pub(crate) fn hush(&self, muted: bool) {
+        let publishers = self.publishers.iter();
+        publishers.for_each(|it| it.mute("media", muted));
     }
-    tokio::time::sleep(pace.warm_up).await;
-    let before = crowd.totals().await?;
-    let counters = crowd.mesh.counters()?;
-    let (cpu, began) = (crowd.mesh.node.cpu()?, Instant::now());
-    let sent = crowd.sent().await?;
-    tokio::time::sleep(pace.window).await;
-    let sent = crowd.sent().await? - sent;
-    let (cpu, elapsed) = (crowd.mesh.node.cpu()? - cpu, began.elapsed());
-    let done = crowd.mesh.counters()?;
-    let after = crowd.totals().await?;
-    anyhow::ensure!(after.errors == 0, "{} errors of integrity", after.errors);
 
-    let packets = sent as f64 * shape.receivers as f64;
-    anyhow::ensure!(packets > 0.0, "nothing was sent");
-    let lost = (after.lost + after.recovered).saturating_sub(before.lost + before.recovered);
-    let seen = after.packets - before.packets;
-    let latency = match (after.latency, before.latency) {
-        (Some(mut after), Some(before)) => {
-            after.subtract(&before)?;
-            Some((after.value_at_quantile(0.5), after.value_at_quantile(0.99)))
-        }
-        _ => None,
-    };
-    let forwarded = (done.forwarded - counters.forwarded).max(1.0);
-    // Sessions have reports, checks and heartbeats whether media flows or not; what they allocate is not
-    // the packets' doing.
-    let mut allocations = None;
-    if shape.name == "burst10" {
-        crowd
-            .publishers
-            .iter()
-            .for_each(|it| it.mute("media", true));
+    /// What forwarding costs the node.
+    pub(crate) async fn window(&mut self, shape: Shape, pace: Pace) -> anyhow::Result<Figure> {
+        self.flows().await?;
         tokio::time::sleep(pace.warm_up).await;
-        let (idle, began) = (crowd.mesh.counters()?.allocations, Instant::now());
+        let before = self.totals().await?;
+        let counters = self.mesh.counters()?;
+        let (cpu, own, began) = (self.mesh.node.cpu()?, process::cpu("self")?, Instant::now());
+        let sent = self.sent().await?;
         tokio::time::sleep(pace.window).await;
-        let idle = (crowd.mesh.counters()?.allocations - idle) / began.elapsed().as_secs_f64();
-        let busy = done.allocations - counters.allocations;
+        let sent = self.sent().await? - sent;
+        let (cpu, elapsed) = (self.mesh.node.cpu()? - cpu, began.elapsed());
+        let own = process::cpu("self")? - own;
+        let done = self.mesh.counters()?;
+        let after = self.totals().await?;
+        anyhow::ensure!(after.errors == 0, "{} errors of integrity", after.errors);
+
+        let packets = sent as f64 * shape.receivers as f64;
+        anyhow::ensure!(packets > 0.0, "nothing was sent");
+        let lost = (after.lost + after.recovered).saturating_sub(before.lost + before.recovered);
+        let seen = after.packets - before.packets;
+        let latency = match (after.latency, before.latency) {
+            (Some(mut after), Some(before)) => {
+                after.subtract(&before)?;
+                Some((after.value_at_quantile(0.5), after.value_at_quantile(0.99)))
+            }
+            _ => None,
+        };
+        if after.drops > before.drops {
+            println!("the reader lost {} packets", after.drops - before.drops);
+        }
+        let forwarded = (done.forwarded - counters.forwarded).max(1.0);
+        Ok(Figure {
+            microseconds: cpu.as_secs_f64() * 1e6 / packets,
+            per_second: packets / elapsed.as_secs_f64(),
+            utilisation: cpu.as_secs_f64() / elapsed.as_secs_f64(),
+            loss: lost as f64 / (seen + lost) as f64,
+            verified: after.verified - before.verified,
+            latency,
+            per_message: forwarded / (done.messages - counters.messages).max(1.0),
+            reader: own.as_secs_f64() / elapsed.as_secs_f64(),
+        })
+    }
+
+    /// Everybody is sent something.
+    async fn flows(&self) -> anyhow::Result<()> {
+        for receiver in &self.receivers {
+            let count = |stats: &Stats| stats.tracks.iter().map(|track| track.packets).sum::<u64>();
+            let stats = receiver.stats().await.context("the generator has ended")?;
+            let before = count(&stats);
+            let more = move |stats: &Stats| count(stats) > before;
+            receiver.until("media flows", PATIENCE, more).await?;
+        }
+        Ok(())
+    }
+
+    /// What the node allocates for each packet that it forwards. Sessions have reports, checks and
+    /// heartbeats whether media flows or not; what they allocate is not the packets' doing.
+    pub(crate) async fn allocations(&self, pace: Pace) -> anyhow::Result<f64> {
+        let busy = self.allocating(pace).await?;
+        self.hush(true);
+        tokio::time::sleep(pace.warm_up).await;
+        let idle = self.allocating(pace).await?;
         println!(
-            "allocations: {:.0} a second while {:.0} packets are forwarded, {idle:.0} while none is",
-            busy / elapsed.as_secs_f64(),
-            forwarded / elapsed.as_secs_f64(),
+            "allocations: {:.0} a second while {:.0} packets are forwarded, {:.0} while none is",
+            busy.0, busy.1, idle.0,
         );
-        allocations = Some((busy - idle * elapsed.as_secs_f64()).max(0.0) / forwarded);
+        Ok((busy.0 - idle.0).max(0.0) / busy.1.max(1.0))
     }
-    if after.drops > before.drops {
-        println!("the reader lost {} packets", after.drops - before.drops);
+
+    /// Allocations and forwarded packets in a second.
+    async fn allocating(&self, pace: Pace) -> anyhow::Result<(f64, f64)> {
+        let (before, began) = (self.mesh.counters()?, Instant::now());
+        tokio::time::sleep(pace.window).await;
+        let (after, elapsed) = (self.mesh.counters()?, began.elapsed().as_secs_f64());
+        let allocations = (after.allocations - before.allocations) / elapsed;
+        Ok((allocations, (after.forwarded - before.forwarded) / elapsed))
     }
-    Ok(Figure {
-        microseconds: cpu.as_secs_f64() * 1e6 / packets,
-        per_second: packets / elapsed.as_secs_f64(),
-        utilisation: cpu.as_secs_f64() / elapsed.as_secs_f64(),
-        loss: lost as f64 / (seen + lost) as f64,
-        verified: after.verified - before.verified,
-        latency,
-        allocations,
-        per_message: forwarded / (done.messages - counters.messages).max(1.0),
-    })
 }
 
 impl Crowd {
@@ -263,19 +283,13 @@ pub(crate) async fn ingress(pace: Pace) -> anyhow::Result<f64> {
     tokio::time::sleep(pace.warm_up).await;
     // What participants cost that send nothing is none of the packets' doing.
     let idle = {
-        crowd
-            .publishers
-            .iter()
-            .for_each(|it| it.mute("media", true));
+        crowd.hush(true);
         tokio::time::sleep(pace.warm_up).await;
         let (cpu, began) = (crowd.mesh.node.cpu()?, Instant::now());
         tokio::time::sleep(pace.window).await;
         (crowd.mesh.node.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64()
     };
-    crowd
-        .publishers
-        .iter()
-        .for_each(|it| it.mute("media", false));
+    crowd.hush(false);
     tokio::time::sleep(pace.warm_up).await;
     let (sent, cpu, began) = (crowd.sent().await?, crowd.mesh.node.cpu()?, Instant::now());
     tokio::time::sleep(pace.window).await;

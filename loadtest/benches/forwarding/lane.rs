@@ -12,7 +12,7 @@ use pipemesh_node_media::udp::{
     UdpSocket,
 };
 
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::server::{self, HEADER_LEN, Kind, Schedule};
 use crate::{Figure, Pace, Shape};
 
@@ -42,10 +42,11 @@ pub(crate) fn measure(kind: Kind, shape: Shape, pace: Pace) -> anyhow::Result<Fi
     process.tell(&ports.join(" "))?;
     lane.run(Instant::now() + pace.warm_up)?;
     lane.reset();
-    let (cpu, began) = (process.cpu()?, Instant::now());
+    let (cpu, own, began) = (process.cpu()?, process::cpu("self")?, Instant::now());
     lane.run(began + pace.window)?;
     let (cpu, elapsed) = (process.cpu()? - cpu, began.elapsed());
-    lane.figure(cpu, elapsed)
+    let own = process::cpu("self")? - own;
+    lane.figure(cpu, own, elapsed)
 }
 
 struct Lane {
@@ -139,7 +140,7 @@ impl Lane {
         self.verified = 0;
     }
 
-    fn figure(&self, cpu: Duration, elapsed: Duration) -> anyhow::Result<Figure> {
+    fn figure(&self, cpu: Duration, own: Duration, elapsed: Duration) -> anyhow::Result<Figure> {
         anyhow::ensure!(self.refused == 0, "{} packets are forged", self.refused);
         let packets: u64 = self.receivers.iter().map(|it| it.packets).sum();
         let sent = self.receivers.iter();
@@ -154,8 +155,8 @@ impl Lane {
             loss: 1.0 - packets as f64 / sent.max(packets) as f64,
             verified: self.verified,
             latency: None,
-            allocations: None,
             per_message: 0.0,
+            reader: own.as_secs_f64() / elapsed.as_secs_f64(),
         })
     }
 }

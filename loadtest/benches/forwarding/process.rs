@@ -78,18 +78,8 @@ impl Process {
         Ok(line.trim().to_owned())
     }
 
-    /// CPU time of all its threads: what utime and stime are scaled to, without their ticks.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may end while we look.
-            let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else {
-                continue;
-            };
-            let running = stat.split(' ').next().context("schedstat")?;
-            nanoseconds += running.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        cpu(&self.child.id().to_string())
     }
 
     /// Memory that is resident, in bytes.
@@ -102,6 +92,20 @@ impl Process {
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kilobytes << 10)
     }
+}
+
+/// CPU time of all threads of a process: what utime and stime are scaled to, without their ticks.
+pub(crate) fn cpu(process: &str) -> anyhow::Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may end while we look.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let running = stat.split(' ').next().context("schedstat")?;
+        nanoseconds += running.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 impl Drop for Process {

@@ -13,7 +13,6 @@ const MOST_LOSS: f64 = 0.001;
 #[derive(Default)]
 pub(crate) struct Report {
     results: Map<String, Value>,
-    allocations: Vec<f64>,
 }
 
 impl Report {
@@ -22,7 +21,30 @@ impl Report {
         self.results.insert(name.to_owned(), result);
     }
 
-    pub(crate) fn shape(&mut self, shape: Shape, floor: Figure, reference: Figure, node: Figure) {
+    /// One window of each server, as raw as it is.
+    pub(crate) fn round(&self, shape: Shape, figures: &[Figure; 3]) {
+        let [floor, reference, node] = figures.map(|figure| {
+            let reader = 100.0 * figure.reader;
+            format!(
+                "{:.3} us/packet (reader {reader:.0} % busy)",
+                figure.microseconds
+            )
+        });
+        println!(
+            "{}: floor {floor}, reference {reference}, node {node}",
+            shape.name
+        );
+    }
+
+    /// The best windows.
+    pub(crate) fn shape(
+        &mut self,
+        shape: Shape,
+        floor: Figure,
+        reference: Figure,
+        node: Figure,
+        allocations: Option<f64>,
+    ) {
         println!(
             "\n{}: {} x {} receivers, {} bursts/s of {}",
             shape.name, shape.rooms, shape.receivers, shape.bursts_per_second, shape.burst
@@ -91,14 +113,13 @@ impl Report {
             "ratio",
             MOST_LOSS,
         );
-        self.allocations.extend(node.allocations);
+        if let Some(allocations) = allocations {
+            self.add("allocations_per_forward", allocations, "1", 0.0);
+        }
     }
 
     /// Keeps what was measured; what was not is kept of the run before.
-    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
-        if let Some(most) = self.allocations.iter().copied().reduce(f64::max) {
-            self.add("allocations_per_forward", most, "1", 0.0);
-        }
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
         println!("\n{:<36} {:>10} {:<6} reference", "figure", "value", "unit");
         for (name, result) in &self.results {
             let number = |field: &str| result[field].as_f64().unwrap_or(f64::NAN);

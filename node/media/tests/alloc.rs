@@ -1,11 +1,12 @@
 //! The counting allocator, installed.
 
+use std::alloc::System;
 use std::hint::black_box;
 
 use pipemesh_node_media::alloc::{Counting, allocations};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting<System> = Counting(System);
 
 #[test]
 fn a_thread_counts_what_it_allocates_itself() {

@@ -55,6 +55,37 @@ async fn every_mistake_is_told_at_once() {
     }
 }
 
+/// Whether the kernel has any is another question.
+#[tokio::test]
+async fn memory_is_asked_for_in_huge_pages() {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port().to_string();
+    let settings = [
+        LISTEN,
+        ("OPERATOR_LISTEN", "127.0.0.1:0"),
+        ("MEDIA_BIND", "127.0.0.1"),
+        ("MEDIA_PORT", &port),
+        ("MEDIA_TCP_PORT", "off"),
+        ("MESH_REGION", "eu-west"),
+    ];
+    let mut process = command(&settings).spawn().unwrap();
+    let maps = format!("/proc/{}/smaps", process.id().unwrap());
+    within("its heap is marked", async {
+        loop {
+            let flags = std::fs::read_to_string(&maps).unwrap();
+            let mut flags = flags
+                .lines()
+                .filter_map(|line| line.strip_prefix("VmFlags:"));
+            if flags.any(|flags| flags.split(' ').any(|flag| flag == "hg")) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    process.kill().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_good_configuration_is_shown_without_its_secret() {
     let secret = "5c1de0b4a7f93826e1c05b7d94f2a3688";
