@@ -3,7 +3,7 @@
 //! packet counts that is sent to it, under whatever SSRC and for whatever reason.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipemesh_node_core::rtp::SequenceUnwrapper;
 use pipemesh_proto::node::session_event::Event;
@@ -15,10 +15,10 @@ use crate::support::camera::RIDS;
 use crate::support::control::{layers, subscription};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
-use crate::support::random;
 use crate::support::sdp::{Reports, Sent};
 use crate::support::subscriber::{Subscriber, sent};
 use crate::support::wire::{Received, Wire};
+use crate::support::{PATIENCE, random};
 
 const TRACK: &str = "TR_ann";
 const ROUNDS: u32 = 400;
@@ -32,6 +32,8 @@ const RATES: [u64; 4] = [60_000, 300_000, 3_000_000, 30_000_000];
 /// A line whose packets are counted changes only so often: it is found to be thin at once, and to be wide only
 /// after some time.
 const SHARE_OF_CHANGES: f64 = 0.2;
+/// At last it is thin for so long before it is wide.
+const THIN: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn no_number_is_used_twice_under_one_key() {
@@ -46,23 +48,29 @@ async fn no_number_is_used_twice_under_one_key() {
 async fn no_number_is_used_twice_on_a_line_that_changes() {
     let node = TestNode::start().await;
     do_everything(&node, Reports::Estimates).await;
-    was_worth_the_trouble(&node).await;
     node.stop().await;
 }
 
-async fn was_worth_the_trouble(node: &TestNode) {
+/// … and every packet of whatever stream gets a number more, in the order of sending.
+#[tokio::test]
+async fn no_number_is_used_twice_for_a_client_that_tells_what_arrived() {
+    let node = TestNode::start().await;
+    do_everything(&node, Reports::Arrivals).await;
+    node.stop().await;
+}
+
+/// Packets have waited, been filled up, been sent again and been taken back.
+fn was_worth_the_trouble(node: &TestNode) -> bool {
     let (sent, kind) = ("pipemesh_rtp_packets_sent_total", "kind");
-    for (name, labels) in [
-        ("pipemesh_rtp_packets_delayed_total", vec![]),
-        (sent, vec![(kind, "padding")]),
-        (sent, vec![(kind, "retransmitted")]),
-        (
-            "pipemesh_packets_dropped_total",
-            vec![("reason", "congested")],
-        ),
-    ] {
-        node.until_metric(name, &labels, |n| n > 10.0).await;
-    }
+    let metrics: [(&str, &[(&str, &str)]); 4] = [
+        ("pipemesh_rtp_packets_delayed_total", &[]),
+        (sent, &[(kind, "padding")]),
+        (sent, &[(kind, "retransmitted")]),
+        ("pipemesh_packets_dropped_total", &[("reason", "congested")]),
+    ];
+    metrics
+        .iter()
+        .all(|(name, labels)| node.metric(name, labels) > 10.0)
 }
 
 /// `reports`: of a client whose line changes, on which much is sent.
@@ -148,6 +156,38 @@ async fn do_everything(node: &TestNode, reports: Reports) {
                 }
             }
             (Some(_), _) => {}
+        }
+    }
+    if limited {
+        let wish = layers(RIDS.len() as u32);
+        let stream = match stream {
+            Some(stream) => stream,
+            None => bob.subscribe(TRACK, wish).await,
+        };
+        let change = Request::Subscribe(subscription(TRACK, wish));
+        let answer = bob.session.request(change).await;
+        assert!(matches!(answer, Event::Done(_)), "{answer:?}");
+        // Thin for a while, then wide until it is found to be.
+        let begun = Instant::now();
+        change_line(&bob, reports, RATES[1]);
+        let mut is_wide = false;
+        for round in ROUNDS.. {
+            if !is_wide && begun.elapsed() > THIN {
+                is_wide = true;
+                change_line(&bob, reports, RATES[3]);
+            }
+            if is_wide && was_worth_the_trouble(node) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "some trouble was not had");
+            frames.tick().await;
+            ann.send_frames(std::mem::take(&mut needs_key_frame));
+            eve.frame(steady.ssrc, 0, round).await;
+            if let Some(last) = bob.recorded(stream.ssrc).last() {
+                bob.wire.send_rtcp(|writer| {
+                    writer.nack(1, stream.ssrc, &[last.index as u16]);
+                });
+            }
         }
     }
     let received = bob.wire.received();
