@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use hdrhistogram::Histogram;
 use pipemesh_node_media::poll::{Poller, Token};
 use pipemesh_node_media::srtp::{Opener, Sealer};
 use pipemesh_node_media::udp::{
@@ -57,6 +58,10 @@ struct Lane {
     seen: u64,
     verified: u64,
     refused: u64,
+    /// Times that packets carry count from here.
+    origin: Instant,
+    /// Microseconds from the publisher to a receiver, of packets that were opened.
+    latency: Histogram<u32>,
 }
 
 impl Lane {
@@ -74,7 +79,8 @@ impl Lane {
                 packets: 0,
             });
         }
-        let publisher = reference.map(|port| Publisher::new(shape, port));
+        let origin = Instant::now();
+        let publisher = reference.map(|port| Publisher::new(shape, port, origin));
         Ok(Self {
             receivers,
             poller,
@@ -83,6 +89,8 @@ impl Lane {
             seen: 0,
             verified: 0,
             refused: 0,
+            origin,
+            latency: Histogram::new(3)?,
         })
     }
 
@@ -123,9 +131,16 @@ impl Lane {
             receiver.packets += 1;
             self.seen += 1;
             if self.seen.is_multiple_of(VERIFIED) {
-                match receiver.opener.open_rtp(datagram, HEADER_LEN) {
-                    Ok(_) => self.verified += 1,
-                    Err(_) => self.refused += 1,
+                if receiver.opener.open_rtp(datagram, HEADER_LEN).is_err() {
+                    self.refused += 1;
+                    continue;
+                }
+                self.verified += 1;
+                if self.publisher.is_some()
+                    && let Some(sent) = datagram[HEADER_LEN..].first_chunk()
+                {
+                    let now = self.origin.elapsed().as_micros() as u64;
+                    self.latency.record(now - u64::from_be_bytes(*sent))?;
                 }
             }
         }
@@ -138,6 +153,7 @@ impl Lane {
             receiver.packets = 0;
         }
         self.verified = 0;
+        self.latency.reset();
     }
 
     fn figure(&self, cpu: Duration, own: Duration, elapsed: Duration) -> anyhow::Result<Figure> {
@@ -154,7 +170,10 @@ impl Lane {
             utilisation: cpu.as_secs_f64() / elapsed.as_secs_f64(),
             loss: 1.0 - packets as f64 / sent.max(packets) as f64,
             verified: self.verified,
-            latency: None,
+            latency: (!self.latency.is_empty()).then(|| {
+                let at = |quantile| self.latency.value_at_quantile(quantile);
+                (at(0.5), at(0.99))
+            }),
             per_message: 0.0,
             reader: own.as_secs_f64() / elapsed.as_secs_f64(),
         })
@@ -169,11 +188,13 @@ struct Publisher {
     rooms: Vec<(Sealer, Run, u64)>,
     schedule: Schedule,
     shape: Shape,
+    /// Begins with the time.
     payload: Vec<u8>,
+    origin: Instant,
 }
 
 impl Publisher {
-    fn new(shape: Shape, port: u16) -> anyhow::Result<Self> {
+    fn new(shape: Shape, port: u16, origin: Instant) -> anyhow::Result<Self> {
         let rooms = (0..shape.rooms).map(|room| {
             let sealer = Sealer::new(&server::master(true, room)?);
             Ok((sealer, Run::default(), 0))
@@ -193,12 +214,15 @@ impl Publisher {
             schedule: Schedule::new(shape, Instant::now() + Duration::from_millis(200)),
             shape,
             payload: vec![0x55; shape.payload],
+            origin,
         })
     }
 
     fn send(&mut self, now: Instant) {
         while let Some(room) = self.schedule.pop(now) {
             let (sealer, run, index) = &mut self.rooms[room];
+            let time = self.origin.elapsed().as_micros() as u64;
+            self.payload[..8].copy_from_slice(&time.to_be_bytes());
             for _ in 0..self.shape.burst {
                 let Some(mut out) = self.egress.reserve(run, self.to, MAX_DATAGRAM_LEN) else {
                     return;

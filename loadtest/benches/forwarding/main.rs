@@ -68,8 +68,8 @@ const VIDEO: Shape = Shape {
     is_video: true,
 };
 
-/// One packet at a time, frames of several, many rooms, audio: 1,200 bytes on the wire, or 120 of audio.
-const SHAPES: [Shape; 6] = [
+/// One packet at a time, frames of several, many rooms, audio, a large room: 1,200 bytes on the wire, or 120 of audio.
+const SHAPES: [Shape; 7] = [
     VIDEO,
     Shape {
         name: "burst4",
@@ -102,6 +102,13 @@ const SHAPES: [Shape; 6] = [
         bursts_per_second: 50,
         payload: 80,
         is_video: false,
+        ..VIDEO
+    },
+    // Half of a core: for what a packet's way takes then.
+    Shape {
+        name: "half_load",
+        receivers: 500,
+        bursts_per_second: 200,
         ..VIDEO
     },
 ];

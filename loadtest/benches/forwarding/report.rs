@@ -66,12 +66,15 @@ impl Report {
                 figure.verified,
             );
         }
-        if let Some((p50, p99)) = node.latency {
-            println!(
-                "  node: {:.2} packets a message; latency as sampled by a reader that polls: p50 {p50} us, \
-                 p99 {p99} us",
-                node.per_message,
-            );
+        println!("  node: {:.2} packets a message", node.per_message);
+        if let (Some(node), Some(reference)) = (node.latency, reference.latency) {
+            for (server, (p50, p99)) in [("reference", reference), ("node", node)] {
+                println!(
+                    "  {server}: from publisher to receiver, by a reader that polls, p50 {p50} us, p99 {p99} us"
+                );
+            }
+            let (p50, beside) = (node.0 as f64, reference.0 as f64);
+            self.add(&format!("latency_{}_p50_us", shape.name), p50, "us", beside);
         }
         let ratio = |name: &str, other: Figure| {
             let ratio = other.microseconds / node.microseconds;
