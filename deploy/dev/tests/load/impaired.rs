@@ -109,6 +109,10 @@ async fn what_is_lost_comes_again() {
         if network != Network::default() {
             let recovered: u64 = stats.tracks.iter().map(|track| track.recovered).sum();
             assert!(recovered > 0 && stats.sent.repairs > 0, "{stats:#?}");
+            // The server's feedback says what was lost on the way up.
+            let told = stats.sent.acknowledged + stats.sent.reported_lost;
+            let lost = stats.sent.reported_lost as f64 / told as f64;
+            assert!((0.5 * LOSS..1.5 * LOSS).contains(&lost), "{lost}");
         }
     }
 }

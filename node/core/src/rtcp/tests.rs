@@ -1,9 +1,11 @@
 #![allow(clippy::indexing_slicing, reason = "tests may panic")]
 
 use super::*;
+use crate::bandwidth::feedback::{Feedback, Status};
 use proptest::prelude::*;
 use rtc_rtcp::packet::unmarshal;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::{SymbolTypeTcc, TransportLayerCc};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 fn start() -> Instant {
@@ -198,10 +200,19 @@ fn arrivals_are_reported_with_gaps_and_across_messages() {
     for (sequence, millis) in [(0, 300), (5, 302)] {
         log.handle_arrival(sequence, at(millis));
     }
+    // What lies between them is told of again, lest it be missing.
     let len = log.feedback(&mut body);
-    assert_eq!(arrivals_read(&body[..len]), [(0, 300_000), (5, 302_000)]);
+    assert_eq!(
+        arrivals_read(&body[..len]),
+        [(0, 300_000), (1, 150_000), (2, 151_000), (5, 302_000)]
+    );
     // The count of messages goes up, so that the sender sees when one is lost.
     assert_eq!(body[7], 1);
+    // Once more is no news.
+    for sequence in [0, 2, 5] {
+        log.handle_arrival(sequence, at(400));
+    }
+    assert_eq!(log.feedback(&mut body), 0);
 }
 
 proptest! {
@@ -215,6 +226,42 @@ proptest! {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// In whatever order they come: every packet is told of, and none that was told of is said to be missing.
+    #[test]
+    fn what_was_told_of_is_not_taken_back(
+        batches in prop::collection::vec(prop::collection::vec(0u16..60, 0..20), 1..10),
+    ) {
+        let start = start();
+        let mut log = ArrivalLog::new(start);
+        let mut body = [0; MAX_FEEDBACK_LEN];
+        let (mut arrived, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for (batch, ahead) in (0u16..).zip(batches) {
+            let now = start + Duration::from_millis(50) * u32::from(batch);
+            for ahead in ahead {
+                // Soon to wrap around.
+                let sequence = 65_500u16.wrapping_add(batch * 20 + ahead);
+                if arrived.insert(sequence) {
+                    log.handle_arrival(sequence, now);
+                }
+            }
+            let len = log.feedback(&mut body);
+            if let Some(feedback) = Feedback::parse(&body[..len]) {
+                for status in feedback.statuses() {
+                    match status {
+                        Status::Received { sequence, .. } => {
+                            told.insert(sequence);
+                        }
+                        Status::Missing { first, count } => {
+                            let mut missing = (0..count).map(|place| first.wrapping_add(place));
+                            prop_assert!(missing.all(|sequence| !told.contains(&sequence)));
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(&told, &arrived);
         }
     }
 

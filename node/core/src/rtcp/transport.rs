@@ -9,6 +9,13 @@ use crate::rtp::SequenceUnwrapper;
 /// 5,000 packets a second from one client; beyond it the oldest are reported as lost.
 const MAX_ARRIVALS: usize = 512;
 
+/// Arrivals that are remembered after they were told of. What comes later than so many others counts as lost;
+/// each costs 16 bytes.
+const MAX_TOLD: usize = 64;
+
+/// … or by more than this, in units of a delta: one that goes back takes no more than twice as much.
+const LATEST: i64 = 16_000;
+
 /// Longest body [`ArrivalLog::feedback`] writes.
 pub const MAX_FEEDBACK_LEN: usize = 8 + 2 * MAX_ARRIVALS.div_ceil(7) + 2 * MAX_ARRIVALS;
 
@@ -17,14 +24,18 @@ const REFERENCE_UNIT: Duration = Duration::from_millis(64);
 /// Unit of an arrival delta.
 const DELTA_UNIT: Duration = Duration::from_micros(250);
 
-/// Arrivals since the last feedback.
+/// Arrivals since the last feedback, and the last ones before.
 #[derive(Debug)]
 pub struct ArrivalLog {
     /// Times are counted from here.
     origin: Instant,
     unwrapper: SequenceUnwrapper,
-    /// (sequence, units of 250 µs since the origin), in order of arrival.
+    /// (sequence, units of 250 µs since the origin): what was told of, in the order of sending, then what was
+    /// not, in the order of arrival.
     arrivals: Vec<(u64, i64)>,
+    told: usize,
+    /// All that has arrived from here on is among them.
+    complete: u64,
     /// First sequence number not reported yet.
     next: Option<u64>,
     count: u8,
@@ -36,6 +47,8 @@ impl ArrivalLog {
             origin: now,
             unwrapper: SequenceUnwrapper::default(),
             arrivals: Vec::new(),
+            told: 0,
+            complete: 0,
             next: None,
             count: 0,
         }
@@ -43,29 +56,49 @@ impl ArrivalLog {
 
     pub fn handle_arrival(&mut self, sequence: u16, now: Instant) {
         let sequence = self.unwrapper.unwrap(sequence);
+        let time = now.saturating_duration_since(self.origin);
+        // In 64 bits: a division of 128 costs more than the rest of this.
+        let units = (time.as_micros() as u64 / DELTA_UNIT.as_micros() as u64) as i64;
+        let is_late = self.next.is_some_and(|next| sequence < next);
+        if is_late && !self.is_news(sequence, units) {
+            return;
+        }
         if self.arrivals.len() < MAX_ARRIVALS {
-            let time = now.saturating_duration_since(self.origin);
-            // In 64 bits: a division of 128 costs more than the rest of this.
-            let units = time.as_micros() as u64 / DELTA_UNIT.as_micros() as u64;
-            self.arrivals.push((sequence, units as i64));
+            self.arrivals.push((sequence, units));
         }
     }
 
-    /// Writes the body of a feedback message (base sequence and on), or nothing if nothing arrived.
+    /// Whether a packet that comes late was missing so far, and what came since is still known.
+    fn is_news(&self, sequence: u64, now: i64) -> bool {
+        let told = self.arrivals.get(..self.told).unwrap_or_default();
+        let Err(place) = told.binary_search_by_key(&sequence, |(sequence, _)| *sequence) else {
+            return false;
+        };
+        let is_recent = |(_, at): &(u64, i64)| now - at <= LATEST;
+        sequence >= self.complete && told.get(place).is_some_and(is_recent)
+    }
+
+    /// Writes the body of a feedback message (base sequence and on), or nothing if nothing arrived. If something
+    /// came late, it begins there, and tells of what came since once more: left out, that would be missing.
     pub fn feedback(&mut self, out: &mut [u8; MAX_FEEDBACK_LEN]) -> usize {
-        self.arrivals.sort_unstable();
-        self.arrivals.dedup_by_key(|(sequence, _)| *sequence);
-        let Some(&(first, first_time)) = self.arrivals.first() else {
+        let news = self.arrivals.get(self.told..).unwrap_or_default();
+        let Some(first) = news.iter().map(|(sequence, _)| *sequence).min() else {
             return 0;
         };
+        self.arrivals.sort_unstable();
+        self.arrivals.dedup_by_key(|(sequence, _)| *sequence);
         let Some(&(last, _)) = self.arrivals.last() else {
             return 0;
         };
-        // What was missing last time is reported again if it came after all.
         let base = self
             .next
             .map_or(first, |next| next.min(first))
             .max(last.saturating_sub(MAX_ARRIVALS as u64 - 1));
+        let from = self
+            .arrivals
+            .partition_point(|(sequence, _)| *sequence < base);
+        let told = self.arrivals.get(from..).unwrap_or_default();
+        let first_time = told.first().map_or(0, |(_, time)| *time);
         let reference_units = (REFERENCE_UNIT.as_micros() / DELTA_UNIT.as_micros()) as i64;
         let reference = first_time.div_euclid(reference_units);
 
@@ -79,11 +112,7 @@ impl ArrivalLog {
         let mut deltas_len = 0;
         let mut expected = base;
         let mut time = reference * reference_units;
-        for &(sequence, at) in self
-            .arrivals
-            .iter()
-            .filter(|(sequence, _)| *sequence >= base)
-        {
+        for &(sequence, at) in told {
             while expected < sequence {
                 body.status(NOT_RECEIVED);
                 expected += 1;
@@ -128,8 +157,13 @@ impl ArrivalLog {
             len += deltas_len;
         }
         self.count = self.count.wrapping_add(1);
-        self.next = Some(expected);
-        self.arrivals.clear();
+        self.next = self.next.max(Some(expected));
+        let forgotten = self.arrivals.len().saturating_sub(MAX_TOLD);
+        if let Some(&(sequence, _)) = self.arrivals.get(forgotten).filter(|_| forgotten > 0) {
+            self.complete = sequence;
+        }
+        self.arrivals.drain(..forgotten);
+        self.told = self.arrivals.len();
         len
     }
 }
