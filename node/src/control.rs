@@ -1,14 +1,15 @@
 //! The gRPC server: streams of signaling become inputs of sessions. The one place where an error
 //! becomes a `Status`.
 
+mod stream;
+
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::task::{Context, Poll};
 
-use futures_util::stream::Map;
 use futures_util::{Stream, StreamExt};
-use pipemesh_proto::node::node_server::Node;
+use pipemesh_proto::node::node_server::{Node, NodeServer};
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{
@@ -16,15 +17,22 @@ use pipemesh_proto::node::{
     ListRoomsResponse, NodeReport, Refused, SessionEvent, SessionRequest, UndrainRequest,
     WatchRequest,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::mailbox;
 use crate::session::Refusal;
-use crate::session::driver::{Attachment, EventSender, Input, STREAM};
+use crate::session::driver::{Attachment, Input, STREAM};
 use crate::sessions::Sessions;
 use crate::status;
+pub(crate) use stream::Requests;
+
+/// The method that a session's stream is opened with.
+const SESSION: &str = "/pipemesh.node.v1.Node/Session";
 
 /// Serves the contract.
 pub(crate) struct Control {
@@ -32,7 +40,6 @@ pub(crate) struct Control {
     status: Arc<status::Status>,
     /// Ends the streams that would go on for ever.
     closing: CancellationToken,
-    last_attachment: AtomicU64,
 }
 
 impl Control {
@@ -45,35 +52,49 @@ impl Control {
             sessions,
             status,
             closing,
-            last_attachment: AtomicU64::new(0),
         }
     }
 
+    /// Answers a session's stream, once its first request has come.
+    async fn stream(&self, body: Body) -> Result<http::Response<Body>, Status> {
+        let mut requests = Requests::new(body);
+        let Some(first) = requests.message().await? else {
+            return Err(Status::invalid_argument(
+                "the stream ended before its first request",
+            ));
+        };
+        if first.request_id == 0 {
+            return Err(Status::invalid_argument("request_id is 0"));
+        }
+        let (events, stream) = mailbox::channel(STREAM);
+        let request_id = first.request_id;
+        if let Err(refusal) = self.begin(first, requests, events.clone()) {
+            // The answer ends the stream: its only sender goes with it.
+            refuse(&events, request_id, refusal);
+        }
+        Ok(stream::respond(stream))
+    }
+
     /// Opens or finds the session that a stream is for.
-    fn begin(&self, first: SessionRequest, events: EventSender) -> Result<Held, Refusal> {
-        let number = self.last_attachment.fetch_add(1, Ordering::Relaxed) + 1;
-        let attachment = Attachment { number, events };
+    fn begin(
+        &self,
+        first: SessionRequest,
+        requests: Requests,
+        events: mailbox::Sender<SessionEvent>,
+    ) -> Result<(), Refusal> {
+        let attachment = Attachment { events, requests };
         let request_id = first.request_id;
         match first.request {
-            Some(Asked::Open(open)) => {
-                let inbox = self.sessions.open(request_id, open, attachment)?;
-                Ok(Held {
-                    inbox,
-                    number,
-                    attach: None,
-                })
-            }
+            Some(Asked::Open(open)) => self.sessions.open(request_id, open, attachment),
             Some(Asked::Attach(attach)) => {
                 let inbox = self.sessions.find(&attach.session_id)?;
-                let attach = Some(Input::Attach {
+                let attach = Input::Attach {
                     request_id,
-                    attachment,
-                });
-                Ok(Held {
-                    inbox,
-                    number,
-                    attach,
-                })
+                    attachment: Box::new(attachment),
+                };
+                // A session that ends at this moment takes the stream with it.
+                let _ = inbox.send_anyway(attach);
+                Ok(())
             }
             _ => Err(Refusal::new(
                 Code::InvalidArgument,
@@ -83,47 +104,61 @@ impl Control {
     }
 }
 
-/// A session as one stream holds it.
-struct Held {
-    inbox: mpsc::Sender<Input>,
-    number: u64,
-    attach: Option<Input>,
+/// The contract's service: streams of sessions are framed here, everything else by tonic.
+#[derive(Clone)]
+pub(crate) struct Front {
+    control: Arc<Control>,
+    rest: NodeServer<Control>,
 }
 
-/// A session's events, on their way to signaling.
-type Events =
-    Map<ReceiverStream<Box<SessionEvent>>, fn(Box<SessionEvent>) -> Result<SessionEvent, Status>>;
+impl Front {
+    pub(crate) fn new(control: Control) -> Self {
+        let control = Arc::new(control);
+        let rest = NodeServer::from_arc(Arc::clone(&control));
+        Self { control, rest }
+    }
+}
+
+impl NamedService for Front {
+    const NAME: &'static str = <NodeServer<Control> as NamedService>::NAME;
+}
+
+impl Service<http::Request<Body>> for Front {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != SESSION {
+            return self.rest.call(request);
+        }
+        let control = Arc::clone(&self.control);
+        let body = request.into_body();
+        Box::pin(async move {
+            let response = control.stream(body).await;
+            Ok(response.unwrap_or_else(Status::into_http))
+        })
+    }
+}
 
 type EventStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Node for Control {
-    type SessionStream = Events;
+    type SessionStream = EventStream<SessionEvent>;
 
+    /// Not reached: see [`Front`].
     async fn session(
         &self,
-        request: Request<Streaming<SessionRequest>>,
+        _: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let mut requests = request.into_inner();
-        let (events, stream) = mpsc::channel(STREAM);
-        let Some(first) = requests.message().await? else {
-            return Err(Status::invalid_argument(
-                "the stream ended before its first request",
-            ));
-        };
-        if first.request_id == 0 {
-            return Err(Status::invalid_argument("request_id is 0"));
-        }
-        let request_id = first.request_id;
-        match self.begin(first, events.clone()) {
-            Ok(held) => {
-                tokio::spawn(pump(requests, held));
-            }
-            // The answer ends the stream: its only sender goes with it.
-            Err(refusal) => refuse(&events, request_id, refusal),
-        }
-        let told: Events = ReceiverStream::new(stream).map(|event| Ok(*event));
-        Ok(Response::new(told))
+        Err(Status::unimplemented(
+            "sessions have a framing of their own",
+        ))
     }
 
     type WatchStream = EventStream<NodeReport>;
@@ -166,59 +201,7 @@ impl Node for Control {
     }
 }
 
-/// Passes a stream's requests on until it ends, or the session does. The events' end is not held here:
-/// the stream ends when the session lets it go.
-async fn pump(mut requests: Streaming<SessionRequest>, mut held: Held) {
-    if let Some(attach) = held.attach.take()
-        && held.inbox.send(attach).await.is_err()
-    {
-        return;
-    }
-    loop {
-        let message = tokio::select! {
-            message = requests.message() => message,
-            () = held.inbox.closed() => return,
-        };
-        // A stream that breaks and one that ends mean the same: signaling is not there any more.
-        let Ok(Some(SessionRequest {
-            request_id,
-            request,
-        })) = message
-        else {
-            break;
-        };
-        let attachment = held.number;
-        let input = match request {
-            Some(request) if request_id != 0 => Input::Request {
-                attachment,
-                request_id,
-                request,
-                received: Instant::now(),
-            },
-            // Refused in its turn, behind the answers to what came before.
-            _ => Input::Refuse {
-                attachment,
-                request_id,
-                refusal: match request_id {
-                    0 => Refusal::new(Code::InvalidArgument, "request_id is 0"),
-                    _ => Refusal::new(Code::Unimplemented, "unknown request"),
-                },
-            },
-        };
-        if held.inbox.send(input).await.is_err() {
-            return;
-        }
-    }
-    // The session may have ended first.
-    let _ = held
-        .inbox
-        .send(Input::Detached {
-            attachment: held.number,
-        })
-        .await;
-}
-
-fn refuse(events: &EventSender, request_id: u64, refusal: Refusal) {
+fn refuse(events: &mailbox::Sender<SessionEvent>, request_id: u64, refusal: Refusal) {
     let refused = Refused {
         code: refusal.code.into(),
         message: refusal.message,
@@ -227,6 +210,6 @@ fn refuse(events: &EventSender, request_id: u64, refusal: Refusal) {
         request_id,
         event: Some(Told::Refused(refused)),
     };
-    // A full or closed stream is given up by the session's task.
-    let _ = events.try_send(Box::new(event));
+    // Nobody listens any more.
+    let _ = events.try_send(event);
 }

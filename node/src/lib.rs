@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod config;
 mod control;
 mod door;
+mod mailbox;
 mod metrics;
 mod node;
 mod registration;

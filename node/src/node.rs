@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::addresses::{NoAddress, to_advertise, to_bind};
 use crate::config::{Config, ControlTls, Limits, Media};
-use crate::control::Control;
+use crate::control::{Control, Front};
 use crate::door::{self, Door};
 use crate::metrics::{Metrics, RequestMetrics};
 use crate::registration;
@@ -498,7 +499,7 @@ async fn serve(
     }
     let served = server
         .add_service(health)
-        .add_service(NodeServer::with_interceptor(service, caller))
+        .add_service(InterceptedService::new(Front::new(service), caller))
         .serve_with_incoming_shutdown(incoming, closing.cancelled())
         .await;
     match served {

@@ -26,7 +26,9 @@ use pipemesh_proto::node::{
     Refused, SessionEvent, TrackStarted,
 };
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
+use crate::mailbox;
 use crate::shard::{Command, ConnectionState, DataRights, Event, Origin, Role, SessionKey};
 use crate::tracks::{TrackEntry, Tracks};
 use ice::Credentials;
@@ -68,7 +70,8 @@ pub(crate) struct Session {
     publisher: Answerer,
     subscriber: Option<Offerer>,
     published: BTreeMap<TrackId, Published>,
-    subscriptions: BTreeMap<TrackId, contract::Subscribe>,
+    /// In boxes: a map has room for eleven from the first on.
+    subscriptions: BTreeMap<TrackId, Box<contract::Subscribe>>,
     /// Subscriptions that the bandwidth does not suffice for.
     paused: BTreeSet<TrackId>,
     connections: BTreeMap<Role, ConnectionState>,
@@ -78,7 +81,8 @@ pub(crate) struct Session {
     /// The client has been asked and has not offered yet.
     sections_needed: Option<SectionsNeeded>,
     offer_at: Option<Instant>,
-    rng: StdRng,
+    /// What random numbers come from; a generator that waits takes ten times as much.
+    seed: [u8; 32],
     effects: Vec<Effect>,
 }
 
@@ -112,7 +116,7 @@ impl Session {
         identity: Identity,
         transport: impl Fn(Credentials) -> LocalTransport,
         tracks: Arc<Tracks>,
-        events: tokio::sync::mpsc::Sender<Event>,
+        events: mailbox::Sender<Event>,
         mut rng: StdRng,
     ) -> Self {
         let publisher = Credentials::generate(identity.shard, &mut rng);
@@ -152,9 +156,15 @@ impl Session {
             outstanding: None,
             sections_needed: None,
             offer_at: None,
-            rng,
+            seed: rng.random(),
             effects: vec![Effect::Shard(Command::Open(open))],
         }
+    }
+
+    fn rng(&mut self) -> StdRng {
+        let mut rng = StdRng::from_seed(self.seed);
+        self.seed = rng.random();
+        rng
     }
 
     pub(crate) fn identity(&self) -> &Identity {

@@ -9,9 +9,10 @@ use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId};
 use pipemesh_proto::node::{self as contract, CloseReason, Code, ConnectionLayout, Open};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use crate::mailbox;
 use crate::metrics::RequestMetrics;
 use crate::session::driver::{Attachment, Driver, INBOX, Input};
 use crate::session::ice::Credentials;
@@ -61,7 +62,7 @@ struct Known {
 
 #[derive(Clone)]
 struct Entry {
-    inbox: mpsc::Sender<Input>,
+    inbox: mailbox::Sender<Input>,
     key: SessionKey,
     room: RoomId,
     shard: usize,
@@ -116,13 +117,13 @@ impl Sessions {
         }
     }
 
-    /// Begins a session that `attachment` holds; answers where to send its requests.
+    /// Begins a session that `attachment` holds.
     pub(crate) fn open(
         self: &Arc<Self>,
         request_id: u64,
         open: Open,
         attachment: Attachment,
-    ) -> Result<mpsc::Sender<Input>, Refusal> {
+    ) -> Result<(), Refusal> {
         let received = Instant::now();
         if self.status.is_draining() {
             return Err(Refusal::new(Code::NodeDraining, "the node is draining"));
@@ -132,8 +133,8 @@ impl Sessions {
             0 => self.default_grace,
             millis => Duration::from_millis(millis.into()).min(MAX_GRACE),
         };
-        let (inbox, inputs) = mpsc::channel(INBOX);
-        let (key, shard) = self.reserve(&session, &room, &inbox)?;
+        let (inbox, inputs) = mailbox::channel(INBOX);
+        let (key, shard) = self.reserve(&session, &room, inbox)?;
         let reservation = Reservation {
             sessions: Arc::clone(self),
             session: session.clone(),
@@ -159,12 +160,12 @@ impl Sessions {
             },
             shard: shard as u8,
         };
-        let (events, shard_events) = mpsc::channel(EVENT_QUEUE);
+        let (events, shard_events) = mailbox::channel(EVENT_QUEUE);
         let tracks = Arc::clone(&self.tracks);
         let mut state = Session::new(identity, transport, tracks, events, StdRng::from_os_rng());
         state.opened(request_id, received);
         self.metrics.count("open", "OK", received.elapsed());
-        let driver = Driver {
+        let driver = Box::new(Driver {
             session: state,
             shard: place.shard.clone(),
             shard_number: shard as u32,
@@ -174,16 +175,13 @@ impl Sessions {
             grace,
             abandoned_at: None,
             metrics: self.metrics.clone(),
-        };
-        self.tasks.spawn(async move {
-            let _reservation = reservation;
-            driver.run().await;
         });
-        Ok(inbox)
+        self.tasks.spawn(driver.run(reservation));
+        Ok(())
     }
 
     /// Finds a session for another stream.
-    pub(crate) fn find(&self, session_id: &str) -> Result<mpsc::Sender<Input>, Refusal> {
+    pub(crate) fn find(&self, session_id: &str) -> Result<mailbox::Sender<Input>, Refusal> {
         let session: SessionId = parse("session_id", session_id)?;
         let entry = self.lock().sessions.get(&session).cloned();
         let missing = || {
@@ -209,7 +207,7 @@ impl Sessions {
             .collect();
         for inbox in inboxes {
             // One that ended meanwhile needs no telling.
-            let _ = inbox.send(Input::Close(reason)).await;
+            let _ = inbox.send_anyway(Input::Close(reason));
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -260,7 +258,7 @@ impl Sessions {
         let mut summaries = Vec::with_capacity(entries.len());
         for entry in entries {
             let (reply, summary) = oneshot::channel();
-            if entry.inbox.send(Input::Summarize(reply)).await.is_err() {
+            if entry.inbox.try_send(Input::Summarize(reply)).is_err() {
                 continue;
             }
             let Ok(mut summary) = summary.await else {
@@ -284,7 +282,7 @@ impl Sessions {
         &self,
         session: &SessionId,
         room: &RoomId,
-        inbox: &mpsc::Sender<Input>,
+        inbox: mailbox::Sender<Input>,
     ) -> Result<(SessionKey, usize), Refusal> {
         let mut known = self.lock();
         let known = &mut *known;
@@ -318,7 +316,7 @@ impl Sessions {
         known.last_key += 1;
         let key = SessionKey(known.last_key);
         let entry = Entry {
-            inbox: inbox.clone(),
+            inbox,
             key,
             room: room.clone(),
             shard,
@@ -348,7 +346,7 @@ impl Sessions {
 }
 
 /// Gives a session's place back when its task ends, however it ends.
-struct Reservation {
+pub(crate) struct Reservation {
     sessions: Arc<Sessions>,
     session: SessionId,
 }

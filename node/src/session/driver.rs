@@ -5,51 +5,37 @@ use std::time::{Duration, Instant};
 
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request;
-use pipemesh_proto::node::{CloseReason, Closed, SessionEvent, SessionSummary};
-use tokio::sync::{mpsc, oneshot};
+use pipemesh_proto::node::{
+    CloseReason, Closed, Code, SessionEvent, SessionRequest, SessionSummary,
+};
+use tokio::sync::oneshot;
 
 use super::{Effect, Refusal, Session};
+use crate::control::Requests;
+use crate::mailbox;
 use crate::metrics::RequestMetrics;
+use crate::sessions::Reservation;
 use crate::shard::{Counters, Event, ShardHandle};
 
-/// Requests that wait for a session. Signaling waits when it is full.
+/// What waits for a session, beside requests, which wait in their stream. Those who send it wait for an
+/// answer: there are never as many.
 pub(crate) const INBOX: usize = 256;
 /// Events that wait for signaling to take them. When it is full the stream is given up: whoever attaches
 /// next gets a snapshot instead.
 pub(crate) const STREAM: usize = 1024;
 
-/// What a stream of signaling is told. Boxed: a channel's memory comes in blocks of 32 messages, which is
-/// most of what a session at rest would take.
-pub(crate) type EventSender = mpsc::Sender<Box<SessionEvent>>;
-
 /// A stream that holds the session, or did.
 #[derive(Debug)]
 pub(crate) struct Attachment {
-    /// Differs for every stream.
-    pub(crate) number: u64,
-    pub(crate) events: EventSender,
+    pub(crate) events: mailbox::Sender<SessionEvent>,
+    pub(crate) requests: Requests,
 }
 
 #[derive(Debug)]
 pub(crate) enum Input {
     Attach {
         request_id: u64,
-        attachment: Attachment,
-    },
-    Request {
-        attachment: u64,
-        request_id: u64,
-        request: Request,
-        received: Instant,
-    },
-    /// A request that is none.
-    Refuse {
-        attachment: u64,
-        request_id: u64,
-        refusal: Refusal,
-    },
-    Detached {
-        attachment: u64,
+        attachment: Box<Attachment>,
     },
     Summarize(oneshot::Sender<SessionSummary>),
     Close(CloseReason),
@@ -59,8 +45,8 @@ pub(crate) struct Driver {
     pub(crate) session: Session,
     pub(crate) shard: ShardHandle,
     pub(crate) shard_number: u32,
-    pub(crate) inbox: mpsc::Receiver<Input>,
-    pub(crate) shard_events: mpsc::Receiver<Event>,
+    pub(crate) inbox: mailbox::Receiver<Input>,
+    pub(crate) shard_events: mailbox::Receiver<Event>,
     pub(crate) attachment: Option<Attachment>,
     pub(crate) grace: Duration,
     /// When the session ends unless somebody attaches.
@@ -69,9 +55,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs until the session is over.
-    pub(crate) async fn run(mut self) {
-        let mut is_over = self.carry_out().await;
+    /// Runs until the session is over, and gives its place back.
+    // In a box: what a task is spawned with lies in it twice.
+    pub(crate) async fn run(mut self: Box<Self>, _reservation: Reservation) {
+        let mut is_over = self.carry_out(None).await;
         while !is_over {
             let deadline = [self.session.poll_timeout(), self.abandoned_at]
                 .into_iter()
@@ -83,31 +70,40 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
+            let request = async {
+                match &mut self.attachment {
+                    Some(attachment) => attachment.requests.message().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut counted = None;
             tokio::select! {
                 // Requests first: a client's wish to leave is not kept waiting by events.
                 biased;
-                Some(input) = self.inbox.recv() => is_over = self.handle_input(input).await,
+                request = request => match request {
+                    Ok(Some(request)) => counted = self.handle_request(request, Instant::now()),
+                    // A stream that breaks and one that ends mean the same: signaling is not there any more.
+                    Ok(None) | Err(_) => self.detach(),
+                },
+                Some(input) = self.inbox.recv() => self.handle_input(input),
                 event = self.shard_events.recv() => match event {
                     Some(event) => {
                         self.step(|session| session.handle_shard_event(event, Instant::now()));
-                        is_over = self.carry_out().await;
                     }
                     // The shard has closed the session by itself.
-                    None => {
-                        self.session.close(0, CloseReason::Fault, "the shard gave the session up");
-                        is_over = self.carry_out().await;
-                    }
+                    None => self.session.close(0, CloseReason::Fault, "the shard gave the session up"),
                 },
-                () = timer => {
-                    let now = Instant::now();
-                    self.step(|session| session.handle_timeout(now));
-                    if self.abandoned_at.is_some_and(|at| at <= now) {
-                        let message = "no signaling process came back for the session";
-                        self.session.close(0, CloseReason::Abandoned, message);
-                    }
-                    is_over = self.carry_out().await;
-                }
+                () = timer => self.handle_timeout(Instant::now()),
             }
+            is_over = self.carry_out(counted).await;
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.step(|session| session.handle_timeout(now));
+        if self.abandoned_at.is_some_and(|at| at <= now) {
+            let message = "no signaling process came back for the session";
+            self.session.close(0, CloseReason::Abandoned, message);
         }
     }
 
@@ -123,41 +119,36 @@ impl Driver {
             .close(0, CloseReason::Fault, "the session met a bug");
     }
 
-    async fn handle_input(&mut self, input: Input) -> bool {
+    /// Carries a request out; answers what to count it as.
+    fn handle_request(
+        &mut self,
+        request: SessionRequest,
+        now: Instant,
+    ) -> Option<(&'static str, Instant)> {
+        let request_id = request.request_id;
+        match request.request {
+            Some(request) if request_id != 0 => {
+                let name = request_name(&request);
+                self.step(|session| session.handle_request(request_id, request, now));
+                Some((name, now))
+            }
+            _ => {
+                let refusal = match request_id {
+                    0 => Refusal::new(Code::InvalidArgument, "request_id is 0"),
+                    _ => Refusal::new(Code::Unimplemented, "unknown request"),
+                };
+                self.session.refuse(request_id, refusal);
+                None
+            }
+        }
+    }
+
+    fn handle_input(&mut self, input: Input) {
         match input {
             Input::Attach {
                 request_id,
                 attachment,
-            } => self.attach(request_id, attachment),
-            Input::Request {
-                attachment,
-                request_id,
-                request,
-                received,
-            } => {
-                if self.is_held_by(attachment) {
-                    let name = request_name(&request);
-                    self.step(|session| {
-                        session.handle_request(request_id, request, Instant::now());
-                    });
-                    let is_over = self.carry_out_counting(Some((name, received))).await;
-                    return is_over;
-                }
-            }
-            Input::Refuse {
-                attachment,
-                request_id,
-                refusal,
-            } => {
-                if self.is_held_by(attachment) {
-                    self.session.refuse(request_id, refusal);
-                }
-            }
-            Input::Detached { attachment } => {
-                if self.is_held_by(attachment) {
-                    self.detach();
-                }
-            }
+            } => self.attach(request_id, *attachment),
             Input::Summarize(reply) => {
                 let (attached, shard) = (self.attachment.is_some(), self.shard_number);
                 // The asker may have gone.
@@ -165,14 +156,6 @@ impl Driver {
             }
             Input::Close(reason) => self.session.close(0, reason, ""),
         }
-        self.carry_out().await
-    }
-
-    /// A stream that was taken over, or given up, has no say any more.
-    fn is_held_by(&self, attachment: u64) -> bool {
-        self.attachment
-            .as_ref()
-            .is_some_and(|held| held.number == attachment)
     }
 
     fn attach(&mut self, request_id: u64, attachment: Attachment) {
@@ -186,7 +169,7 @@ impl Driver {
                 event: Some(Told::Closed(closed)),
             };
             // It may be gone without having said so.
-            let _ = former.events.try_send(Box::new(event));
+            let _ = former.events.try_send(event);
         }
         self.abandoned_at = None;
         self.session.attach(request_id);
@@ -199,12 +182,8 @@ impl Driver {
         self.abandoned_at = Some(Instant::now() + self.grace);
     }
 
-    async fn carry_out(&mut self) -> bool {
-        self.carry_out_counting(None).await
-    }
-
     /// Does what the last calls led to; `true`: the session is over.
-    async fn carry_out_counting(&mut self, request: Option<(&'static str, Instant)>) -> bool {
+    async fn carry_out(&mut self, request: Option<(&'static str, Instant)>) -> bool {
         let mut is_over = false;
         for effect in self.session.take_effects() {
             match effect {
@@ -229,7 +208,7 @@ impl Driver {
         let Some(attachment) = &self.attachment else {
             return;
         };
-        if attachment.events.try_send(Box::new(event)).is_err() {
+        if attachment.events.try_send(event).is_err() {
             self.detach();
         }
     }
@@ -272,22 +251,23 @@ mod tests {
         let shard = Prepared::new(Vec::new()).unwrap();
         let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
         let status = Status::new(id, region, 1, Vec::new(), Instant::now());
-        let (_inbox, inputs) = mpsc::channel(1);
-        let (_shard_events, shard_events) = mpsc::channel(1);
-        let (events, mut told) = mpsc::channel(8);
+        let (_inbox, inbox) = mailbox::channel(1);
+        let (_shard_events, shard_events) = mailbox::channel(1);
+        let (events, mut told) = mailbox::channel(8);
+        let requests = Requests::new(tonic::body::Body::empty());
         let mut driver = Driver {
             session: Bench::new("ada", ConnectionLayout::Dual, &tracks).session,
             shard: shard.handle.clone(),
             shard_number: 0,
-            inbox: inputs,
+            inbox,
             shard_events,
-            attachment: Some(Attachment { number: 1, events }),
+            attachment: Some(Attachment { events, requests }),
             grace: Duration::ZERO,
             abandoned_at: None,
             metrics: RequestMetrics::new(&status).unwrap(),
         };
         driver.step(|_| panic!("on purpose"));
-        assert!(driver.carry_out().await, "the session is over");
+        assert!(driver.carry_out(None).await, "the session is over");
         let event = told.try_recv().unwrap().event;
         assert!(
             matches!(event, Some(Told::Closed(closed)) if closed.reason() == CloseReason::Fault)

@@ -53,9 +53,9 @@ impl Session {
 
     fn handle_offer(&mut self, request_id: u64, offer: &ClientOffer, now: Instant) {
         let mut restarted = None;
-        let (shard, rng) = (self.identity.shard, &mut self.rng);
+        let (shard, mut rng) = (self.identity.shard, self.rng());
         let answer = self.publisher.handle_offer(&offer.sdp, || {
-            let credentials = Credentials::generate(shard, rng);
+            let credentials = Credentials::generate(shard, &mut rng);
             restarted = Some(credentials.clone());
             credentials
         });
@@ -195,7 +195,7 @@ impl Session {
             origin: self.tracks.get(&track).map(|entry| entry.origin),
             wish,
         });
-        self.subscriptions.insert(track, subscribe);
+        self.subscriptions.insert(track, Box::new(subscribe));
         Ok(())
     }
 
@@ -223,9 +223,10 @@ impl Session {
             msid,
             red,
         };
+        let rng = &mut self.rng();
         match &mut self.subscriber {
-            Some(offerer) => offerer.add_outgoing(outgoing, &mut self.rng)?,
-            None => self.publisher.add_outgoing(outgoing, &mut self.rng)?,
+            Some(offerer) => offerer.add_outgoing(outgoing, rng)?,
+            None => self.publisher.add_outgoing(outgoing, rng)?,
         }
         Ok(())
     }
@@ -260,13 +261,14 @@ impl Session {
     }
 
     fn restart_ice(&mut self, connection: ConnectionRole) -> Result<(), Refusal> {
+        let mut rng = self.rng();
         let (ConnectionRole::Subscriber, Some(offerer)) = (connection, &mut self.subscriber) else {
             return Err(Refusal::new(
                 Code::ConnectionState,
                 "the client restarts this connection by its own offer",
             ));
         };
-        let credentials = Credentials::generate(self.identity.shard, &mut self.rng);
+        let credentials = Credentials::generate(self.identity.shard, &mut rng);
         offerer.restart(credentials.clone());
         let (session, role) = (self.identity.key, Role::Subscriber);
         self.command(Command::RestartIce {

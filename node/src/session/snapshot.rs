@@ -34,7 +34,9 @@ impl Session {
             open: Some(self.identity.open.clone()),
             connections: self.connections(),
             tracks: self.published.values().map(track).collect(),
-            subscriptions: self.subscriptions.values().cloned().collect(),
+            subscriptions: (self.subscriptions.values())
+                .map(|subscribe| (**subscribe).clone())
+                .collect(),
             outstanding_offer: self.outstanding.clone(),
             speakers: self.speakers.iter().map(speaker).collect(),
             opened: Some(self.identity.opened.clone()),
@@ -62,7 +64,9 @@ impl Session {
             attached,
             connections: self.connections(),
             tracks: started.map(|(started, _)| started.clone()).collect(),
-            subscriptions: self.subscriptions.values().map(subscription).collect(),
+            subscriptions: (self.subscriptions.values())
+                .map(|subscribe| subscription(subscribe))
+                .collect(),
         }
     }
 

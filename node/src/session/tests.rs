@@ -50,7 +50,7 @@ impl Bench {
             tcp_candidates: ["127.0.0.1:7881".parse().unwrap()].into(),
             max_message_size: 262_144,
         };
-        let (events, _) = tokio::sync::mpsc::channel(1);
+        let (events, _) = mailbox::channel(1);
         let rng = StdRng::seed_from_u64(1);
         let session = Session::new(identity, transport, Arc::clone(tracks), events, rng);
         let mut bench = Self {

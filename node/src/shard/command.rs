@@ -1,10 +1,11 @@
 //! What control tells a shard. Plain values; nothing here waits for an answer except inspection.
 
 use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::event::Event;
 use crate::door::Caller;
+use crate::mailbox;
 use crate::session::ice::Credentials;
 use crate::session::plan::ConnectionPlan;
 use pipemesh_node_core::router::LayerWish;
@@ -105,7 +106,7 @@ pub(crate) struct OpenSession {
     pub(crate) may_pause: bool,
     pub(crate) rights: DataRights,
     pub(crate) connections: Vec<(Role, Credentials)>,
-    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) events: mailbox::Sender<Event>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -42,7 +42,15 @@ impl ShardHandle {
     /// Waits while the shard has too much to do. A shard that is gone takes nothing; its node is about
     /// to end.
     pub(crate) async fn send(&self, command: Command) {
-        if self.commands.send(command).await.is_ok() {
+        let sent = match self.commands.try_send(command) {
+            Ok(()) => true,
+            // In a box: who seldom waits has no room for it.
+            Err(mpsc::error::TrySendError::Full(command)) => {
+                Box::pin(self.commands.send(command)).await.is_ok()
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        };
+        if sent {
             self.waker.wake();
         }
     }

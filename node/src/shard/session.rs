@@ -8,11 +8,11 @@ use pipemesh_node_core::data::Sender;
 use pipemesh_node_core::quality::Quality;
 use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
 use pipemesh_proto::ids::{ParticipantId, TrackId};
-use tokio::sync::mpsc;
 
 use super::allocation::Allocated;
 use super::command::{DataRights, Origin, Role, SessionKey};
 use super::event::Event;
+use crate::mailbox;
 use crate::session::sctp::ChannelId;
 
 /// Names a room on its shard, for good.
@@ -38,7 +38,7 @@ pub(crate) struct Session {
     pub(crate) quality: Option<(Quality, f32)>,
     pub(crate) link: LinkReports,
     pub(crate) allocated: Allocated,
-    events: mpsc::Sender<Event>,
+    events: mailbox::Sender<Event>,
     /// The control task does not keep up: the session is to be closed.
     pub(crate) is_stuck: bool,
 }
@@ -73,7 +73,7 @@ impl Session {
         anonymous: bool,
         may_pause: bool,
         rights: DataRights,
-        events: mpsc::Sender<Event>,
+        events: mailbox::Sender<Event>,
     ) -> Self {
         Self {
             key,

@@ -9,13 +9,13 @@ use pipemesh_node_media::poll::{Poller, Waker};
 use pipemesh_node_media::udp::{Options, UdpSocket};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::mpsc;
 
 use super::super::command::{Command, DataRights, OpenSession, PublishSpec, SessionKey};
 use super::super::event::QUEUE;
 use super::super::neighbours::Neighbours;
 use super::*;
 use crate::config::Limits;
+use crate::mailbox;
 use crate::session::dtls::Certificate;
 use crate::session::handshake::{HandshakePool, Outlet};
 use crate::session::plan::PayloadType;
@@ -30,7 +30,7 @@ const GENERATION: u64 = 5;
 struct Pair {
     shards: Vec<Shard>,
     /// What sessions are told, in the order they were opened.
-    events: Vec<mpsc::Receiver<Event>>,
+    events: Vec<mailbox::Receiver<Event>>,
     now: Instant,
     sequence: u16,
     _pool: HandshakePool,
@@ -95,7 +95,7 @@ impl Pair {
     /// Opens a session on a shard; its key is its number.
     fn open(&mut self, shard: usize) -> SessionKey {
         let key = SessionKey(self.events.len() as u64 + 1);
-        let (events, told) = mpsc::channel(QUEUE);
+        let (events, told) = mailbox::channel(QUEUE);
         self.events.push(told);
         let open = OpenSession {
             key,
@@ -216,7 +216,7 @@ impl Pair {
 
     fn told(&mut self, session: SessionKey) -> Vec<Event> {
         let events = &mut self.events[session.0 as usize - 1];
-        std::iter::from_fn(|| events.try_recv().ok()).collect()
+        std::iter::from_fn(|| events.try_recv()).collect()
     }
 
     /// Packets that a subscription was sent; ends it.
