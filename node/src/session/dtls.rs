@@ -3,7 +3,8 @@
 //! Pure: datagrams and time in; datagrams and events out. What reaches rtc-dtls is bounded and well
 //! formed: plain handshake messages are put together before (`dtls/reassembly.rs`), and of the
 //! records it would believe without authentication only those that a handshake needs pass.
-//! Lost flights are repeated here (`dtls/flight.rs`).
+//! Lost flights are repeated here (`dtls/flight.rs`), and what comes after a handshake is sealed and
+//! opened here (`dtls/sealed.rs`): rtc-dtls is let go of then.
 //!
 //! The rest of the node knows `DtlsTransport`, the calls that a connection needs, so that another
 //! implementation can take the place of `DtlsServer`. One is made on a handshake thread and then moves
@@ -14,6 +15,7 @@ mod flight;
 mod keys;
 mod reassembly;
 mod record;
+mod sealed;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,6 +36,7 @@ use flight::Flight;
 pub use keys::{MasterKey, SrtpKeys, SrtpProfile};
 use reassembly::Reassembly;
 use record::Record;
+use sealed::Sealed;
 
 /// rtc-dtls finds associations by address. A connection has one, whatever address it uses.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -47,6 +50,10 @@ const MAX_SEALED_HANDSHAKE: usize = 96;
 
 /// ChangeCipherSpec records that are handed on; one per repetition of the client's last flight.
 const MAX_CHANGE_CIPHER_SPECS: u32 = 16;
+
+/// The alert that says goodbye, and how it is said (RFC 5246 section 7.2.1).
+const CLOSE_NOTIFY: u8 = 0;
+const GOODBYE: [u8; 2] = [1, CLOSE_NOTIFY];
 
 #[derive(Debug)]
 pub enum Event {
@@ -110,7 +117,7 @@ pub struct DtlsServer {
 
 enum State {
     Handshaking(Box<Handshake>),
-    Connected(Box<Endpoint>),
+    Connected(Box<Connection>),
     Over,
 }
 
@@ -123,6 +130,12 @@ struct Handshake {
     next_record: u32,
     change_cipher_specs: u32,
     /// Sent, and not known to have arrived.
+    flight: Option<Flight>,
+}
+
+struct Connection {
+    sealed: Sealed,
+    /// For a client that did not get it; none once data shows that it did.
     flight: Option<Flight>,
 }
 
@@ -168,11 +181,11 @@ impl DtlsTransport for DtlsServer {
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.transmits.pop_front()
+        take(&mut self.transmits)
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        take(&mut self.events)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -191,19 +204,19 @@ impl DtlsTransport for DtlsServer {
         }
     }
 
-    fn write(&mut self, data: &[u8], now: Instant) -> Result<(), NotConnected> {
-        let State::Connected(endpoint) = &mut self.state else {
+    fn write(&mut self, data: &[u8], _: Instant) -> Result<(), NotConnected> {
+        let State::Connected(connection) = &mut self.state else {
             return Err(NotConnected);
         };
-        endpoint.write(now, PEER, data).map_err(|_| NotConnected)?;
-        self.transmits.extend(sent(endpoint));
+        let record = connection.sealed.seal(record::APPLICATION_DATA, data);
+        self.transmits.push_back(record);
         Ok(())
     }
 
-    fn close(&mut self, now: Instant) {
-        if let State::Connected(mut endpoint) = std::mem::replace(&mut self.state, State::Over) {
-            endpoint.stop(now, PEER);
-            self.transmits.extend(sent(&mut endpoint));
+    fn close(&mut self, _: Instant) {
+        if let State::Connected(mut connection) = std::mem::replace(&mut self.state, State::Over) {
+            let goodbye = connection.sealed.seal(record::ALERT, &GOODBYE);
+            self.transmits.push_back(goodbye);
         }
     }
 }
@@ -299,53 +312,60 @@ impl DtlsServer {
     }
 
     fn handle_sealed(&mut self, datagram: &[u8], now: Instant) -> bool {
-        let State::Connected(endpoint) = &mut self.state else {
-            return false;
-        };
-        let mut admitted = BytesMut::with_capacity(datagram.len());
+        let mut is_useful = false;
         for record in record::records(datagram) {
-            // Anything plain is forged or stale, and rtc-dtls takes a ChangeCipherSpec of any epoch
-            // unauthenticated.
-            let admit = record.epoch == 1
+            let State::Connected(connection) = &mut self.state else {
+                break;
+            };
+            // Anything plain is forged or stale.
+            let is_expected = record.epoch == 1
                 && match record.kind {
                     record::APPLICATION_DATA | record::ALERT => true,
                     record::HANDSHAKE => admit_sealed(&record, &mut self.sealed_handshakes),
                     _ => false,
                 };
-            if admit {
-                admitted.extend_from_slice(record.bytes);
+            if !is_expected {
+                continue;
             }
-        }
-        if admitted.is_empty() {
-            return false;
-        }
-        let outcome = read(endpoint, admitted, now);
-        let answers = self.transmits.len();
-        self.transmits.extend(sent(endpoint));
-        // rtc-dtls does not say that a record was forged; it is silent then.
-        let is_silent = self.transmits.len() == answers;
-        let is_useful = !is_silent || !matches!(&outcome, Ok(events) if events.is_empty());
-        match outcome {
-            Ok(events) => events
-                .into_iter()
-                .for_each(|event| self.handle_event(event)),
-            Err(ReadError::Refused(RtcError::ErrAlertFatalOrClose)) => {
-                self.end(Event::Failed(Failure::PeerAlert));
+            let Some(plain) = connection.sealed.open(&record) else {
+                continue;
+            };
+            is_useful = true;
+            match record.kind {
+                record::APPLICATION_DATA => {
+                    connection.flight = None;
+                    self.events.push_back(Event::ApplicationData(plain));
+                }
+                // Its Finished once more: it does not have ours.
+                record::HANDSHAKE => {
+                    if let Some(flight) = &mut connection.flight {
+                        self.transmits
+                            .extend(flight.handle_repeat(now).iter().cloned());
+                    }
+                }
+                _ if is_final(&plain) => self.handle_end(&plain, now),
+                // A warning.
+                _ => {}
             }
-            // A warning.
-            Err(ReadError::Refused(_)) => {}
-            Err(ReadError::Panicked) => self.end(Event::Failed(Failure::Panicked)),
         }
         is_useful
+    }
+
+    /// The client's last alert.
+    fn handle_end(&mut self, alert: &[u8], now: Instant) {
+        if alert.ends_with(&[CLOSE_NOTIFY]) {
+            self.close(now);
+            self.end(Event::Closed);
+        } else {
+            self.end(Event::Failed(Failure::PeerAlert));
+        }
     }
 
     fn handle_event(&mut self, event: EndpointEvent) {
         match event {
             EndpointEvent::HandshakeComplete => self.complete(),
-            EndpointEvent::ApplicationData(data) => {
-                self.events.push_back(Event::ApplicationData(data));
-            }
             EndpointEvent::PeerClosed => self.end(Event::Closed),
+            // Sealed data is not handed to rtc-dtls.
             _ => {}
         }
     }
@@ -354,13 +374,19 @@ impl DtlsServer {
         let State::Handshaking(handshake) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        match handshake.endpoint.get_connection_state(PEER).map(outcome) {
-            Some(Ok(connected)) => {
-                self.state = State::Connected(Box::new(handshake.endpoint));
+        let Some(association) = handshake.endpoint.get_connection_state(PEER) else {
+            return self.end(Event::Failed(Failure::Protocol));
+        };
+        match (outcome(association), Sealed::take_over(association)) {
+            (Ok(connected), Some(sealed)) => {
+                self.state = State::Connected(Box::new(Connection {
+                    sealed,
+                    flight: handshake.flight,
+                }));
                 self.events.push_back(Event::Connected(Box::new(connected)));
             }
-            Some(Err(failure)) => self.end(Event::Failed(failure)),
-            None => self.end(Event::Failed(Failure::Protocol)),
+            (Ok(_), None) => self.end(Event::Failed(Failure::Protocol)),
+            (Err(failure), _) => self.end(Event::Failed(failure)),
         }
     }
 
@@ -368,6 +394,15 @@ impl DtlsServer {
         self.state = State::Over;
         self.events.push_back(event);
     }
+}
+
+/// Takes the first; nothing is kept for those that may come.
+fn take<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+    first
 }
 
 fn endpoint(config: &Arc<HandshakeConfig>) -> Endpoint {
@@ -417,7 +452,6 @@ fn admit_sealed(record: &Record<'_>, budget: &mut u32) -> bool {
 /// Whether an alert ends the handshake: it is fatal, or says goodbye (RFC 5246 section 7.2).
 fn is_final(alert: &[u8]) -> bool {
     const FATAL: u8 = 2;
-    const CLOSE_NOTIFY: u8 = 0;
     matches!(alert, [FATAL, _] | [_, CLOSE_NOTIFY])
 }
 

@@ -7,12 +7,14 @@ pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const APPLICATION_DATA: u8 = 23;
 
-const HEADER_LENGTH: usize = 13;
-const DTLS_1_2: [u8; 2] = [0xFE, 0xFD];
+pub(super) const HEADER_LENGTH: usize = 13;
+pub(super) const DTLS_1_2: [u8; 2] = [0xFE, 0xFD];
 
 pub(super) struct Record<'a> {
     pub(super) kind: u8,
     pub(super) epoch: u16,
+    /// Epoch and sequence number.
+    pub(super) number: u64,
     pub(super) body: &'a [u8],
     /// Header and body.
     pub(super) bytes: &'a [u8],
@@ -28,21 +30,25 @@ pub(super) fn records(mut datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
         Some(Record {
             kind: header[0],
             epoch: u16::from_be_bytes([header[3], header[4]]),
+            number: u64::from_be_bytes(*header[3..].first_chunk()?),
             body: &bytes[HEADER_LENGTH..],
             bytes,
         })
     })
 }
 
+/// Writes what precedes a record's body; `number` is its epoch and sequence number.
+pub(super) fn write_header(out: &mut BytesMut, kind: u8, number: u64, length: usize) {
+    out.put_u8(kind);
+    out.put_slice(&DTLS_1_2);
+    out.put_u64(number);
+    out.put_u16(length as u16);
+}
+
 /// Writes a record of epoch 0 made of `parts`.
 pub(super) fn write_plain(out: &mut BytesMut, kind: u8, sequence: u32, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    out.put_u8(kind);
-    out.put_slice(&DTLS_1_2);
-    out.put_u16(0);
-    out.put_u16(0);
-    out.put_u32(sequence);
-    out.put_u16(length as u16);
+    write_header(out, kind, sequence.into(), length);
     for part in parts {
         out.put_slice(part);
     }

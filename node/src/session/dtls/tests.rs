@@ -254,3 +254,52 @@ fn keys_are_not_printed() {
     let printed = format!("{:?}", connected.keys);
     assert!(printed.contains("REDACTED"), "{printed}");
 }
+
+#[test]
+fn what_is_left_of_a_handshake_is_small_and_seals_as_it_should() {
+    let now = Instant::now();
+    let mut client = Client::new(&PROFILES, now);
+    let (mut server, _) = connect(&mut client, now);
+    assert!(size_of::<DtlsServer>() + size_of::<Connection>() < 512);
+    for number in 0..100u32 {
+        let data = vec![number as u8; 12 * number as usize];
+        client.write(&data, now);
+        server.write(&data, now).unwrap();
+        exchange(&mut client, &mut server, now, |datagram| {
+            vec![datagram.clone(), datagram]
+        });
+        assert!(matches!(server.poll_event(), Some(Event::ApplicationData(d)) if d == data));
+        assert!(
+            server.poll_event().is_none(),
+            "a replayed record is dropped"
+        );
+    }
+    assert_eq!(client.received.len(), 100);
+}
+
+#[test]
+fn whoever_lacks_our_finished_gets_it_again_until_data_shows_that_it_arrived() {
+    let now = Instant::now();
+    let mut client = Client::new(&PROFILES, now);
+    let mut server = server();
+    let mut last = Vec::new();
+    exchange(&mut client, &mut server, now, |datagram| {
+        last.push(datagram.clone());
+        vec![datagram]
+    });
+    connected(&mut server);
+    // The client's last flight once more, its Finished under a number that was taken.
+    let later = now + Duration::from_secs(1);
+    server.handle_datagram(last.last().unwrap(), later);
+    assert!(server.poll_transmit().is_some());
+    let State::Connected(connection) = &server.state else {
+        panic!("not connected");
+    };
+    assert!(connection.flight.is_some());
+    client.write(b"arrived", later);
+    exchange(&mut client, &mut server, later, |datagram| vec![datagram]);
+    let State::Connected(connection) = &server.state else {
+        panic!("not connected");
+    };
+    assert!(connection.flight.is_none());
+}
