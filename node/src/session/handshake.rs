@@ -70,7 +70,7 @@ pub enum HandshakeError {
 pub struct Outlet {
     /// Bounded; how much is up to the shard.
     pub outputs: Sender<Output>,
-    /// Called after every output; wakes the shard from its wait.
+    /// Called after outputs; wakes the shard from its wait.
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
 

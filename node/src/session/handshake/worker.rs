@@ -87,13 +87,14 @@ impl Worker {
                     }
                     self.advance(connection, now);
                 }
-                None => self.deliver_datagram(
-                    shard,
-                    Output::Datagram {
+                None => {
+                    let output = Output::Datagram {
                         connection,
                         datagram,
-                    },
-                ),
+                    };
+                    self.deliver_datagram(shard, output);
+                    (self.outlets[shard].wake)();
+                }
             },
             Input::Cancel { connection } => {
                 if self.in_flight.remove(&connection).is_some() {
@@ -113,6 +114,7 @@ impl Worker {
         if self.retry_at.take_if(|at| *at <= now).is_some() {
             for (shard, output) in std::mem::take(&mut self.backlog) {
                 self.deliver_outcome(shard, output, now);
+                (self.outlets[shard].wake)();
             }
         }
         let due = self.in_flight.iter().filter(|(_, h)| h.next() <= now);
@@ -123,7 +125,9 @@ impl Worker {
             };
             if handshake.deadline <= now {
                 self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+                let shard = handshake.shard;
                 self.fail(connection, HandshakeError::TimedOut, now);
+                (self.outlets[shard].wake)();
             } else {
                 handshake.association.handle_timeout(now);
                 self.advance(connection, now);
@@ -153,7 +157,10 @@ impl Worker {
         let shard = handshake.shard;
         let event = handshake.association.poll_event();
         let transmits = std::iter::from_fn(|| handshake.association.poll_transmit());
-        for datagram in transmits.collect::<Vec<Bytes>>() {
+        let transmits = transmits.collect::<Vec<Bytes>>();
+        // Once for all there is to fetch.
+        let wakes = !transmits.is_empty() || event.is_some();
+        for datagram in transmits {
             let output = Output::Transmit {
                 connection,
                 datagram,
@@ -184,6 +191,9 @@ impl Worker {
                 self.fail(connection, HandshakeError::Closed, now);
             }
         }
+        if wakes {
+            (self.outlets[shard].wake)();
+        }
     }
 
     fn fail(&mut self, connection: ConnectionKey, error: HandshakeError, now: Instant) {
@@ -193,26 +203,20 @@ impl Worker {
         }
     }
 
-    /// Delivers what may be lost.
+    /// Delivers what may be lost. The shard is to be woken afterwards.
     fn deliver_datagram(&self, shard: usize, output: Output) {
-        let outlet = &self.outlets[shard];
-        if outlet.outputs.try_send(output).is_ok() {
-            (outlet.wake)();
-        } else {
+        if self.outlets[shard].outputs.try_send(output).is_err() {
             self.counters
                 .outputs_dropped
                 .fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Delivers what must arrive, later if need be.
+    /// Delivers what must arrive, later if need be. The shard is to be woken afterwards.
     fn deliver_outcome(&mut self, shard: usize, output: Output, now: Instant) {
         let outlet = &self.outlets[shard];
         match outlet.outputs.try_send(output) {
-            Ok(()) => {
-                (outlet.wake)();
-                self.unload();
-            }
+            Ok(()) => self.unload(),
             Err(TrySendError::Full(output)) => {
                 self.backlog.push_back((shard, output));
                 self.retry_at = Some(now + RETRY_AFTER);
