@@ -118,12 +118,12 @@ impl IceAgent {
         Self {
             current: Generation::new(local, 0),
             former: None,
-            paths: Vec::with_capacity(MAX_PATHS),
+            paths: Vec::new(),
             selected: None,
             nomination: None,
             last_check: None,
             state: State::New,
-            events: VecDeque::with_capacity(4),
+            events: VecDeque::new(),
         }
     }
 
@@ -191,7 +191,7 @@ impl IceAgent {
         if !request.claims_integrity() {
             return refuse(ErrorCode::BadRequest, None);
         }
-        let key = generation.key();
+        let key = &generation.key();
         if !generation.expects(sender) || !request.is_signed_by(key) {
             return refuse(ErrorCode::Unauthenticated, None);
         }
@@ -230,7 +230,12 @@ impl IceAgent {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // It is empty nearly always.
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// The path does not exist any more: a TCP connection was closed. Without another one the client
@@ -314,6 +319,7 @@ impl IceAgent {
                 if self.paths.len() == MAX_PATHS {
                     self.forget_stalest_path();
                 }
+                self.paths.reserve_exact(1);
                 self.paths.push(KnownPath {
                     path,
                     last_check: now,

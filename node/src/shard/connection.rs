@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     pub(crate) begun: Begun,
     /// What the client announced of itself; none before its description came.
     pub(crate) remote: Option<RemoteTransport>,
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// None until the client's certificate is verified.
     pub(crate) opener: Option<Opener>,
     pub(crate) inbound: Inbound,
@@ -135,14 +135,14 @@ impl Connection {
             SrtpProfile::Aes128CmSha1_80 => Profile::AesCm128HmacSha1_80,
         };
         let (ours, theirs) = (connected.keys.server(), connected.keys.client());
-        self.held = Some(Held {
+        self.held = Some(Box::new(Held {
             sealer: Sealer::new(&MasterKey::new(profile, ours.key, ours.salt)?),
             opener: Opener::new(
                 &MasterKey::new(profile, theirs.key, theirs.salt)?,
                 MAX_STREAMS,
             ),
             certificate: connected.peer_certificate,
-        });
+        }));
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use super::keys::{SessionKeys, Traffic};
 use super::replay::{Found, ReplayWindow, Sources, estimate_index};
 use super::transform::Transform;
 use super::{
-    MAX_RTP_INDEX, MasterKey, PacketId, RTCP_CLEAR_LEN, RTCP_INDEX_LEN, RTP_FIXED_HEADER_LEN,
-    read_u16, read_u32,
+    MAX_RTP_INDEX, MasterKey, PacketId, Profile, RTCP_CLEAR_LEN, RTCP_INDEX_LEN,
+    RTP_FIXED_HEADER_LEN, read_u16, read_u32,
 };
 
 /// How far behind the newest packet of its source an RTP packet may arrive, in packets. About a
@@ -24,11 +24,29 @@ const MAX_MISSED_CYCLES: u64 = 4;
 ///
 /// Only a packet that proved authentic changes what is known of a source.
 pub struct Opener {
-    rtp: Transform,
+    rtp: Later,
     rtcp: Transform,
     rtp_sources: Sources<{ RTP_REPLAY_WINDOW / 64 }>,
     rtcp_sources: Sources<{ RTCP_REPLAY_WINDOW / 64 }>,
     doubt: Doubt,
+}
+
+/// A cipher that is made when it is first needed: who only watches never sends what this one opens.
+enum Later {
+    Keys(Profile, SessionKeys),
+    Made(Transform),
+}
+
+impl Later {
+    fn made(&mut self) -> &Transform {
+        if let Self::Keys(profile, keys) = self {
+            *self = Self::Made(Transform::new(*profile, keys));
+        }
+        match self {
+            Self::Made(transform) => transform,
+            Self::Keys(..) => unreachable!("it was made above"),
+        }
+    }
 }
 
 /// The source whose last packet did not fit the rollover counter expected of it. Somebody forges; or it
@@ -93,11 +111,10 @@ impl Opener {
     /// further one takes the place of one that was silent. That one may come back: of its packets,
     /// those that were reordered over its rest are then refused.
     pub fn new(master: &MasterKey, max_sources: usize) -> Self {
-        let transform =
-            |traffic| Transform::new(master.profile(), &SessionKeys::derive(master, traffic));
+        let profile = master.profile();
         Self {
-            rtp: transform(Traffic::Rtp),
-            rtcp: transform(Traffic::Rtcp),
+            rtp: Later::Keys(profile, SessionKeys::derive(master, Traffic::Rtp)),
+            rtcp: Transform::new(profile, &SessionKeys::derive(master, Traffic::Rtcp)),
             rtp_sources: Sources::new(max_sources),
             rtcp_sources: Sources::new(max_sources),
             doubt: Doubt::default(),
@@ -113,7 +130,8 @@ impl Opener {
     /// See [`OpenError`]. What follows the header is then undefined, and the packet cannot be tried
     /// again.
     pub fn open_rtp(&mut self, packet: &mut [u8], header_len: usize) -> Result<Opened, OpenError> {
-        let shortest = header_len + self.rtp.tag_len();
+        let rtp = self.rtp.made();
+        let shortest = header_len + rtp.tag_len();
         if header_len < RTP_FIXED_HEADER_LEN || packet.len() < shortest {
             return Err(OpenError::TooShort);
         }
@@ -138,7 +156,7 @@ impl Opener {
                 ssrc,
                 index: expected,
             };
-            let len = self.rtp.open_rtp(id, packet, header_len);
+            let len = rtp.open_rtp(id, packet, header_len);
             opened = len.map(|len| (len, expected));
         }
         if opened.is_none() && is_doubted {
@@ -148,7 +166,7 @@ impl Opener {
             let index = expected + (self.doubt.cycles << 16);
             if index <= MAX_RTP_INDEX {
                 let id = PacketId { ssrc, index };
-                let len = self.rtp.open_rtp(id, packet, header_len);
+                let len = rtp.open_rtp(id, packet, header_len);
                 opened = len.map(|len| (len, index));
             }
         }
@@ -243,9 +261,9 @@ impl Opener {
     }
 
     #[cfg(test)]
-    pub(super) fn from_session_keys(profile: super::Profile, keys: &SessionKeys) -> Self {
+    pub(super) fn from_session_keys(profile: Profile, keys: &SessionKeys) -> Self {
         Self {
-            rtp: Transform::new(profile, keys),
+            rtp: Later::Made(Transform::new(profile, keys)),
             rtcp: Transform::new(profile, keys),
             rtp_sources: Sources::new(4),
             rtcp_sources: Sources::new(4),

@@ -63,7 +63,6 @@ fn ice_chars(rng: &mut impl Rng, length: usize) -> String {
 /// The credentials that hold from one ICE restart to the next.
 pub(super) struct Generation {
     pub(super) local: Credentials,
-    key: hmac::Key,
     /// None until the client's description arrives: in a server's offer its checks come first.
     pub(super) remote_ufrag: Option<String>,
     /// A check has been authenticated with these credentials.
@@ -75,7 +74,6 @@ pub(super) struct Generation {
 impl Generation {
     pub(super) fn new(local: Credentials, number: u64) -> Self {
         Self {
-            key: stun::integrity_key(&local.password),
             local,
             remote_ufrag: None,
             used: false,
@@ -95,8 +93,9 @@ impl Generation {
         }
     }
 
-    pub(super) fn key(&self) -> &hmac::Key {
-        &self.key
+    /// Made for each check, of which there is one in seconds: it has three quarters of a kilobyte.
+    pub(super) fn key(&self) -> hmac::Key {
+        stun::integrity_key(&self.local.password)
     }
 }
 

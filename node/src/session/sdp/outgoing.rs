@@ -99,6 +99,7 @@ impl Subscriptions {
         let video = outgoing.format.codec().is_video();
         let ssrc = self.draw(&[], rng);
         let repair_ssrc = video.then(|| self.draw(&[ssrc], rng));
+        self.0.reserve_exact(1);
         self.0.push(Subscription {
             outgoing,
             ssrc,
@@ -151,7 +152,9 @@ impl Subscriptions {
     }
 
     pub(super) fn plan(&self) -> Vec<SendSection> {
-        self.0.iter().filter_map(Subscription::plan).collect()
+        let mut sections: Vec<_> = self.0.iter().filter_map(Subscription::plan).collect();
+        sections.shrink_to_fit();
+        sections
     }
 
     pub(super) fn mid_to_track(&self) -> BTreeMap<String, String> {

@@ -16,8 +16,8 @@ pub(super) struct Section {
     pub(super) kind: MediaKind,
     /// What the client calls the track it sends, or sent.
     pub(super) client_track: String,
-    /// What the client may send here.
-    pub(super) reception: Option<Reception>,
+    /// What the client may send here; boxed, since most sections of most clients only receive.
+    pub(super) reception: Option<Box<Reception>>,
     pub(super) carriage: Carriage,
     /// What the client decodes here; empty if it does not receive.
     pub(super) decoded: Vec<Format>,
@@ -65,7 +65,7 @@ impl Section {
             mid: offered.mid.to_owned(),
             kind: reply.kind(),
             client_track: offered.client_track().to_owned(),
-            reception: reply.reception(),
+            reception: reply.reception().map(Box::new),
             carriage: reply.wish.carriage.clone(),
             decoded: offered.decoded(),
         }
@@ -112,7 +112,7 @@ impl Section {
         if encodings.is_empty() {
             let Reception {
                 ssrc, repair_ssrc, ..
-            } = *reception;
+            } = **reception;
             encodings.push(ReceiveEncoding {
                 rid: None,
                 ssrc,
