@@ -50,6 +50,8 @@ pub struct ReceiveStats {
     pub syscalls: u64,
     /// Messages dropped because they or what the kernel says of them did not fit. None should.
     pub truncated: u64,
+    /// Datagrams without content, which are not given to anybody.
+    pub empty: u64,
 }
 
 /// What the slot with the same place in the slab holds.
@@ -198,6 +200,7 @@ impl UdpSocket {
             let message = match name.to_socket_addr() {
                 Some(source) if whole => {
                     let len = header.msg_len as usize;
+                    batch.stats.empty += u64::from(len == 0);
                     Message {
                         source,
                         len,

@@ -73,7 +73,17 @@ pub struct Drops {
 }
 
 impl Drops {
-    pub fn total(&self) -> u64 {
+    /// What the reasons are called, in the order of [`Self::by_reason`].
+    pub const REASONS: [&str; 6] = [
+        "too_long",
+        "unreachable",
+        "forbidden",
+        "refused",
+        "no_buffers",
+        "other",
+    ];
+
+    pub fn by_reason(&self) -> [(&'static str, u64); Self::REASONS.len()] {
         let Self {
             too_long,
             unreachable,
@@ -82,6 +92,11 @@ impl Drops {
             no_buffers,
             other,
         } = *self;
-        too_long + unreachable + forbidden + refused + no_buffers + other
+        let counts = [too_long, unreachable, forbidden, refused, no_buffers, other];
+        std::array::from_fn(|place| (Self::REASONS[place], counts[place]))
+    }
+
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
     }
 }
