@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pipemesh_node_core::drops::DropReason;
+use pipemesh_node_media::udp::Drops as SendDrops;
 use pipemesh_proto::node::NodeState;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -13,7 +14,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeV
 
 use crate::door;
 use crate::session::handshake;
-use crate::shard::{Counters, ShardHandle};
+use crate::shard::{Counters, Reasons, ShardHandle};
 use crate::status::Status;
 
 /// How long control requests take: from the fastest answer to a stall.
@@ -22,6 +23,7 @@ const REQUEST_BUCKETS: &[f64] = &[
 ];
 
 type Read = fn(&Counters) -> u64;
+type ReadReasons = fn(&Counters) -> &Reasons;
 
 /// A counter that shards keep: one series per value of its own label.
 struct Counted {
@@ -77,12 +79,13 @@ const COUNTERS: &[Counted] = &[
         ],
     ),
     Counted::new(
-        "pipemesh_udp_drops_total",
-        "Datagrams the kernel did not take or keep.",
-        "direction",
+        "pipemesh_udp_receive_drops_total",
+        "Datagrams that arrived and were not read: the kernel had no more room for them, or they hold nothing.",
+        "reason",
         &[
-            ("in", |c| Counters::get(&c.kernel_drops)),
-            ("out", |c| Counters::get(&c.send_drops)),
+            ("queue_full", |c| Counters::get(&c.kernel_drops)),
+            ("truncated", |c| Counters::get(&c.truncated_drops)),
+            ("empty", |c| Counters::get(&c.empty_drops)),
         ],
     ),
     Counted::new(
@@ -147,15 +150,12 @@ const COUNTERS: &[Counted] = &[
             ("key_frame_out", |c| Counters::get(&c.key_frame_requests)),
         ],
     ),
-    Counted::new(
-        "pipemesh_data_packets_total",
-        "Data packets of clients.",
-        "result",
-        &[
-            ("accepted", |c| Counters::get(&c.data_packets)),
-            ("dropped", |c| Counters::get(&c.data_drops)),
-        ],
-    ),
+    Counted {
+        name: "pipemesh_data_packets_total",
+        help: "Data packets of clients that were accepted.",
+        label: None,
+        series: &[("", |c| Counters::get(&c.data_packets))],
+    },
     Counted::new(
         "pipemesh_shard_packets_total",
         "RTP packets of rooms that lie on several shards, between those; what there was no room for is \
@@ -184,6 +184,26 @@ const COUNTERS: &[Counted] = &[
         label: None,
         series: &[("", |c| Counters::get(&c.panics))],
     },
+];
+
+/// What went nowhere, by [`DropReason`]: name, help, and where it is counted.
+const DROPS: &[(&str, &str, ReadReasons)] = &[
+    (
+        "pipemesh_packets_dropped_total",
+        "Packets that went nowhere.",
+        |c| &c.drops,
+    ),
+    (
+        "pipemesh_data_dropped_total",
+        "Messages of data channels that went nowhere.",
+        |c| &c.data_drops,
+    ),
+    (
+        "pipemesh_rtcp_ignored_total",
+        "What clients' RTCP asked for or said in vain: packets, key frames, reports on bandwidth, and \
+         packets that cannot be read to their end.",
+        |c| &c.rtcp_drops,
+    ),
 ];
 
 /// The same for what goes up and down.
@@ -270,7 +290,8 @@ pub(crate) struct Metrics {
     status: Arc<Status>,
     counters: Vec<IntCounterVec>,
     gauges: Vec<GaugeVec>,
-    drops: IntCounterVec,
+    drops: Vec<IntCounterVec>,
+    send_drops: IntCounterVec,
     handshake_results: IntCounterVec,
     caller_results: IntCounterVec,
     handshake_drops: IntCounterVec,
@@ -303,13 +324,17 @@ impl Metrics {
         let gauges = GAUGES
             .iter()
             .map(|(name, help, ..)| GaugeVec::new(constant(name, help), &["shard"]));
+        let drops = DROPS
+            .iter()
+            .map(|(name, help, _)| IntCounterVec::new(constant(name, help), &["shard", "reason"]));
         Ok(Self {
             counters: counters.collect::<Result<_, _>>()?,
             gauges: gauges.collect::<Result<_, _>>()?,
-            drops: IntCounterVec::new(
+            drops: drops.collect::<Result<_, _>>()?,
+            send_drops: IntCounterVec::new(
                 constant(
-                    "pipemesh_packets_dropped_total",
-                    "Packets that went nowhere.",
+                    "pipemesh_udp_send_drops_total",
+                    "Datagrams that the kernel refused to send.",
                 ),
                 &["shard", "reason"],
             )?,
@@ -355,15 +380,16 @@ impl Metrics {
             .iter()
             .map(|counter| counter as &dyn Collector);
         let gauges = self.gauges.iter().map(|gauge| gauge as &dyn Collector);
+        let drops = self.drops.iter().map(|drops| drops as &dyn Collector);
         let rest: [&dyn Collector; 6] = [
-            &self.drops,
+            &self.send_drops,
             &self.handshake_results,
             &self.caller_results,
             &self.handshake_drops,
             &self.state,
             &self.load,
         ];
-        counters.chain(gauges).chain(rest)
+        counters.chain(gauges).chain(drops).chain(rest)
     }
 }
 
@@ -388,9 +414,14 @@ impl Collector for Metrics {
                     .with_label_values(&[&number])
                     .set(read(shard) as f64 * unit);
             }
-            for reason in DropReason::ALL {
-                let dropped = Counters::get(&shard.drops[reason as usize]);
-                raise(&self.drops, &[&number, reason.label()], dropped);
+            for ((.., counted), family) in DROPS.iter().zip(&self.drops) {
+                for reason in DropReason::ALL {
+                    let dropped = Counters::get(&counted(shard)[reason as usize]);
+                    raise(family, &[&number, reason.label()], dropped);
+                }
+            }
+            for (reason, dropped) in SendDrops::REASONS.iter().zip(&shard.send_drops) {
+                raise(&self.send_drops, &[&number, reason], Counters::get(dropped));
             }
         }
         let results = [
@@ -474,5 +505,53 @@ impl RequestMetrics {
         self.durations
             .with_label_values(&[request])
             .observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// The reference: every metric, and every reason for which something is dropped.
+    #[test]
+    fn the_reference_is_up_to_date() {
+        let id = "node-a".parse().unwrap();
+        let region = "eu".parse().unwrap();
+        let status = Status::new(id, region, 1, Vec::new(), Instant::now());
+        let requests = RequestMetrics::new(&status).unwrap();
+        let metrics = Metrics::new(Vec::new(), Arc::default(), Arc::default(), Arc::new(status));
+        let metrics = metrics.unwrap();
+        let of_requests: [&dyn Collector; 2] = [&requests.requests, &requests.durations];
+        let families = metrics.families().chain(of_requests);
+        let mut page = "\
+# A node's metrics
+
+Served at `/metrics`. Every one has the labels `node` and `region` beside its own.
+
+| name | labels | what |
+| --- | --- | --- |
+"
+        .to_owned();
+        for desc in families.flat_map(Collector::desc) {
+            let labels = desc.variable_labels.join(", ");
+            writeln!(page, "| `{}` | {labels} | {} |", desc.fq_name, desc.help).unwrap();
+        }
+        page += "
+## Why something is dropped
+
+The label `reason` of `pipemesh_packets_dropped_total`, `pipemesh_data_dropped_total` and \
+`pipemesh_rtcp_ignored_total`. A packet of media that the node drops on its own account before it is \
+sealed is not missed by those it was for: its number is used again, or never given.
+
+| reason | meaning |
+| --- | --- |
+";
+        for reason in DropReason::ALL {
+            writeln!(page, "| `{}` | {} |", reason.label(), reason.meaning()).unwrap();
+        }
+        expect_test::expect_file!["../../docs/metrics/node.md"].assert_eq(&page);
     }
 }

@@ -55,7 +55,7 @@ use tokio::sync::mpsc;
 pub(crate) use command::{
     Command, DataRights, Inspected, OpenSession, Origin, PublishSpec, Role, SessionKey,
 };
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Counters, Reasons};
 pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
 pub(crate) use neighbours::Neighbours;
@@ -140,6 +140,10 @@ struct Shard {
     rng: StdRng,
     scratch: reports::Scratch,
     drops: Drops,
+    /// Messages of data channels.
+    data_drops: Drops,
+    /// What clients' RTCP asks for, or says, in vain.
+    rtcp_drops: Drops,
     /// For keys of rooms and connections.
     last_key: u64,
     /// The session whose input is being handled: whom a panic ends.
@@ -349,6 +353,8 @@ impl Shard {
             rng,
             scratch: reports::Scratch::default(),
             drops: Drops::default(),
+            data_drops: Drops::default(),
+            rtcp_drops: Drops::default(),
             last_key: 0,
             serving: None,
             data_dirty: Vec::new(),

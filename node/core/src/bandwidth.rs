@@ -236,6 +236,12 @@ impl Bandwidth {
         self.history.send(now, size, self.probe_id)
     }
 
+    /// The number that the next packet gets.
+    #[inline]
+    pub fn next_number(&self) -> u16 {
+        self.history.next() as u16
+    }
+
     /// Where the next packet will be noted: to be fetched before it is needed.
     #[inline]
     pub fn next_place(&self) -> Option<&(impl Sized + use<>)> {

@@ -1,34 +1,30 @@
-//! Why packets are not forwarded, counted.
+//! Why packets go nowhere, counted. The same words for what is lost of data channels, and for what clients
+//! ask for in vain.
 
-/// Every reason for which a packet that arrived goes nowhere.
+/// Every reason for which something that arrived, or was to be sent, goes nowhere. What each means is said
+/// by [`Self::meaning`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
-    /// Neither STUN, DTLS, RTP nor RTCP, or its header cannot be read.
     Malformed,
-    /// From an address that no authenticated check came from.
     UnknownAddress,
-    /// Authentication failed.
     Unauthenticated,
-    /// Seen before.
     Replayed,
-    /// Belongs to no announced track.
     UnknownSource,
-    /// Of a payload type that was not negotiated.
     UnknownPayloadType,
-    /// The track is muted.
     Muted,
-    /// More than the connection may use.
     Limit,
-    /// A queue is full.
     QueueFull,
-    /// Waited for bandwidth in vain.
     Congested,
-    /// Before keys are there, or before the client's certificate is verified.
     NoKeys,
+    NotOpen,
+    Forbidden,
+    Gone,
+    NotKept,
+    Overrun,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::UnknownAddress,
         Self::Unauthenticated,
@@ -40,6 +36,11 @@ impl DropReason {
         Self::QueueFull,
         Self::Congested,
         Self::NoKeys,
+        Self::NotOpen,
+        Self::Forbidden,
+        Self::Gone,
+        Self::NotKept,
+        Self::Overrun,
     ];
 
     /// The value of the metric label `reason`.
@@ -56,6 +57,44 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Congested => "congested",
             Self::NoKeys => "no_keys",
+            Self::NotOpen => "not_open",
+            Self::Forbidden => "forbidden",
+            Self::Gone => "gone",
+            Self::NotKept => "not_kept",
+            Self::Overrun => "overrun",
+        }
+    }
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Malformed => {
+                "Cannot be read: neither STUN, DTLS, RTP nor RTCP, or against the rules of what it is."
+            }
+            Self::UnknownAddress => {
+                "From an address that no authenticated check came from, or to a client without one."
+            }
+            Self::Unauthenticated => "Authentication failed.",
+            Self::Replayed => "Seen before.",
+            Self::UnknownSource => "Belongs to no announced track, subscription or channel.",
+            Self::UnknownPayloadType => {
+                "Of a payload type that was not negotiated, by the sender or by the receiver."
+            }
+            Self::Muted => "The track is muted.",
+            Self::Limit => {
+                "More than one connection or address may use, or longer than what can be sent."
+            }
+            Self::QueueFull => "A queue is full.",
+            Self::Congested => "Waited for bandwidth in vain, or for a shard that is busy.",
+            Self::NoKeys => {
+                "Before keys are there, or before the client's certificate is verified."
+            }
+            Self::NotOpen => "Before the receiver's data channel is open.",
+            Self::Forbidden => "The client may not send it.",
+            Self::Gone => "Whom or what it was for has ended.",
+            Self::NotKept => {
+                "Asked for again, and not in the cache: too old, taken back, or never sent."
+            }
+            Self::Overrun => "The receiver takes what is reliable more slowly than it is sent.",
         }
     }
 }

@@ -330,22 +330,20 @@ impl Forwarder {
         })
     }
 
-    /// Finds the packet a receiver misses. `None`: it is not among the recent ones, or was resent
-    /// within the last round trip.
-    pub fn handle_loss(
-        &mut self,
-        sequence: u16,
-        round_trip: Duration,
-        now: Instant,
-    ) -> Option<Resend> {
+    /// Finds the packet a receiver misses. `None`: it is not among the recent ones.
+    pub fn find(&self, sequence: u16) -> Option<Resend> {
         let sequence = self.numbers.extend(sequence)?;
         if sequence < self.kept_from {
             return None;
         }
         let origin = self.numbers.origin(sequence)?;
-        self.resends
-            .allow(sequence, round_trip, now)
-            .then_some(Resend { sequence, origin })
+        Some(Resend { sequence, origin })
+    }
+
+    /// Whether a packet may be sent again now, and not within a round trip of the last time; counts it if
+    /// so.
+    pub fn may_resend(&mut self, sequence: u64, round_trip: Duration, now: Instant) -> bool {
+        self.resends.allow(sequence, round_trip, now)
     }
 
     /// The first number that was never used.

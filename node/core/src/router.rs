@@ -27,7 +27,7 @@ use crate::speaker::SpeakerChange;
 use crate::track::{Encoding, Size, Track, TrackSpec};
 use agenda::{Agenda, Timer};
 pub(crate) use burst::Pending;
-pub use burst::{Burst, Forward, Gathered, MAX_BURST, Packet};
+pub use burst::{Burst, Forward, Gathered, LeftBehind, MAX_BURST, Packet};
 use rooms::Room;
 use slots::Slots;
 pub use slots::{SubscriptionKey, TrackKey};
@@ -182,12 +182,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         };
         encoding.restart();
         *clock = None;
-        for subscription in track.subscriptions.clone() {
-            let forwarder = &mut self.subscriptions[subscription.0].forwarder;
-            if forwarder.current() == Some(source.encoding) {
-                forwarder.interrupt();
-            }
-        }
+        self.break_off(source, now);
         self.update_interest(source.track, now);
     }
 

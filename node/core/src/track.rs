@@ -89,6 +89,8 @@ pub(crate) struct Encoding {
     pub(crate) pending_bytes: usize,
     /// How often it began anew, modulo 256.
     pub(crate) restarts: u8,
+    /// The last packet that came was dropped on purpose, and whoever was sent those before it was told.
+    pub(crate) is_torn: bool,
 }
 
 impl Encoding {
@@ -130,6 +132,7 @@ impl<R, P> Track<R, P> {
                     pending: Vec::new(),
                     pending_bytes: 0,
                     restarts: 0,
+                    is_torn: false,
                 })
                 .collect(),
             clocks: [None; MAX_ENCODINGS],

@@ -86,6 +86,10 @@ struct Pair {
     /// Packets that went into the ring, by encoding.
     passed: BTreeMap<u8, u64>,
     dropped: u64,
+    /// Percent of the packets that are left out at the origin.
+    left_out: u64,
+    /// Packets the taker asked for.
+    missed: usize,
     /// What the publisher was told to be of use.
     demands: Vec<u8>,
 }
@@ -120,6 +124,8 @@ impl Pair {
             asked: BTreeMap::new(),
             passed: BTreeMap::new(),
             dropped: 0,
+            left_out: 0,
+            missed: 0,
             demands: Vec::new(),
         }
     }
@@ -215,6 +221,13 @@ impl Pair {
     fn receive(&mut self, encoding: u8, packet: &[u8]) {
         let source = self.source(encoding);
         let media = media(packet, false);
+        if self.rng.chance(self.left_out) {
+            if !self.origin.is_torn(source) {
+                forward(&mut self.origin, self.now, &mut self.beside);
+            }
+            let sequence = media.header.sequence;
+            return self.origin.leave_out(source, sequence, self.now);
+        }
         let accepted = self.origin.handle_media(source, media, self.now);
         let Ok(gathered) = accepted else {
             return;
@@ -355,6 +368,7 @@ impl Pair {
                         .push_back(ToOrigin::KeyFrame(source.encoding));
                 }
                 Output::RequestPackets(source, sequences) => {
+                    self.missed += sequences.len();
                     let numbers = sequences
                         .iter()
                         .filter_map(|number| self.taker.extend(source, *number));
@@ -395,6 +409,24 @@ fn both_sides_see_the_same() {
         };
         let (near, far) = (shown(near), shown(far));
         assert!(far.len() > 400 && near.ends_with(&far), "{}", far.len());
+    });
+}
+
+#[test]
+fn what_is_left_out_at_the_origin_is_missed_nowhere() {
+    with_seeds(10, |seed| {
+        let mut pair = Pair::new(seed);
+        let near = pair.subscribe_beside(up_to(3));
+        let far = pair.subscribe_far(up_to(3));
+        pair.run(25);
+        pair.left_out = 2;
+        pair.run(300);
+        for received in [&pair.beside[&near], &pair.far[&far]] {
+            assert!(received.len() > 300, "{}", received.len());
+            let mut pairs = received.windows(2);
+            assert!(pairs.all(|pair| pair[1].sequence == pair[0].sequence + 1));
+        }
+        assert_eq!(pair.missed, 0);
     });
 }
 

@@ -104,13 +104,14 @@ pub enum OpenError {
     LabelTooLong,
 }
 
-/// Never reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets that were not let in.
     pub packets_refused: u64,
     /// Messages on no channel, or of an unknown kind.
     pub messages_ignored: u64,
+    /// Messages longer than [`MAX_MESSAGE`].
+    pub messages_too_long: u64,
     /// Messages not sent because of [`Limits`].
     pub lossy_dropped: u64,
     pub reliable_refused: u64,
@@ -332,8 +333,9 @@ impl DataChannels {
         self.abort(now);
     }
 
-    pub fn counters(&self) -> Counters {
-        self.counters
+    /// What has been counted since it was last taken.
+    pub fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.counters)
     }
 
     /// An INIT: the first, one that repeats it, or one that nobody should send.
@@ -369,7 +371,10 @@ impl DataChannels {
                 Happening::Message { id, ppi, payload } => {
                     self.handle_message(id, ppi, payload, now);
                 }
-                Happening::TooLarge { id } => self.close_channel(id, now),
+                Happening::TooLarge { id } => {
+                    self.counters.messages_too_long += 1;
+                    self.close_channel(id, now);
+                }
                 Happening::StreamClosed { id } => self.forget(id),
                 Happening::Ended => self.end(EndReason::Closed, now),
             }

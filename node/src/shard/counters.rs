@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::drops::DropReason;
-use pipemesh_node_media::udp::ReceiveStats;
+use pipemesh_node_media::udp::{Drops as SendDrops, ReceiveStats};
 use pipemesh_node_media::{alloc, thread};
 
 use super::Shard;
@@ -33,8 +33,12 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) send_messages: AtomicU64,
     pub(crate) send_syscalls: AtomicU64,
-    pub(crate) send_drops: AtomicU64,
+    /// Datagrams that the kernel did not take, by [`SendDrops::by_reason`].
+    pub(crate) send_drops: [AtomicU64; SendDrops::REASONS.len()],
+    /// What it took from the network and we did not fetch in time.
     pub(crate) kernel_drops: AtomicU64,
+    pub(crate) truncated_drops: AtomicU64,
+    pub(crate) empty_drops: AtomicU64,
     pub(crate) streams: AtomicU64,
     pub(crate) stream_received: AtomicU64,
     pub(crate) stream_bytes_received: AtomicU64,
@@ -46,7 +50,6 @@ pub(crate) struct Counters {
     pub(crate) nacks_received: AtomicU64,
     pub(crate) nacks_sent: AtomicU64,
     pub(crate) data_packets: AtomicU64,
-    pub(crate) data_drops: AtomicU64,
     pub(crate) panics: AtomicU64,
     /// Packets to and from other shards.
     pub(crate) relayed_out: AtomicU64,
@@ -65,8 +68,13 @@ pub(crate) struct Counters {
     pub(crate) busy_permille: AtomicU64,
     /// Milliseconds since the node started when the loop last turned: a beat.
     pub(crate) beat_milliseconds: AtomicU64,
-    pub(crate) drops: [AtomicU64; DropReason::ALL.len()],
+    pub(crate) drops: Reasons,
+    pub(crate) data_drops: Reasons,
+    pub(crate) rtcp_drops: Reasons,
 }
+
+/// Counters by [`DropReason`].
+pub(crate) type Reasons = [AtomicU64; DropReason::ALL.len()];
 
 impl Counters {
     pub(crate) fn set(counter: &AtomicU64, value: u64) {
@@ -118,8 +126,9 @@ impl Shard {
             (&counters.bytes_sent, sent.bytes),
             (&counters.send_messages, sent.messages),
             (&counters.send_syscalls, sent.syscalls),
-            (&counters.send_drops, sent.dropped.total()),
             (&counters.kernel_drops, kernel_drops.map(u64::from).sum()),
+            (&counters.truncated_drops, received.truncated),
+            (&counters.empty_drops, received.empty),
             (&counters.streams, self.streams.len() as u64),
             (&counters.stream_received, streams.received),
             (&counters.stream_bytes_received, streams.bytes_received),
@@ -147,12 +156,17 @@ impl Shard {
         for (counter, value) in values {
             Counters::set(counter, value);
         }
+        let mut drops = self.drops;
+        drops.add(DropReason::QueueFull, neighbours.refused as usize);
         for reason in DropReason::ALL {
-            let mut dropped = self.drops.get(reason) + self.wire.drops().get(reason);
-            if reason == DropReason::QueueFull {
-                dropped += neighbours.refused;
-            }
-            Counters::set(&counters.drops[reason as usize], dropped);
+            let place = reason as usize;
+            let dropped = drops.get(reason) + self.wire.drops().get(reason);
+            Counters::set(&counters.drops[place], dropped);
+            Counters::set(&counters.data_drops[place], self.data_drops.get(reason));
+            Counters::set(&counters.rtcp_drops[place], self.rtcp_drops.get(reason));
+        }
+        for (counter, (_, dropped)) in counters.send_drops.iter().zip(sent.dropped.by_reason()) {
+            Counters::set(counter, dropped);
         }
     }
 }

@@ -13,7 +13,9 @@ use super::command::Role;
 use super::connection::Dtls;
 use super::counters::Counters;
 use super::session::Parcel;
-use crate::session::sctp::{ChannelId, ChannelSpec, DataChannels, EndReason, Event, Limits};
+use crate::session::sctp::{
+    ChannelId, ChannelSpec, DataChannels, EndReason, Event, Limits, SendError,
+};
 
 const RELIABLE: &str = "_reliable";
 const LOSSY: &str = "_lossy";
@@ -51,11 +53,7 @@ impl Shard {
         if !connection.ingress.admit(datagram.len(), false, now) {
             return self.drops.count(DropReason::Limit);
         }
-        let refused = data.counters().packets_refused;
         data.handle_dtls_data(datagram, now);
-        if data.counters().packets_refused > refused {
-            self.drops.count(DropReason::Malformed);
-        }
         self.handle_data_events(index, now);
     }
 
@@ -68,6 +66,7 @@ impl Shard {
 
     fn handle_data_events(&mut self, index: usize, now: Instant) {
         self.mark_data(index);
+        self.count_data(index);
         while let Some(event) = self.connections[index]
             .data
             .as_mut()
@@ -93,6 +92,22 @@ impl Shard {
                     self.count_caught(reason == EndReason::Panicked);
                 }
             }
+        }
+    }
+
+    /// What the association has thrown away.
+    fn count_data(&mut self, index: usize) {
+        let Some(data) = &mut self.connections[index].data else {
+            return;
+        };
+        let counted = data.take_counters();
+        let packets = counted.packets_refused as usize;
+        self.drops.add(DropReason::Malformed, packets);
+        for (reason, messages) in [
+            (DropReason::Malformed, counted.messages_ignored),
+            (DropReason::Limit, counted.messages_too_long),
+        ] {
+            self.data_drops.add(reason, messages as usize);
         }
     }
 
@@ -131,13 +146,14 @@ impl Shard {
         let reliable = match Some(channel) {
             known if known == connection.reliable => true,
             known if known == connection.lossy => false,
-            _ => return Counters::add(&self.counters.data_drops, 1),
+            _ => return self.data_drops.count(DropReason::UnknownSource),
         };
         let from = connection.session;
         let sender = &self.sessions[from];
         let packet = match DataPacket::parse(message) {
             Ok(packet) if sender.rights.send => packet,
-            _ => return Counters::add(&self.counters.data_drops, 1),
+            Ok(_) => return self.data_drops.count(DropReason::Forbidden),
+            Err(_) => return self.data_drops.count(DropReason::Malformed),
         };
         Counters::add(&self.counters.data_packets, 1);
         let mut stamped = Vec::new();
@@ -157,13 +173,18 @@ impl Shard {
             receiver.lossy
         };
         let (Some(index), Some(channel)) = (receiver.downlink(), channel) else {
-            return Counters::add(&self.counters.data_drops, 1);
+            return self.data_drops.count(DropReason::NotOpen);
         };
         let Some(data) = &mut self.connections[index].data else {
-            return Counters::add(&self.counters.data_drops, 1);
+            return self.data_drops.count(DropReason::NotOpen);
         };
-        if data.send(channel, parcel.bytes.clone(), true, now).is_err() {
-            Counters::add(&self.counters.data_drops, 1);
+        if let Err(error) = data.send(channel, parcel.bytes.clone(), true, now) {
+            self.data_drops.count(match error {
+                SendError::Closed => DropReason::Gone,
+                SendError::TooLarge => DropReason::Limit,
+                SendError::Full if parcel.reliable => DropReason::Overrun,
+                SendError::Full => DropReason::QueueFull,
+            });
         }
         self.mark_data(index);
     }
@@ -188,8 +209,10 @@ impl Shard {
                 continue;
             };
             while let Some(packet) = data.poll_transmit(now) {
-                // Not connected any more: the association goes with the connection.
-                let _ = dtls.write(&packet, now);
+                if dtls.write(&packet, now).is_err() {
+                    // Not connected any more: the association goes with the connection.
+                    self.drops.count(DropReason::Gone);
+                }
             }
             self.flush_dtls(index);
             self.schedule(index, now);
@@ -203,7 +226,9 @@ impl Shard {
         if let (Some(data), Dtls::Ready(dtls)) = (&mut connection.data, &mut connection.dtls) {
             data.close(now);
             while let Some(packet) = data.poll_transmit(now) {
-                let _ = dtls.write(&packet, now);
+                if dtls.write(&packet, now).is_err() {
+                    self.drops.count(DropReason::Gone);
+                }
             }
         }
         connection.data = None;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::router::{Gathered, SubscriptionKey};
 use pipemesh_node_core::rtcp::{Message, Messages, ReportBlock};
@@ -15,6 +16,7 @@ use super::inbound::{self, Stream, Unplaced};
 use super::remote::pass_on;
 use super::wire::Outbound;
 use super::{Shard, Timer};
+use crate::session::plan::Extensions;
 
 /// Until a receiver's round trip is known.
 const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -26,6 +28,16 @@ const MAX_ASKED: usize = 512;
 const MAX_REPORTED: usize = 8;
 /// Two requests for one packet closer than this are one.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(10);
+
+/// Who asks for packets again: what they are sent as, and how long they take.
+#[derive(Clone, Copy)]
+struct Receiver {
+    key: SubscriptionKey,
+    codec: Codec,
+    /// Those of the publisher's section.
+    extensions: Extensions,
+    round_trip: Duration,
+}
 
 impl Shard {
     pub(super) fn handle_rtp(&mut self, index: usize, packet: &mut [u8], now: Instant) {
@@ -60,19 +72,24 @@ impl Shard {
             inbound, ingress, ..
         } = &mut self.connections[index];
         let placed = inbound.place(stream, header.payload_type);
-        let placed = placed.map_err(|unplaced| match unplaced {
-            Unplaced::UnknownSource => DropReason::UnknownSource,
-            Unplaced::UnknownPayloadType => DropReason::UnknownPayloadType,
-        })?;
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(Unplaced::UnknownSource) => return Err(DropReason::UnknownSource),
+            Err(Unplaced::UnknownPayloadType) => {
+                return self.leave_out(index, &header, DropReason::UnknownPayloadType, now);
+            }
+        };
         // Counted once it has proved authentic: nobody else uses a client's allowance up.
         if !ingress.admit(len, placed.codec.is_video(), now) {
-            return Err(DropReason::Limit);
+            return self.leave_out(index, &header, DropReason::Limit, now);
         }
         let (header, packet) = match placed.repairs {
             None => (header, &*packet),
             Some((ssrc, payload_type)) => {
                 let Some(start) = inbound::restore(packet, &header, ssrc, payload_type) else {
-                    return Ok(()); // padding
+                    // Padding holds nothing, not even a number.
+                    let is_padding = header.payload(packet).is_some_and(<[u8]>::is_empty);
+                    return is_padding.then_some(()).ok_or(DropReason::Malformed);
                 };
                 let packet = &packet[start..];
                 (Header::parse(packet).ok_or(DropReason::Malformed)?, packet)
@@ -83,13 +100,36 @@ impl Shard {
         let Self {
             router, neighbours, ..
         } = self;
-        let gathered = router.handle_media(source, media, now)?;
+        let gathered = match router.handle_media(source, media, now) {
+            Err(DropReason::Limit) => {
+                return self.leave_out(index, &header, DropReason::Limit, now);
+            }
+            gathered => gathered?,
+        };
         let elsewhere = pass_on(neighbours, source.encoding, packet, media.repaired);
         router.pass_on(source, header.sequence, elsewhere);
         if gathered == Gathered::Full {
             self.forward(now);
         }
         Ok(())
+    }
+
+    /// A packet of a client's is dropped on purpose: nobody asks for it, or misses it.
+    #[cold]
+    fn leave_out(
+        &mut self,
+        index: usize,
+        header: &Header,
+        reason: DropReason,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if let Some((_, source)) = self.connections[index].inbound.media_source(header.ssrc) {
+            if !self.router.is_torn(source) {
+                self.forward(now);
+            }
+            self.router.leave_out(source, header.sequence, now);
+        }
+        Err(reason)
     }
 
     /// What feedback to the client is made from: numbers of packets, else the times of their sending.
@@ -159,18 +199,20 @@ impl Shard {
             wire,
             publishers,
             serving,
+            drops,
             ..
         } = self;
         let forwarded = router.forward(now, |burst| {
             let publisher = publishers.get(burst.source().track.index());
-            if let Some(Some(publisher)) = publisher {
-                *serving = publisher.session;
-                wire.forward(burst, &publisher.extensions, now);
-            }
+            let Some(Some(publisher)) = publisher else {
+                return drops.add(DropReason::UnknownSource, burst.packets().count());
+            };
+            *serving = publisher.session;
+            wire.forward(burst, &publisher.extensions, now);
         });
         self.watch_waiting(now);
-        if let Err(reason) = forwarded {
-            self.drops.count(reason);
+        if let Err(left) = forwarded {
+            self.drops.add(left.reason, left.packets);
         }
     }
 
@@ -189,9 +231,11 @@ impl Shard {
             return self.drops.count(DropReason::Limit);
         }
         let (mut may_ask, mut may_report) = (MAX_ASKED, MAX_REPORTED);
-        for message in Messages::new(&packet[..len]) {
+        let mut messages = Messages::new(&packet[..len]);
+        for message in messages.by_ref() {
             match message {
                 Message::SenderReport { ssrc, info, blocks } => {
+                    // Those of retransmissions say nothing of use.
                     let source = self.connections[index].inbound.media_source(ssrc);
                     if let Some((section, source)) = source
                         && let Some(codec) = section.plan.codecs.first()
@@ -206,20 +250,21 @@ impl Shard {
                     blocks.for_each(|block| self.handle_block(index, &block, now));
                 }
                 Message::Nack { media_ssrc, lost } => {
-                    let mut asked = 0;
-                    let lost = lost.take(may_ask).inspect(|_| asked += 1);
-                    self.handle_nack(index, media_ssrc, lost, now);
-                    may_ask -= asked;
+                    let mut lost = lost;
+                    let asked = lost.by_ref().take(may_ask);
+                    may_ask -= self.handle_nack(index, media_ssrc, asked, now);
+                    self.rtcp_drops.add(DropReason::Limit, lost.count());
                 }
                 Message::PictureLoss { media_ssrc } | Message::FullIntraRequest { media_ssrc } => {
-                    if let Some(key) = self.subscription_of(index, media_ssrc) {
-                        self.router.handle_key_frame_request(key, now);
+                    match self.subscription_of(index, media_ssrc) {
+                        Some(key) => self.router.handle_key_frame_request(key, now),
+                        None => self.rtcp_drops.count(DropReason::UnknownSource),
                     }
                 }
                 Message::TransportFeedback { .. } | Message::EstimatedMaximumBitrate { .. }
                     if may_report == 0 =>
                 {
-                    self.drops.count(DropReason::Limit);
+                    self.rtcp_drops.count(DropReason::Limit);
                 }
                 Message::TransportFeedback { content } => {
                     may_report -= 1;
@@ -231,6 +276,9 @@ impl Shard {
                 }
                 Message::Bye { .. } => {}
             }
+        }
+        if messages.is_malformed() {
+            self.rtcp_drops.count(DropReason::Malformed);
         }
     }
 
@@ -250,68 +298,70 @@ impl Shard {
         self.note_receiver_report(index, block.fraction_lost, round_trip, now);
     }
 
+    /// Sends packets again; answers how many were asked for.
     fn handle_nack(
         &mut self,
         index: usize,
         ssrc: u32,
         lost: impl Iterator<Item = u16>,
         now: Instant,
-    ) {
-        let Some(key) = self.subscription_of(index, ssrc) else {
-            return;
-        };
-        let Some(published) = self
-            .subscriber(key)
-            .and_then(|(_, track)| self.tracks.get(track))
-        else {
-            return;
-        };
-        let Some(extensions) = self.publisher(published.key).map(|from| from.extensions) else {
-            return;
-        };
-        let session = &self.sessions[self.connections[index].session];
-        let round_trip = session
-            .link
-            .round_trip
-            .unwrap_or(ASSUMED_ROUND_TRIP)
-            .max(SHORTEST_ROUND_TRIP);
-        let codecs = self.connections[index]
-            .send
-            .iter()
-            .find(|section| section.ssrc == ssrc);
-        let Some(codec) = codecs.and_then(|section| section.codecs.first()) else {
-            return;
-        };
-        let codec = codec.codec;
-        let Self {
-            router,
-            wire,
-            counters,
-            ..
-        } = self;
+    ) -> usize {
+        let receiver = self.receiver(index, ssrc);
+        let mut asked = 0;
         for sequence in lost {
-            Counters::add(&counters.nacks_received, 1);
-            let Some(repair) = router.handle_loss(key, sequence, round_trip, now) else {
-                continue;
-            };
-            let Some(header) = Header::parse(repair.packet) else {
-                continue;
-            };
-            let ids = header
-                .payload(repair.packet)
-                .and_then(|payload| codec.frame_ids(payload));
-            let outbound = Outbound::new(
-                codec,
-                &header,
-                repair.packet,
-                None,
-                ids.as_ref(),
-                &extensions,
-            );
-            if let Some(outbound) = outbound {
-                wire.repair(key, repair.rewrite, &outbound, now);
+            asked += 1;
+            let repaired = receiver.and_then(|receiver| self.repair(&receiver, sequence, now));
+            if let Err(reason) = repaired {
+                self.rtcp_drops.count(reason);
             }
         }
+        Counters::add(&self.counters.nacks_received, asked as u64);
+        asked
+    }
+
+    /// Who asks, and for what.
+    fn receiver(&self, index: usize, ssrc: u32) -> Result<Receiver, DropReason> {
+        let key = self.subscription_of(index, ssrc);
+        let key = key.ok_or(DropReason::UnknownSource)?;
+        let published = self
+            .subscriber(key)
+            .and_then(|(_, track)| self.tracks.get(track));
+        let publisher = published.and_then(|published| self.publisher(published.key));
+        let connection = &self.connections[index];
+        let mut sections = connection.send.iter();
+        let section = sections.find(|section| section.ssrc == ssrc);
+        let codec = section.and_then(|section| section.codecs.first());
+        let round_trip = self.sessions[connection.session].link.round_trip;
+        Ok(Receiver {
+            key,
+            codec: codec.ok_or(DropReason::UnknownPayloadType)?.codec,
+            extensions: publisher.ok_or(DropReason::Gone)?.extensions,
+            round_trip: round_trip
+                .unwrap_or(ASSUMED_ROUND_TRIP)
+                .max(SHORTEST_ROUND_TRIP),
+        })
+    }
+
+    fn repair(
+        &mut self,
+        receiver: &Receiver,
+        sequence: u16,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Receiver {
+            key,
+            codec,
+            extensions,
+            round_trip,
+        } = receiver;
+        let repair = self.router.handle_loss(*key, sequence, *round_trip, now)?;
+        let packet = repair.packet;
+        let header = Header::parse(packet).ok_or(DropReason::Malformed)?;
+        let payload = header.payload(packet);
+        let ids = payload.and_then(|payload| codec.frame_ids(payload));
+        let outbound = Outbound::new(*codec, &header, packet, None, ids.as_ref(), extensions);
+        let outbound = outbound.ok_or(DropReason::Malformed)?;
+        self.wire.repair(*key, repair.rewrite, &outbound, now)
     }
 
     /// The subscription that a connection is sent under an SSRC.

@@ -88,8 +88,8 @@ impl Shard {
         };
         self.set_publisher(published.key, None);
         self.tell_ended(published.key);
-        for (key, next) in self.router.unpublish(published.key) {
-            self.note_ended(key, next);
+        for (key, _) in self.router.unpublish(published.key) {
+            self.note_ended(key);
         }
         let publisher = published.session.and_then(|i| self.sessions.get_mut(i));
         if let Some(session) = publisher {

@@ -167,8 +167,8 @@ impl Shard {
             self.remote.by_key.remove(&known.key);
             self.tracks.remove(&remote.track);
             self.set_publisher(known.key, None);
-            for (key, next) in self.router.unpublish(known.key) {
-                self.note_ended(key, next);
+            for (key, _) in self.router.unpublish(known.key) {
+                self.note_ended(key);
             }
         }
         let track = remote.track;
@@ -355,13 +355,9 @@ impl Shard {
     fn handle_relayed(&mut self, record: &[u8], now: Instant) -> Result<(), DropReason> {
         let (record, packet) = RecordHeader::read(record).ok_or(DropReason::Malformed)?;
         // The track has ended, or nobody wants it any more.
-        let Some(index) = self.remote.named(record.alias) else {
-            return Ok(());
-        };
+        let index = self.remote.named(record.alias).ok_or(DropReason::Gone)?;
         let known = self.remote.tracks[index].known.as_ref();
-        let Some(Known { key, state }) = known else {
-            return Ok(());
-        };
+        let Known { key, state } = known.ok_or(DropReason::Gone)?;
         let source = Source {
             track: *key,
             encoding: record.encoding,
@@ -379,7 +375,7 @@ impl Shard {
             self.forward(now);
         }
         if !self.router.accept(source, record.stamp, now) {
-            return Ok(());
+            return Err(DropReason::Gone);
         }
         let media = Media {
             codec,

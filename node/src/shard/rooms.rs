@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use pipemesh_node_core::data::{DataPacket, Destination};
+use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::speaker::SpeakerChange;
 use pipemesh_proto::ids::RoomId;
 
 use super::Shard;
 use super::command::SessionKey;
-use super::counters::Counters;
 use super::event::{Event, Judgement, Speaker};
 use super::message::Message;
 use super::neighbours::ShardSet;
@@ -223,7 +223,7 @@ impl Shard {
         if self.rooms.get(&key).is_some_and(Room::is_elsewhere) {
             // Like a client that takes data more slowly than it is sent.
             if self.neighbours.is_congested() {
-                Counters::add(&self.counters.data_drops, 1);
+                self.data_drops.count(DropReason::Congested);
             } else {
                 self.tell_elsewhere(key, |room| Message::Data {
                     room,
@@ -242,9 +242,10 @@ impl Shard {
         reliable: bool,
         now: Instant,
     ) {
-        if let Some(&key) = self.room_keys.get(id) {
-            self.deliver_parcel(key, None, &Parcel { bytes, reliable }, now);
-        }
+        let Some(&key) = self.room_keys.get(id) else {
+            return self.data_drops.count(DropReason::Gone);
+        };
+        self.deliver_parcel(key, None, &Parcel { bytes, reliable }, now);
     }
 
     fn deliver_parcel(
@@ -255,7 +256,7 @@ impl Shard {
         now: Instant,
     ) {
         let Ok(packet) = DataPacket::parse(&parcel.bytes) else {
-            return;
+            return self.data_drops.count(DropReason::Malformed);
         };
         let destinations: Vec<Destination<'_>> = packet.destinations().collect();
         let members = self.rooms.get(&key).map(|room| room.members.clone());

@@ -36,21 +36,21 @@ impl Shard {
     /// Transport-wide feedback of a subscriber's client.
     pub(super) fn handle_transport_feedback(&mut self, index: usize, content: &[u8], now: Instant) {
         let Some(shaping) = self.wire.link(index).shaping.as_mut() else {
-            return;
+            return self.rtcp_drops.count(DropReason::UnknownSource);
         };
         match shaping.bandwidth.handle_feedback(content, now) {
             Ok(()) => {
                 shaping.note_report();
                 self.after_report(index, now);
             }
-            Err(_) => self.drops.count(DropReason::Malformed),
+            Err(_) => self.rtcp_drops.count(DropReason::Malformed),
         }
     }
 
     /// The client's own estimate.
     pub(super) fn handle_estimate(&mut self, index: usize, bits_per_second: u64, now: Instant) {
         let Some(shaping) = self.wire.link(index).shaping.as_mut() else {
-            return;
+            return self.rtcp_drops.count(DropReason::UnknownSource);
         };
         let rate = Bitrate::from_bps(bits_per_second);
         shaping.bandwidth.handle_remb(rate, now);
@@ -125,13 +125,12 @@ impl Shard {
         }
     }
 
-    /// Looks after those whose packets wait, or found no place, since the last call.
+    /// Looks after those whose packets wait since the last call.
     pub(super) fn watch_waiting(&mut self, now: Instant) {
         while let Some(index) = self.wire.poll_delayed() {
             let Some(key) = self.connections.get(index).map(|connection| connection.key) else {
                 continue;
             };
-            self.settle_overflows(index, now);
             let Some(shaping) = self.wire.link(index).shaping.as_mut() else {
                 continue;
             };
@@ -158,7 +157,17 @@ impl Shard {
             };
             if let Err(reason) = self.send_waiting(&waiting, now) {
                 self.drops.count(reason);
+                self.give_up(&waiting, now);
             }
+        }
+    }
+
+    /// A packet that has waited is gone, or cannot be sent. Its number is used again, so that it does not
+    /// look lost, and its track goes on with a key frame.
+    fn give_up(&mut self, waiting: &Waiting, now: Instant) {
+        if let Some((dropped, next)) = self.wire.give_up(waiting) {
+            self.drops.add(DropReason::Congested, dropped);
+            self.router.rewind(waiting.subscription, next, now);
         }
     }
 
@@ -184,18 +193,6 @@ impl Shard {
         let outbound = Outbound::new(codec, &header, packet, None, ids.as_ref(), extensions);
         let outbound = outbound.ok_or(DropReason::Malformed)?;
         wire.send_waiting(waiting, &outbound, now)
-    }
-
-    /// What found no place is not sent, and neither is what follows of its track until the next key
-    /// frame. Its numbers are used again, so that nothing looks lost.
-    fn settle_overflows(&mut self, index: usize, now: Instant) {
-        loop {
-            let shaping = self.wire.link(index).shaping.as_mut();
-            let Some(key) = shaping.and_then(|shaping| shaping.poll_overflowed()) else {
-                return;
-            };
-            self.take_back(key, now);
-        }
     }
 
     /// Nothing of a muted track goes out any more.

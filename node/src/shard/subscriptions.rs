@@ -158,19 +158,20 @@ impl Shard {
     }
 
     fn end_subscription(&mut self, key: SubscriptionKey, now: Instant) {
-        if let Some(next) = self.router.unsubscribe(key, now) {
-            self.note_ended(key, next);
+        if self.router.unsubscribe(key, now).is_some() {
+            self.note_ended(key);
         }
     }
 
-    /// Forgets a subscription that the router has ended, but not the numbers it used.
-    pub(super) fn note_ended(&mut self, key: SubscriptionKey, next: u64) {
+    /// Forgets a subscription that the router has ended, but not the numbers it used: those of packets
+    /// that left. What the router has numbered beyond them waits in vain.
+    pub(super) fn note_ended(&mut self, key: SubscriptionKey) {
         self.forget_waiting(key);
         self.set_subscriber(key, None);
         if let Some(outgoing) = self.wire.take_outgoing(key)
             && let Some(connection) = self.connections.get_mut(outgoing.link())
         {
-            connection.note_spent(outgoing.spent(next));
+            connection.note_spent(outgoing.spent());
         }
     }
 

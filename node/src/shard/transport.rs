@@ -137,7 +137,7 @@ impl Shard {
             | HandshakeOutput::Datagram { connection, .. } => *connection,
         };
         let Some(&index) = self.connection_index.get(&key) else {
-            return;
+            return self.drops.count(DropReason::Gone);
         };
         self.serving = Some(self.connections[index].session);
         match output {
@@ -166,11 +166,12 @@ impl Shard {
                 // The client may begin anew, e.g. after an ICE restart.
                 connection.dtls = Dtls::Idle;
             }
-            HandshakeOutput::Datagram { datagram, .. } => {
-                if let Dtls::Ready(_) = self.connections[index].dtls {
-                    self.feed_dtls(index, &datagram, now);
+            HandshakeOutput::Datagram { datagram, .. } => match self.connections[index].dtls {
+                Dtls::Ready(_) => self.feed_dtls(index, &datagram, now),
+                Dtls::Idle | Dtls::Handshaking | Dtls::Over => {
+                    self.drops.count(DropReason::NoKeys);
                 }
-            }
+            },
         }
     }
 

@@ -103,16 +103,25 @@ impl Outgoing {
         self.link
     }
 
-    /// Which numbers are used up: SSRC and the first number that is not. `next` is media's.
-    pub(crate) fn spent(&self, next: u64) -> impl Iterator<Item = (u32, u64)> + use<> {
+    /// Which numbers are used up: SSRC and the first number that is not.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
         let repair = self
             .repair
             .as_ref()
             .map(|repair| (repair.ssrc, repair.next_sequence));
-        [Some((self.ssrc, next)), repair].into_iter().flatten()
+        let media = (self.ssrc, self.next_unsent);
+        [Some(media), repair].into_iter().flatten()
     }
 
-    /// Seals a packet, which leaves now.
+    /// Takes back what waits and does not belong to the frame that is under way. Answers how many packets
+    /// that were, and the first number that has not left and will not.
+    fn withdraw(&self, key: SubscriptionKey, shaping: Option<&mut Shaping>) -> (usize, u64) {
+        let withdrawn = shaping.map(|shaping| shaping.withdraw(key, self.last_timestamp));
+        let (dropped, kept) = withdrawn.unwrap_or_default();
+        (dropped, self.next_unsent.max(kept.unwrap_or_default()))
+    }
+
+    /// Seals a packet, which leaves now. One that is refused has used up no number of any kind.
     #[inline]
     fn seal(
         &mut self,
@@ -140,7 +149,7 @@ impl Outgoing {
         if size > MAX_DATAGRAM_LEN {
             return Err(DropReason::Limit);
         }
-        let stamp = Stamp::new(shaping, &self.extensions, size, packet.kind(), now);
+        let stamp = Stamp::next(shaping.as_deref(), &self.extensions, now);
         let header_len = write_header(
             &mut out,
             header,
@@ -152,6 +161,7 @@ impl Outgoing {
         let header_len = header_len
             .filter(|len| len + payload_len + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
             .ok_or(DropReason::Limit)?;
+        stamp.spend(shaping, size, packet.kind(), now);
         let rest = shape.begin(&mut out[header_len..]);
         let patched_len = payload_len - rest.len();
         let len =
@@ -260,8 +270,8 @@ impl Wire {
             let Some((key, forwards)) = burst.next_subscriber() else {
                 break;
             };
-            if let Err(reason) = self.forward_to(key, forwards, packets, from, now) {
-                self.drops.add(reason, forwards.len());
+            if let Some(next) = self.forward_to(key, forwards, packets, from, now) {
+                burst.take_back(key, next);
             }
         }
     }
@@ -289,7 +299,8 @@ impl Wire {
         }
     }
 
-    /// Seals a burst's packets for one subscriber, or lets them wait.
+    /// Seals a burst's packets for one subscriber, or lets them wait. If one can do neither, nor can those
+    /// behind it: answers the first number that has not left and will not.
     fn forward_to(
         &mut self,
         key: SubscriptionKey,
@@ -297,7 +308,7 @@ impl Wire {
         packets: &[Option<Outbound<'_>>],
         from: Origin<'_>,
         now: Instant,
-    ) -> Result<(), DropReason> {
+    ) -> Option<u64> {
         let Self {
             outgoing,
             links,
@@ -311,64 +322,70 @@ impl Wire {
             paced,
             ..
         } = self;
-        let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
-            return Ok(());
-        };
-        let Some(link) = links.get_mut(outgoing.link) else {
-            return Ok(());
-        };
+        // Both are there for as long as the subscription is.
+        let outgoing = outgoing.get_mut(key.index())?.as_mut()?;
+        let link = links.get_mut(outgoing.link)?;
+        let mut shaping = link.shaping.as_deref_mut();
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
-            return Err(DropReason::NoKeys);
+            drops.add(DropReason::NoKeys, forwards.len());
+            let (dropped, next) = outgoing.withdraw(key, shaping);
+            drops.add(DropReason::Congested, dropped);
+            return Some(next);
         };
         if egress.is_ripe() {
             flush_early(egress, sockets, streams, pending);
         }
-        let mut shaping = link.shaping.as_deref_mut();
-        for Forward {
-            packet: place,
-            rewrite,
-        } in forwards
-        {
-            let Some(Some(packet)) = packets.get(*place) else {
-                drops.count(DropReason::Malformed);
+        for (done, forward) in forwards.iter().enumerate() {
+            let rewrite = forward.rewrite;
+            let left = match packets.get(forward.packet) {
+                Some(Some(packet)) if may_leave(&mut shaping, packet.kind(), now) => {
+                    let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
+                    let shaping = shaping.as_deref_mut();
+                    out.ok_or(DropReason::QueueFull)
+                        .and_then(|out| outgoing.seal(out, sealer, shaping, packet, rewrite, now))
+                        .map(|()| *forwarded += 1)
+                }
+                Some(Some(packet)) => {
+                    let sequence = from.sequences.get(forward.packet);
+                    let waiting = Waiting {
+                        since: now,
+                        subscription: key,
+                        codec: packet.codec,
+                        encoding: from.encoding,
+                        sequence: sequence.copied().unwrap_or_default(),
+                        rewrite,
+                    };
+                    let shaping = shaping.as_deref_mut();
+                    shaping.map_or(Ok(()), |shaping| {
+                        shaping.wait(waiting)?;
+                        paced.delayed += 1;
+                        if !std::mem::replace(&mut shaping.is_listed, true) {
+                            delayed.push(outgoing.link);
+                        }
+                        Ok(())
+                    })
+                }
+                _ => Err(DropReason::Malformed),
+            };
+            let Err(reason) = left else {
                 continue;
             };
-            if let Some(shaping) = &mut shaping
-                && !shaping.admits(packet.kind(), now)
-            {
-                let waits = shaping.wait(Waiting {
-                    since: now,
-                    subscription: key,
-                    codec: packet.codec,
-                    encoding: from.encoding,
-                    sequence: from.sequences.get(*place).copied().unwrap_or_default(),
-                    rewrite: *rewrite,
-                });
-                match waits {
-                    true => paced.delayed += 1,
-                    false => drops.count(DropReason::Congested),
-                }
-                if !std::mem::replace(&mut shaping.is_listed, true) {
-                    delayed.push(outgoing.link);
-                }
+            if rewrite.sequence < outgoing.next_unsent {
+                // It came late: the receiver misses it already, and asks for it.
+                drops.count(reason);
                 continue;
             }
-            let Some(out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
-                drops.count(DropReason::QueueFull);
-                continue;
-            };
-            let shaping = shaping.as_deref_mut();
-            match outgoing.seal(out, sealer, shaping, packet, *rewrite, now) {
-                Ok(()) => *forwarded += 1,
-                Err(reason) => drops.count(reason),
-            }
+            drops.add(reason, forwards.len() - done);
+            let (dropped, next) = outgoing.withdraw(key, shaping);
+            drops.add(DropReason::Congested, dropped);
+            return Some(next);
         }
         if let Some(shaping) = shaping
             && outgoing.repair.is_some()
         {
             shaping.padded = Some(key);
         }
-        Ok(())
+        None
     }
 
     /// Seals a packet that has waited.
@@ -388,11 +405,9 @@ impl Wire {
             ..
         } = self;
         let Some(Some(outgoing)) = outgoing.get_mut(waiting.subscription.index()) else {
-            return Ok(());
+            return Err(DropReason::Gone);
         };
-        let Some(link) = links.get_mut(outgoing.link) else {
-            return Ok(());
-        };
+        let link = links.get_mut(outgoing.link).ok_or(DropReason::Gone)?;
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
         };
@@ -421,14 +436,22 @@ impl Wire {
     }
 
     /// Takes back what waits of a subscription and does not belong to the frame that is under way.
-    /// Answers how many packets that were, and the first number that has not left and will not. `None`:
-    /// nothing of it ever waits.
+    /// Answers how many packets that were, and the first number that has not left and will not.
     pub(crate) fn withdraw(&mut self, key: SubscriptionKey) -> Option<(usize, u64)> {
         let outgoing = self.outgoing.get(key.index())?.as_ref()?;
-        let (next, timestamp) = (outgoing.next_unsent, outgoing.last_timestamp);
-        let shaping = self.links.get_mut(outgoing.link)?.shaping.as_mut()?;
-        let (dropped, kept) = shaping.withdraw(key, timestamp);
-        Some((dropped, next.max(kept.unwrap_or_default())))
+        let shaping = self.links.get_mut(outgoing.link)?.shaping.as_deref_mut();
+        Some(outgoing.withdraw(key, shaping))
+    }
+
+    /// A packet that has waited cannot be sent, so what waits behind it is of no use either: the same,
+    /// the frame under way included. `None`: the receiver misses the packet already, and asks for it.
+    pub(crate) fn give_up(&mut self, waiting: &Waiting) -> Option<(usize, u64)> {
+        let outgoing = self.outgoing.get(waiting.subscription.index())?.as_ref()?;
+        if waiting.rewrite.sequence < outgoing.next_unsent {
+            return None;
+        }
+        self.forget_frame(waiting.subscription);
+        self.withdraw(waiting.subscription)
     }
 
     /// Seals a packet that was sent before for the subscriber's retransmission stream.
@@ -438,7 +461,7 @@ impl Wire {
         rewrite: Rewrite,
         packet: &Outbound<'_>,
         now: Instant,
-    ) {
+    ) -> Result<(), DropReason> {
         let Self {
             outgoing,
             links,
@@ -449,32 +472,29 @@ impl Wire {
             ..
         } = self;
         let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
-            return;
+            return Err(DropReason::Gone);
         };
         let emptied = rewrite.is_filler.then(|| packet.emptied());
         let packet = emptied.as_ref().unwrap_or(packet);
-        let Some(shape) = Shape::new(outgoing, packet, rewrite.shift) else {
-            return;
-        };
+        let shape =
+            Shape::new(outgoing, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
+        // Without a retransmission stream nothing is sent again: a number is sealed once.
         let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
-            return;
+            return Err(DropReason::UnknownPayloadType);
         };
-        let Some(link) = links.get_mut(outgoing.link) else {
-            return;
-        };
+        let link = links.get_mut(outgoing.link).ok_or(DropReason::Gone)?;
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
-            return;
+            return Err(DropReason::NoKeys);
         };
         let mut shaping = link.shaping.as_deref_mut();
         if let Some(shaping) = &mut shaping
             && !shaping.admits(PacketKind::Repair, now)
         {
             // The client asks again.
-            return self.drops.count(DropReason::Congested);
+            return Err(DropReason::Congested);
         }
-        let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
-            return self.drops.count(DropReason::QueueFull);
-        };
+        let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
+        let mut out = out.ok_or(DropReason::QueueFull)?;
         let header = OutgoingHeader {
             padding: packet.padding,
             marker: packet.marker || rewrite.ends_picture,
@@ -486,7 +506,7 @@ impl Wire {
         const ORIGINAL_SEQUENCE_LEN: usize = 2;
         let overhead = ORIGINAL_SEQUENCE_LEN + Profile::MAX_OVERHEAD;
         let size = datagram_len(shape.payload.len()) + ORIGINAL_SEQUENCE_LEN;
-        let stamp = Stamp::new(shaping, &outgoing.extensions, size, PacketKind::Repair, now);
+        let stamp = Stamp::next(shaping.as_deref(), &outgoing.extensions, now);
         let header_len = write_header(
             &mut out,
             header,
@@ -495,11 +515,10 @@ impl Wire {
             rewrite.shift,
             stamp,
         );
-        let Some(header_len) =
-            header_len.filter(|len| len + shape.payload.len() + overhead <= MAX_DATAGRAM_LEN)
-        else {
-            return self.drops.count(DropReason::Limit);
-        };
+        let header_len = header_len
+            .filter(|len| len + shape.payload.len() + overhead <= MAX_DATAGRAM_LEN)
+            .ok_or(DropReason::Limit)?;
+        stamp.spend(shaping, size, PacketKind::Repair, now);
         let index = repair.next_sequence;
         repair.next_sequence += 1;
         let (original, space) = out[header_len..].split_at_mut(ORIGINAL_SEQUENCE_LEN);
@@ -509,6 +528,7 @@ impl Wire {
         let len = sealer.seal_rtp_patched(index, &mut out, header_len, patched_len, rest);
         out.commit(len);
         self.repaired += 1;
+        Ok(())
     }
 
     /// Writes and seals an RTCP packet for a connection.
@@ -521,13 +541,13 @@ impl Wire {
             pending,
             ..
         } = self;
-        let Some(link) = links.get_mut(connection) else {
-            return;
+        let link = links.get_mut(connection);
+        let known =
+            link.and_then(|link| Some((link.destination?, link.sealer.as_mut()?, &mut link.run)));
+        let Some((to, sealer, run)) = known else {
+            return self.drops.count(DropReason::NoKeys);
         };
-        let (Some(to), Some(sealer)) = (link.destination, &mut link.sealer) else {
-            return;
-        };
-        let Some(mut out) = reserve(egress, sockets, streams, pending, &mut link.run, to) else {
+        let Some(mut out) = reserve(egress, sockets, streams, pending, run, to) else {
             return self.drops.count(DropReason::QueueFull);
         };
         let mut writer = CompoundWriter::new(&mut out[..MAX_RTCP_LEN]);
@@ -554,7 +574,7 @@ impl Wire {
             ..
         } = self;
         let Some(link) = links.get_mut(connection) else {
-            return;
+            return self.drops.count(DropReason::UnknownAddress);
         };
         let Some(to) = to.or(link.destination) else {
             return self.drops.count(DropReason::UnknownAddress);
@@ -616,6 +636,14 @@ fn reserve<'a>(
     egress.reserve(run, to, MAX_DATAGRAM_LEN)
 }
 
+/// Whether a packet is within its connection's budget.
+#[inline]
+fn may_leave(shaping: &mut Option<&mut Shaping>, kind: PacketKind, now: Instant) -> bool {
+    shaping
+        .as_deref_mut()
+        .is_none_or(|shaping| shaping.admits(kind, now))
+}
+
 /// Sends before the end of the batch.
 fn flush_early(
     egress: &mut Egress,
@@ -665,14 +693,9 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Of a packet that leaves now.
-    fn new(
-        shaping: Option<&mut Shaping>,
-        extensions: &Extensions,
-        len: usize,
-        kind: PacketKind,
-        now: Instant,
-    ) -> Self {
+    /// Of a packet that leaves now, if all goes well; then it is [spent](Self::spend).
+    #[inline]
+    fn next(shaping: Option<&Shaping>, extensions: &Extensions, now: Instant) -> Self {
         let Some(shaping) = shaping else {
             return Self {
                 number: None,
@@ -681,14 +704,26 @@ impl Stamp {
         };
         if extensions.transport_sequence.is_some() {
             return Self {
-                number: Some(shaping.sent(len, kind, now)),
+                number: Some(shaping.bandwidth.next_number()),
                 time: [0; 3],
             };
         }
-        shaping.sent_unnumbered(len, kind, now);
         Self {
             number: None,
             time: shaping.absolute_time(now),
+        }
+    }
+
+    /// The packet leaves: what was never sent must not look lost.
+    #[inline]
+    fn spend(self, shaping: Option<&mut Shaping>, len: usize, kind: PacketKind, now: Instant) {
+        match (shaping, self.number) {
+            (Some(shaping), Some(number)) => {
+                let sent = shaping.sent(len, kind, now);
+                debug_assert_eq!(sent, number, "the number that stands in the packet");
+            }
+            (Some(shaping), None) => shaping.sent_unnumbered(len, kind, now),
+            (None, _) => {}
         }
     }
 

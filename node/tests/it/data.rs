@@ -207,10 +207,10 @@ pub(crate) async fn rights_are_kept_on(node: TestNode) {
     configure(&mut ann, false, true).await;
     configure(&mut bob, true, false).await;
     // Refused: the node counts it, and nobody gets it. What was refused before came too early.
-    let before = node.metric("pipemesh_data_packets_total", &[("result", "dropped")]);
+    let (refused, forbidden) = ("pipemesh_data_dropped_total", [("reason", "forbidden")]);
+    let before = node.metric(refused, &forbidden);
     ann.peer.send(RELIABLE, &packet("forbidden", &[])).await;
-    let (packets, dropped) = ("pipemesh_data_packets_total", [("result", "dropped")]);
-    node.until_metric(packets, &dropped, |dropped| dropped > before)
+    node.until_metric(refused, &forbidden, |dropped| dropped > before)
         .await;
     configure(&mut ann, true, true).await;
     ann.peer.send(RELIABLE, &packet("allowed", &[])).await;

@@ -103,6 +103,7 @@ impl History {
     }
 
     /// The number that the next packet gets, extended.
+    #[inline]
     pub(super) fn next(&self) -> u64 {
         self.next
     }

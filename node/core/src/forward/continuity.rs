@@ -106,6 +106,8 @@ pub struct Continuity {
     clock_rate: u32,
     /// Latest timestamp sent, and when.
     last: Option<(u32, Instant)>,
+    /// The source forwarded last, and how its timestamps changed; also when its numbers were taken back.
+    clock: Option<(u8, u32)>,
     last_ids: LastIds,
     /// Picture ids left out since the era began.
     pictures: u16,
@@ -126,6 +128,7 @@ impl Continuity {
             first_out: first,
             clock_rate,
             last: None,
+            clock: None,
             last_ids: LastIds::default(),
             pictures: 0,
             pieces: VecDeque::new(),
@@ -295,15 +298,14 @@ impl Continuity {
         self.next_out
     }
 
-    /// The current source.
+    /// The source that was forwarded last.
     pub fn encoding(&self) -> Option<u8> {
-        self.current.map(|current| current.encoding)
+        self.clock.map(|(encoding, _)| encoding)
     }
 
-    /// What the receiver sees for a timestamp of the current source.
+    /// What the receiver sees for a timestamp of the source that was forwarded last.
     pub fn timestamp(&self, source: u32) -> Option<u32> {
-        self.current
-            .map(|current| source.wrapping_add(current.timestamp_shift))
+        self.clock.map(|(_, shift)| source.wrapping_add(shift))
     }
 
     fn forward_late(&self, packet: &Numbered<'_>) -> Option<Rewrite> {
@@ -389,6 +391,7 @@ impl Continuity {
             first: current.first,
         });
         self.current = Some(current);
+        self.clock = Some((current.encoding, current.timestamp_shift));
         self.pictures = 0;
         self.push_piece();
     }

@@ -160,10 +160,10 @@ fn a_lost_packet_is_resent_once_per_round_trip() {
     let now = receiver.now;
     let mut ask = |sequence, millis| {
         let at = now + Duration::from_millis(millis);
-        receiver
-            .forwarder
-            .handle_loss(sequence, round_trip, at)
-            .map(|resend| resend.origin.sequence)
+        let resend = receiver.forwarder.find(sequence)?;
+        let forwarder = &mut receiver.forwarder;
+        let may_resend = forwarder.may_resend(resend.sequence, round_trip, at);
+        may_resend.then_some(resend.origin.sequence)
     };
     assert_eq!(ask(100, 0), Some(10));
     assert_eq!(ask(100, 39), None);

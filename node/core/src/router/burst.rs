@@ -26,9 +26,16 @@ use crate::structure::PacketInfo;
 /// more would not be sent any cheaper.
 pub const MAX_BURST: usize = 16;
 
-/// What gathers needs room in its cache, beside packets that are asked for again: no packet may push
-/// out another one that still has to be forwarded.
-const LARGEST_PACKET: usize = 1500;
+/// Longer ones fit no path. And what gathers needs room in its cache, beside packets that are asked for
+/// again: no packet may push out another one that still has to be forwarded.
+pub(super) const LONGEST_PACKET: usize = 1500;
+
+/// Packets that had gathered and went nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftBehind {
+    pub reason: DropReason,
+    pub packets: usize,
+}
 
 /// Whether more can gather.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +78,7 @@ impl Pending {
 
 /// Whether packets that take `bytes` in the cache are sure to be in it when the next has arrived, too.
 pub(super) fn is_full(count: usize, bytes: usize, cache: &PacketCache) -> bool {
-    count >= MAX_BURST || !cache.has_room_for(bytes + LARGEST_PACKET)
+    count >= MAX_BURST || !cache.has_room_for(bytes + LONGEST_PACKET)
 }
 
 /// A packet of a burst, as its publisher sent it.
@@ -156,6 +163,16 @@ impl<'a> Burst<'a> {
         Some((key, self.forwards))
     }
 
+    /// Not all of what a subscriber was shown can be sent: nothing that is numbered from `next` on has left,
+    /// or will. Its stream goes on from there, with a key frame, so that nothing looks lost.
+    #[cold]
+    pub fn take_back(&mut self, key: SubscriptionKey, next: u64) {
+        if let Some(subscription) = self.subscriptions.get_mut(key.0) {
+            subscription.forwarder.rewind(next);
+            self.changed = true;
+        }
+    }
+
     #[inline]
     fn show(&mut self, key: SubscriptionKey) {
         self.forwards.clear();
@@ -185,16 +202,23 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     /// Forwards what has gathered: `forward` gets one burst per encoding and takes its subscribers from
-    /// it. Answers why packets were left behind, if some were.
+    /// it. Answers what was left behind, if something was.
     pub fn forward(
         &mut self,
         now: Instant,
         mut forward: impl FnMut(&mut Burst<'_>),
-    ) -> Result<(), DropReason> {
-        let mut outcome = Ok(());
+    ) -> Result<(), LeftBehind> {
+        let mut outcome: Result<(), LeftBehind> = Ok(());
         for number in 0..self.gathered.len() {
             let source = self.gathered[number];
-            outcome = self.forward_source(source, now, &mut forward).and(outcome);
+            let forwarded = self.forward_source(source, now, &mut forward);
+            outcome = match (outcome, forwarded) {
+                (Err(before), Err(left)) => Err(LeftBehind {
+                    packets: before.packets + left.packets,
+                    ..left
+                }),
+                (outcome, forwarded) => outcome.and(forwarded),
+            };
         }
         self.gathered.clear();
         outcome
@@ -205,12 +229,14 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         source: Source,
         now: Instant,
         forward: &mut impl FnMut(&mut Burst<'_>),
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), LeftBehind> {
+        let left = |reason, packets| Err(LeftBehind { reason, packets });
+        // How many it were is gone with it.
         let Some(track) = self.tracks.get_mut(source.track.0) else {
-            return Err(DropReason::UnknownSource);
+            return left(DropReason::UnknownSource, 1);
         };
         let Some(encoding) = track.encodings.get_mut(usize::from(source.encoding)) else {
-            return Err(DropReason::UnknownSource);
+            return left(DropReason::UnknownSource, 1);
         };
         // Taken out for the time being: should the caller panic, nothing half done is left.
         let mut pending = std::mem::take(&mut encoding.pending);
@@ -218,7 +244,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let gathered = pending.len();
         pending.retain(|pending| encoding.cache.padded(pending.sequence).is_some());
         let outcome = match pending.len() {
-            kept if kept < gathered => Err(DropReason::Limit),
+            kept if kept < gathered => left(DropReason::Limit, gathered - kept),
             _ => Ok(()),
         };
         let mut burst = Burst {

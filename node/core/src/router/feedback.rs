@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Repair, Router, Source, SubscriptionKey};
 use crate::codec::Codec;
+use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
 use crate::rtcp::{ReportBlock, SenderInfo};
 use crate::rtp::Header;
@@ -98,23 +99,32 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         );
     }
 
-    /// A subscriber misses a packet; answers it if it is still there and was not just sent again.
+    /// A subscriber misses a packet; answers it if it is still there and may be sent again now.
     pub fn handle_loss(
         &mut self,
         key: SubscriptionKey,
         sequence: u16,
         round_trip: Duration,
         now: Instant,
-    ) -> Option<Repair<'_>> {
-        let subscription = self.subscriptions.get_mut(key.0)?;
-        let track = self.tracks.get(subscription.track.0)?;
-        let resend = subscription
-            .forwarder
-            .handle_loss(sequence, round_trip, now)?;
-        let encoding = track.encodings.get(usize::from(resend.origin.encoding))?;
-        let packet = encoding.cache.packet(resend.origin.sequence)?;
-        let meta = encoding.cache.meta(resend.origin.sequence)?;
-        let timestamp = Header::parse(packet)?
+    ) -> Result<Repair<'_>, DropReason> {
+        let subscription = self.subscriptions.get_mut(key.0);
+        let subscription = subscription.ok_or(DropReason::Gone)?;
+        let forwarder = &mut subscription.forwarder;
+        let track = self.tracks.get(subscription.track.0);
+        let resend = forwarder.find(sequence).and_then(|resend| {
+            let encodings = &track?.encodings;
+            let encoding = encodings.get(usize::from(resend.origin.encoding))?;
+            let packet = encoding.cache.packet(resend.origin.sequence)?;
+            let meta = encoding.cache.meta(resend.origin.sequence)?;
+            Some((resend, packet, meta))
+        });
+        let (resend, packet, meta) = resend.ok_or(DropReason::NotKept)?;
+        // What is not there any more uses nothing up.
+        if !forwarder.may_resend(resend.sequence, round_trip, now) {
+            return Err(DropReason::Limit);
+        }
+        let timestamp = Header::parse(packet)
+            .ok_or(DropReason::Malformed)?
             .timestamp
             .wrapping_add(resend.origin.timestamp_shift);
         let rewrite = Rewrite {
@@ -124,7 +134,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             ends_picture: meta.ends_frame && meta.spatial == resend.origin.top,
             is_filler: meta.spatial > resend.origin.top,
         };
-        Some(Repair { packet, rewrite })
+        Ok(Repair { packet, rewrite })
     }
 }
 

@@ -4,9 +4,10 @@
 use std::time::Instant;
 
 use super::agenda::{Agenda, Timer};
+use super::burst::{self, LONGEST_PACKET};
 use super::requests::{update_interest, want_key_frame};
 use super::subscriptions::select_all;
-use super::{Gathered, Media, Pending, Router, Source, burst};
+use super::{Gathered, Media, Pending, Router, Source};
 use crate::cache::PacketMeta;
 use crate::drops::DropReason;
 use crate::layer::Layer;
@@ -31,6 +32,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .encodings
             .get_mut(usize::from(source.encoding))
             .ok_or(DropReason::UnknownSource)?;
+        if media.packet.len() > LONGEST_PACKET {
+            return Err(DropReason::Limit);
+        }
         let payload = media
             .header
             .payload(media.packet)
@@ -39,6 +43,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         if encoding.cache.packet(sequence).is_some() {
             return Err(DropReason::Replayed);
         }
+        encoding.is_torn = false;
         encoding.note_arrival(sequence, &media, self.origin, now);
         let before = encoding.structure.revision();
         let info =
@@ -85,6 +90,57 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             self.reconsider(source.track, now);
         }
         Ok(gathered)
+    }
+
+    /// A packet of this source has come and is dropped on purpose. It is not asked for again, and nobody
+    /// misses it: whoever was being sent the encoding goes on with its next key frame. Forward what has
+    /// gathered before, unless it [is torn](Self::is_torn) already.
+    pub fn leave_out(&mut self, source: Source, sequence: u16, now: Instant) {
+        let Some(track) = self.tracks.get_mut(source.track.0) else {
+            return;
+        };
+        let Some(encoding) = track.encodings.get_mut(usize::from(source.encoding)) else {
+            return;
+        };
+        let highest = encoding.sequences.highest();
+        let number = encoding.sequences.unwrap(sequence);
+        if highest.is_some_and(|highest| number <= highest) {
+            // It comes late, and is missed already.
+            return;
+        }
+        let missed = encoding.note_number(number, false, now);
+        let was_torn = std::mem::replace(&mut encoding.is_torn, true);
+        ask_for(missed, encoding, source, &track.spec, now, &mut self.agenda);
+        if was_torn {
+            return;
+        }
+        track.tear(source.encoding);
+        self.break_off(source, now);
+    }
+
+    /// Whether the last packet of a source was [left out](Self::leave_out).
+    pub fn is_torn(&self, source: Source) -> bool {
+        let track = self.track(source.track);
+        let encoding = track.and_then(|t| t.encodings.get(usize::from(source.encoding)));
+        encoding.is_some_and(|encoding| encoding.is_torn)
+    }
+
+    /// Packets of an encoding are missing for good: whoever is being sent it goes on with a key frame.
+    pub(super) fn break_off(&mut self, source: Source, now: Instant) {
+        let Some(track) = self.tracks.get(source.track.0) else {
+            return;
+        };
+        let mut is_anybody = false;
+        for subscription in &track.subscriptions {
+            let forwarder = &mut self.subscriptions[subscription.0].forwarder;
+            if forwarder.current() == Some(source.encoding) {
+                forwarder.interrupt();
+                is_anybody = true;
+            }
+        }
+        if is_anybody {
+            self.update_interest(source.track, now);
+        }
     }
 }
 

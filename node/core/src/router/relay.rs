@@ -76,7 +76,8 @@ pub struct Stamp {
     pub number: u64,
     /// How often the encoding has begun anew under another SSRC, modulo 256.
     pub restarts: u8,
-    /// The taker did not use the encoding just before: what it misses was not lost.
+    /// The taker did not use the encoding just before, or packets were left out: what it misses was not
+    /// lost.
     pub resumes: bool,
 }
 
@@ -291,8 +292,10 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         };
         if stamp.resumes {
             encoding.resume();
+            self.break_off(source, now);
         }
-        encoding.sequences.place(stamp.number)
+        let encoding = self.encoding_mut(source);
+        encoding.is_some_and(|encoding| encoding.sequences.place(stamp.number))
     }
 
     /// The origin has received a sender report.
@@ -363,6 +366,13 @@ impl<R, P> Track<R, P> {
             }
         }
         used
+    }
+
+    /// A packet that takers would have been sent is left out.
+    pub(super) fn tear(&mut self, encoding: u8) {
+        for relay in &mut self.relays {
+            relay.begun.remove(encoding);
+        }
     }
 
     /// Encodings, from the lowest up, that receivers elsewhere could use.

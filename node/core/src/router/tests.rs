@@ -57,7 +57,7 @@ fn deliver(
         repaired: false,
     };
     let _ = router.handle_media(Source { track, encoding: 0 }, media, now)?;
-    let forwarded = forward(router, now)?;
+    let forwarded = forward(router, now).map_err(|left| left.reason)?;
     Ok(forwarded
         .into_iter()
         .map(|(key, forward)| (key, forward.rewrite))
@@ -104,7 +104,7 @@ fn timers_do_not_pile_up() {
 fn forward(
     router: &mut TestRouter,
     now: Instant,
-) -> Result<Vec<(SubscriptionKey, Forward)>, DropReason> {
+) -> Result<Vec<(SubscriptionKey, Forward)>, LeftBehind> {
     let mut forwarded = Vec::new();
     router.forward(now, |burst| {
         while let Some((key, forwards)) = burst.next_subscriber() {
@@ -235,11 +235,14 @@ fn a_resent_packet_is_the_packet_that_was_sent() {
         .handle_loss(key, 77, Duration::from_millis(50), now)
         .unwrap();
     assert_eq!((repair.packet, repair.rewrite), (&first[..], sent[0].1));
-    assert!(
-        router
-            .handle_loss(key, 79, Duration::from_millis(50), now)
-            .is_none()
-    );
+    let again = |router: &mut TestRouter, number, now| {
+        let repair = router.handle_loss(key, number, Duration::from_millis(50), now);
+        repair.map(|_| ())
+    };
+    assert_eq!(again(&mut router, 79, now), Err(DropReason::NotKept));
+    assert_eq!(again(&mut router, 77, now), Err(DropReason::Limit));
+    let later = now + Duration::from_millis(50);
+    assert_eq!(again(&mut router, 77, later), Ok(()));
 }
 
 #[test]
@@ -281,6 +284,48 @@ fn what_is_not_forwarded_is_said_why() {
         deliver(&mut router, track, &audio(5, 0), 127, now),
         Err(DropReason::UnknownSource)
     );
+}
+
+#[test]
+fn what_could_not_be_sent_is_not_missed() {
+    let mut now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    let key = router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 9, now)
+        .unwrap();
+    let mut heard = Vec::new();
+    for sequence in 0..10_u16 {
+        // Packets come early and late; what they were recorded at is what counts.
+        now += Duration::from_millis(if sequence % 2 == 0 { 5 } else { 35 });
+        let packet = audio(sequence, u32::from(sequence) * 960);
+        let media = Media {
+            codec: Codec::Opus,
+            header: Header::parse(&packet).unwrap(),
+            packet: &packet,
+            audio_level: None,
+            dependency: None,
+            repaired: false,
+        };
+        let source = Source { track, encoding: 0 };
+        let _ = router.handle_media(source, media, now).unwrap();
+        router
+            .forward(now, |burst| {
+                while let Some((to, forwards)) = burst.next_subscriber() {
+                    assert_eq!(to, key);
+                    let rewrite = forwards[0].rewrite;
+                    match sequence {
+                        3 | 4 => burst.take_back(key, rewrite.sequence),
+                        _ => heard.push((rewrite.sequence, rewrite.timestamp / 960)),
+                    }
+                }
+            })
+            .unwrap();
+    }
+    let numbers: Vec<u64> = heard.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (9..17).collect::<Vec<_>>());
+    let times: Vec<u32> = heard.iter().map(|(_, time)| *time).collect();
+    assert_eq!(times, [0, 1, 2, 5, 6, 7, 8, 9]);
 }
 
 #[test]

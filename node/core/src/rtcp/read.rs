@@ -47,6 +47,7 @@ pub struct Messages<'a> {
     rest: &'a [u8],
     /// Remaining entries of a full intra request, which may name several sources.
     intra_requests: &'a [u8],
+    is_malformed: bool,
 }
 
 impl<'a> Messages<'a> {
@@ -54,7 +55,13 @@ impl<'a> Messages<'a> {
         Self {
             rest: packet,
             intra_requests: &[],
+            is_malformed: false,
         }
+    }
+
+    /// Whether they ended before the packet did.
+    pub fn is_malformed(&self) -> bool {
+        self.is_malformed || !self.rest.is_empty()
     }
 
     /// The next message as (count or format, kind, body behind the four-byte header).
@@ -97,6 +104,7 @@ impl<'a> Iterator for Messages<'a> {
                 Parsed::IntraRequests(entries) => self.intra_requests = entries,
                 Parsed::Unknown => {}
                 Parsed::Malformed => {
+                    self.is_malformed = true;
                     self.rest = &[];
                     return None;
                 }

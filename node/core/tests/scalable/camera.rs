@@ -410,7 +410,7 @@ impl Sim {
                 let repair = self
                     .router
                     .handle_loss(*key, number as u16, ROUND_TRIP, self.now);
-                let Some(repair) = repair else {
+                let Ok(repair) = repair else {
                     continue;
                 };
                 let header = Header::parse(repair.packet).unwrap();

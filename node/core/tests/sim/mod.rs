@@ -251,6 +251,8 @@ pub struct Sim {
     /// What each subscription got, in order.
     pub received: BTreeMap<SubscriptionKey, Vec<Received>>,
     pub key_frame_requests: BTreeMap<Source, u64>,
+    /// Packets that were asked for.
+    pub packet_requests: usize,
     /// Percent of the publisher's packets that never arrive.
     pub loss: u64,
     pub lost: BTreeMap<Source, Vec<Vec<u8>>>,
@@ -269,6 +271,7 @@ impl Sim {
             rng: Rng(seed),
             received: BTreeMap::new(),
             key_frame_requests: BTreeMap::new(),
+            packet_requests: 0,
             loss: 0,
             lost: BTreeMap::new(),
             demands: Vec::new(),
@@ -356,6 +359,7 @@ impl Sim {
                     }
                 }
                 Output::RequestPackets(source, sequences) => {
+                    self.packet_requests += sequences.len();
                     let lost = self.lost.remove(&source).unwrap_or_default();
                     let (asked, rest) = lost.into_iter().partition(|packet| {
                         sequences.contains(&Header::parse(packet).unwrap().sequence)

@@ -98,7 +98,7 @@ fn unordered_data_waits_for_the_acknowledgment() {
         pair.server.send(lossy, message.clone(), true, pair.now),
         Err(SendError::Full)
     );
-    assert_eq!(pair.server.counters().lossy_dropped, 1);
+    assert_eq!(pair.server.take_counters().lossy_dropped, 1);
     // What is ordered comes behind the OPEN anyway.
     pair.server
         .send(reliable, message.clone(), true, pair.now)
@@ -315,7 +315,7 @@ fn a_reliable_channel_that_falls_behind_is_reported_once() {
     assert_eq!(accepted, (1 << 20) / 10_000);
     assert!(pair.server.buffered(channel) <= 1 << 20);
     assert_eq!(
-        pair.server.counters().reliable_refused,
+        pair.server.take_counters().reliable_refused,
         500 - accepted as u64
     );
     pair.run();
@@ -343,7 +343,7 @@ fn a_lossy_channel_drops_what_would_wait() {
         let _ = pair.server.send(channel, message.clone(), true, pair.now);
     }
     assert!(pair.server.buffered(channel) <= 64 << 10);
-    assert_eq!(pair.server.counters().lossy_dropped, 200 - 65);
+    assert_eq!(pair.server.take_counters().lossy_dropped, 200 - 65);
     pair.run();
     assert_eq!(pair.client.received.len(), 65);
     assert_eq!(pair.events, []);

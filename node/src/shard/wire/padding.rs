@@ -56,22 +56,18 @@ impl Wire {
             timestamp,
             ssrc: repair.ssrc,
         };
-        let index = repair.next_sequence;
-        repair.next_sequence += 1;
-        let size = datagram_len(MAX_PADDING);
-        let stamp = Stamp::new(
-            Some(shaping),
-            &outgoing.extensions,
-            size,
-            PacketKind::Padding,
-            now,
-        );
+        let stamp = Stamp::next(Some(shaping), &outgoing.extensions, now);
         let mut writer = HeaderWriter::new(&mut out, header)?;
         stamp.write(&mut writer, &outgoing.extensions, false);
         let header_len = writer.finish()?;
         let padding = out.get_mut(header_len..header_len + MAX_PADDING)?;
         padding.fill(0);
         *padding.last_mut()? = MAX_PADDING as u8;
+        // From here on it leaves.
+        let size = datagram_len(MAX_PADDING);
+        stamp.spend(Some(shaping), size, PacketKind::Padding, now);
+        let index = repair.next_sequence;
+        repair.next_sequence += 1;
         let len = sealer.seal_rtp_patched(index, &mut out, header_len, MAX_PADDING, &[]);
         out.commit(len);
         paced.padding += 1;

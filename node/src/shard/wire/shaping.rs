@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::bandwidth::{Bandwidth, Limits, PacketKind};
 use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::SubscriptionKey;
 use pipemesh_node_core::wheel::Alarm;
@@ -63,8 +64,6 @@ pub(crate) struct Shaping {
     pub(crate) bandwidth: Bandwidth,
     /// Send times count from here.
     origin: Instant,
-    /// Subscriptions whose packets have not found a place, until the router has been told.
-    overflowed: Vec<SubscriptionKey>,
     /// The wire has it among those that something waits of.
     pub(super) is_listed: bool,
     /// A timer is set to look at what waits.
@@ -90,7 +89,6 @@ impl Shaping {
             bandwidth: Bandwidth::new(Limits::default(), now),
             origin: now,
             waiting: VecDeque::new(),
-            overflowed: Vec::new(),
             reports: Reports::Unneeded,
             padded: None,
             is_listed: false,
@@ -174,18 +172,13 @@ impl Shaping {
         [high, middle, low]
     }
 
-    /// Puts a packet behind those that wait. `false`: it is lost, and so is what follows of its
-    /// subscription until the router has been told.
-    pub(super) fn wait(&mut self, packet: Waiting) -> bool {
-        if self.overflowed.contains(&packet.subscription) {
-            return false;
-        }
+    /// Puts a packet behind those that wait, if there is a place.
+    pub(super) fn wait(&mut self, packet: Waiting) -> Result<(), DropReason> {
         if self.waiting.len() >= MAX_WAITING {
-            self.overflowed.push(packet.subscription);
-            return false;
+            return Err(DropReason::Congested);
         }
         self.waiting.push_back(packet);
-        true
+        Ok(())
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -205,13 +198,9 @@ impl Shaping {
         }
     }
 
-    pub(crate) fn poll_overflowed(&mut self) -> Option<SubscriptionKey> {
-        self.overflowed.pop()
-    }
-
     /// Takes back what waits of a subscription, but for the rest of the frame with this timestamp.
     /// Answers how many packets that were, and the first number behind those that stay.
-    pub(crate) fn withdraw(
+    pub(super) fn withdraw(
         &mut self,
         key: SubscriptionKey,
         timestamp: Option<u32>,

@@ -1,7 +1,8 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use pipemesh_node_core::router::{Gathered, LayerWish, Media, Router, Source};
+use pipemesh_node_core::layer::Limit;
+use pipemesh_node_core::router::{Gathered, LayerWish, Media, Output, Router, Source};
 use pipemesh_node_core::rtcp::{ArrivalLog, MAX_FEEDBACK_LEN};
 use pipemesh_node_core::rtp::Header;
 use pipemesh_node_core::track::{Size, TrackSpec};
@@ -20,6 +21,10 @@ const FIRST: u64 = 7;
 const FIRST_REPAIR: u64 = 40;
 /// The id of the transport-wide number.
 const NUMBERED: u8 = 3;
+/// That of the capture time, which goes on with a packet.
+const CAPTURED: u8 = 5;
+/// Fills a datagram, if its header is no longer than usual.
+const LONGEST: usize = MAX_DATAGRAM_LEN - Profile::MAX_OVERHEAD - 20;
 
 fn master() -> MasterKey {
     MasterKey::new(Profile::AeadAes128Gcm, &[1; 16], &[2; 12]).unwrap()
@@ -43,6 +48,14 @@ fn frame(lens: &[usize]) -> Vec<Vec<u8>> {
     payloads.collect()
 }
 
+/// The same for a frame that refers to those before it.
+fn delta(lens: &[usize]) -> Vec<Vec<u8>> {
+    let mut payloads = frame(lens);
+    // The first bit of the frame's header (RFC 6386 section 9.1).
+    payloads[0][1] = 1;
+    payloads
+}
+
 /// One subscriber behind a real socket.
 struct Stage {
     now: Instant,
@@ -54,6 +67,8 @@ struct Stage {
     key: SubscriptionKey,
     sequence: u16,
     timestamp: u32,
+    /// What the publisher's packets carry.
+    carried: Extensions,
 }
 
 /// A packet as the subscriber opens it.
@@ -138,6 +153,10 @@ impl Stage {
             key,
             sequence: 9,
             timestamp: 5,
+            carried: Extensions {
+                absolute_capture_time: extensions.absolute_capture_time,
+                ..Extensions::default()
+            },
         }
     }
 
@@ -162,7 +181,13 @@ impl Stage {
                 ssrc: 1,
             };
             self.sequence += 1;
-            HeaderWriter::new(&mut packet, header).unwrap();
+            packet.resize(64, 0);
+            let mut writer = HeaderWriter::new(&mut packet, header).unwrap();
+            if let Some(id) = self.carried.absolute_capture_time {
+                writer.extension(id, &[7; 8], false);
+            }
+            let header_len = writer.finish().unwrap();
+            packet.truncate(header_len);
             packet.extend(payload);
             let media = Media {
                 codec: Codec::Vp8,
@@ -183,12 +208,14 @@ impl Stage {
 
     fn forward(&mut self) {
         let Self {
-            router, wire, now, ..
+            router,
+            wire,
+            now,
+            carried,
+            ..
         } = self;
         router
-            .forward(*now, |burst| {
-                wire.forward(burst, &Extensions::default(), *now)
-            })
+            .forward(*now, |burst| wire.forward(burst, carried, *now))
             .unwrap();
     }
 
@@ -204,7 +231,12 @@ impl Stage {
                 waiting.encoding,
                 waiting.sequence,
             );
-            let (_, packet) = found.unwrap();
+            let Some((_, packet)) = found else {
+                if let Some((_, next)) = self.wire.give_up(&waiting) {
+                    self.router.rewind(waiting.subscription, next, self.now);
+                }
+                continue;
+            };
             let header = Header::parse(packet).unwrap();
             let extensions = Extensions::default();
             let outbound =
@@ -213,6 +245,47 @@ impl Stage {
                 .send_waiting(&waiting, &outbound, self.now)
                 .unwrap();
         }
+    }
+
+    /// Everything that waits leaves in time; answers the numbers of what has arrived since.
+    fn drained(&mut self) -> Vec<u16> {
+        let mut sequences = Vec::new();
+        for _ in 0..300 {
+            sequences.extend(self.received().iter().map(|seen| seen.header.sequence));
+            self.passes(5);
+            self.drain();
+        }
+        let shaping = self.wire.link(0).shaping.as_ref();
+        assert!(shaping.is_none_or(|shaping| !shaping.has_waiting()));
+        sequences
+    }
+
+    /// A client asks for packets again, by their numbers.
+    fn asks_for(&mut self, sequences: &[u16]) -> Vec<Result<(), DropReason>> {
+        let round_trip = std::time::Duration::from_millis(10);
+        let repairs = sequences.iter().map(|sequence| {
+            let (router, now) = (&mut self.router, self.now);
+            let repair = router.handle_loss(self.key, *sequence, round_trip, now)?;
+            let (packet, carried) = (repair.packet, &self.carried);
+            let header = Header::parse(packet).unwrap();
+            let outbound = Outbound::new(Codec::Vp8, &header, packet, None, None, carried);
+            self.wire
+                .repair(self.key, repair.rewrite, &outbound.unwrap(), now)
+        });
+        repairs.collect()
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.wire.drops().get(reason)
+    }
+
+    /// Whether the publisher was asked for a key frame since the last look.
+    fn wants_key_frame(&mut self) -> bool {
+        let outputs = std::iter::from_fn(|| self.router.poll_output());
+        outputs
+            .filter(|output| matches!(output, Output::RequestKeyFrame(_)))
+            .count()
+            > 0
     }
 
     fn passes(&mut self, millis: u64) {
@@ -360,25 +433,154 @@ fn what_finds_no_place_is_taken_back_and_its_numbers_are_used_again() {
     for _ in 0..10 {
         stage.publish(&frame(&[1000; 60]));
     }
-    let shaping = stage.wire.link(0).shaping.as_mut().unwrap();
-    assert_eq!(shaping.poll_overflowed(), Some(stage.key));
-    assert_eq!(shaping.poll_overflowed(), None, "said once");
-    let (dropped, next) = stage.wire.withdraw(stage.key).unwrap();
-    assert!(dropped > 100, "{dropped}");
-    stage.router.rewind(stage.key, next, stage.now);
+    let dropped = stage.dropped(DropReason::Congested);
+    assert!(dropped > 300, "{dropped}");
+    assert!(stage.wants_key_frame());
+    let sequences = stage.drained();
     // The frame that was under way is finished; then it goes on with a key frame.
-    let mut sequences = Vec::new();
-    for round in 0..200 {
-        let received = stage.received();
-        sequences.extend(received.iter().map(|seen| seen.header.sequence));
-        stage.passes(5);
-        stage.drain();
-        if round == 150 {
-            stage.publish(&frame(&[1000, 1000]));
-        }
-    }
-    let expected: Vec<u16> = (0..62).map(|place| FIRST as u16 + place).collect();
+    let sent = sequences.len() as u16;
+    assert!(sent > 60, "{sent}");
+    let expected: Vec<u16> = (0..sent).map(|place| FIRST as u16 + place).collect();
     assert_eq!(sequences, expected, "no hole, and no number twice");
+}
+
+fn sequences(received: &[Seen]) -> Vec<u16> {
+    received.iter().map(|seen| seen.header.sequence).collect()
+}
+
+#[test]
+fn what_cannot_be_sealed_is_not_missed() {
+    let mut stage = Stage::new(Extensions {
+        transport_sequence: Some(NUMBERED),
+        absolute_capture_time: Some(CAPTURED),
+        ..Extensions::default()
+    });
+    stage.publish(&frame(&[500, 500]));
+    assert!(!stage.wants_key_frame());
+    // One that is too long by itself, and one that is with the header it is given.
+    for too_long in [LONGEST + 1, LONGEST] {
+        let dropped = stage.dropped(DropReason::Limit);
+        stage.publish(&delta(&[500, too_long, 500]));
+        assert_eq!(stage.dropped(DropReason::Limit), dropped + 2);
+        assert!(stage.wants_key_frame(), "it is torn");
+        stage.publish(&delta(&[500]));
+        stage.publish(&frame(&[500, 500]));
+        // Key frames are asked for in moderation.
+        stage.passes(2000);
+    }
+    let received = stage.received();
+    let count = 2 + 2 * (1 + 2);
+    let expected: Vec<u16> = (0..count).map(|place| FIRST as u16 + place).collect();
+    assert_eq!(sequences(&received), expected);
+    let numbers: Vec<u16> = received.iter().filter_map(Seen::number).collect();
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    assert_eq!(stage.wire.forwarded, u64::from(count));
+}
+
+#[test]
+fn a_repair_that_is_too_long_uses_up_no_number() {
+    let mut stage = Stage::numbered();
+    // Two bytes are added to what is sent again.
+    stage.publish(&frame(&[LONGEST, 500]));
+    let repaired = stage.asks_for(&[FIRST as u16, FIRST as u16 + 1]);
+    assert_eq!(repaired, [Err(DropReason::Limit), Ok(())]);
+    let received = stage.received();
+    let numbers: Vec<u16> = received.iter().filter_map(Seen::number).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    let last = &received[2].header;
+    assert_eq!(
+        (last.ssrc, last.sequence),
+        (REPAIR_SSRC, FIRST_REPAIR as u16)
+    );
+}
+
+#[test]
+fn what_nobody_can_be_sent_at_present_is_not_missed() {
+    let mut stage = Stage::numbered();
+    stage.publish(&frame(&[500, 500]));
+    let address = stage.wire.link(0).destination.take();
+    stage.publish(&delta(&[500, 500]));
+    stage.publish(&delta(&[500]));
+    assert_eq!(stage.dropped(DropReason::NoKeys), 2);
+    stage.wire.link(0).destination = address;
+    stage.publish(&frame(&[500]));
+    let expected = [FIRST as u16, FIRST as u16 + 1, FIRST as u16 + 2];
+    assert_eq!(sequences(&stage.received()), expected);
+}
+
+#[test]
+fn what_is_forgotten_while_it_waits_is_not_missed() {
+    let mut stage = Stage::numbered();
+    stage.publish(&frame(&[1000; 60]));
+    let before = sequences(&stage.received());
+    assert!(before.len() < 50, "some of it waits");
+    // The publisher goes on for so long that the cache has lost it.
+    stage.router.set_limit(stage.key, Limit::Paused, stage.now);
+    for _ in 0..20 {
+        stage.publish(&delta(&[1000; 60]));
+    }
+    stage.router.set_limit(stage.key, Limit::NONE, stage.now);
+    let mut all = before.clone();
+    all.extend(stage.drained());
+    assert_eq!(all, before, "nothing of it is sent");
+    assert!(stage.wants_key_frame());
+    stage.publish(&frame(&[1000, 1000]));
+    all.extend(stage.drained());
+    assert_eq!(all.len(), before.len() + 2);
+    let expected: Vec<u16> = (0..all.len() as u16)
+        .map(|place| FIRST as u16 + place)
+        .collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn what_waits_when_a_subscription_ends_has_used_up_no_number() {
+    let mut stage = Stage::numbered();
+    stage.publish(&frame(&[1000; 60]));
+    let sent = stage.received().len() as u64;
+    assert!(sent < 60, "some of it waits");
+    stage.wire.forget_frame(stage.key);
+    let withdrawn = stage.wire.withdraw(stage.key);
+    assert_eq!(withdrawn, Some((60 - sent as usize, FIRST + sent)));
+    let outgoing = stage.wire.take_outgoing(stage.key).unwrap();
+    let spent: Vec<(u32, u64)> = outgoing.spent().collect();
+    assert_eq!(spent, [(SSRC, FIRST + sent), (REPAIR_SSRC, FIRST_REPAIR)]);
+}
+
+/// It is sealed, so nothing else may ever be sealed under its number: it was lost on the way, like any
+/// other packet, and is sent again under a number of the retransmission stream.
+#[test]
+fn what_the_kernel_refuses_is_sent_again_under_another_number() {
+    let mut stage = Stage::new(Extensions::default());
+    stage.publish(&frame(&[500]));
+    let address = stage.wire.link(0).destination;
+    let nowhere = address.map(|to| Destination {
+        addr: (std::net::Ipv6Addr::LOCALHOST, to.addr.port()).into(),
+        ..to
+    });
+    stage.wire.link(0).destination = nowhere;
+    stage.publish(&delta(&[500, 500]));
+    assert_eq!(sequences(&stage.received()), [FIRST as u16]);
+    assert_eq!(stage.wire.stats().dropped.total(), 2);
+    stage.wire.link(0).destination = address;
+    stage.publish(&delta(&[500]));
+    let repaired = stage.asks_for(&[FIRST as u16 + 1, FIRST as u16 + 2]);
+    assert_eq!(repaired, [Ok(()), Ok(())]);
+    let received = stage.received();
+    let found: Vec<(u32, u16)> = received
+        .iter()
+        .map(|seen| (seen.header.ssrc, seen.header.sequence))
+        .collect();
+    let [first, second] = [FIRST_REPAIR as u16, FIRST_REPAIR as u16 + 1];
+    let expected = [
+        (SSRC, FIRST as u16 + 3),
+        (REPAIR_SSRC, first),
+        (REPAIR_SSRC, second),
+    ];
+    assert_eq!(found, expected);
+    for (seen, lost) in received[1..].iter().zip([FIRST + 1, FIRST + 2]) {
+        assert_eq!(seen.payload()[..2], (lost as u16).to_be_bytes());
+    }
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn what_only_informs_does_not_end_the_association() {
         pair.server.handle_dtls_data(seal(packet), pair.now);
         assert_eq!(drain(&mut pair), []);
     }
-    assert_eq!(pair.server.counters().packets_refused, 2);
+    assert_eq!(pair.server.take_counters().packets_refused, 2);
     pair.client.send(0, b"alive", pair.now);
     pair.run();
     assert_eq!(pair.messages().last().unwrap(), "alive");
