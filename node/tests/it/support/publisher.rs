@@ -86,6 +86,16 @@ impl Publisher {
         self.offer().await;
     }
 
+    /// From now on it has a microphone as well; answers its track and mid.
+    pub(crate) async fn add_microphone(&mut self) -> (String, String) {
+        let (track, mid) = ("TR_microphone".to_owned(), self.sections.len().to_string());
+        let announced = control::microphone(&track, "microphone");
+        self.session.add_track(announced).await;
+        self.sections.push(Section::microphone("microphone"));
+        self.offer().await;
+        (track, mid)
+    }
+
     /// Offers what it sends, and checks the end that the answer names.
     pub(crate) async fn offer(&mut self) {
         let offer = sdp::offer(self.wire.local(), &self.sections);
