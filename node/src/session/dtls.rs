@@ -48,6 +48,10 @@ const MAX_SEALED_HANDSHAKES: u32 = 32;
 /// Longest sealed handshake record: a Finished has 61 bytes.
 const MAX_SEALED_HANDSHAKE: usize = 96;
 
+/// What sealing adds to a record: a nonce and a tag (RFC 5288 section 3). rtc-dtls takes what is shorter for
+/// a reason to give up.
+const SEAL_LENGTH: usize = 8 + 16;
+
 /// ChangeCipherSpec records that are handed on; one per repetition of the client's last flight.
 const MAX_CHANGE_CIPHER_SPECS: u32 = 16;
 
@@ -442,7 +446,9 @@ fn is_profile_mismatch(outcome: &Result<Vec<EndpointEvent>, ReadError>) -> bool 
 }
 
 fn admit_sealed(record: &Record<'_>, budget: &mut u32) -> bool {
-    let admit = record.bytes.len() <= MAX_SEALED_HANDSHAKE && *budget > 0;
+    let is_plausible =
+        record.body.len() >= SEAL_LENGTH && record.bytes.len() <= MAX_SEALED_HANDSHAKE;
+    let admit = is_plausible && *budget > 0;
     if admit {
         *budget -= 1;
     }

@@ -58,6 +58,19 @@ struct Fragment<'a> {
     body: &'a [u8],
 }
 
+impl Fragment<'_> {
+    fn end(&self) -> usize {
+        self.offset + self.body.len()
+    }
+
+    /// It can be a part of a message that is taken. What cannot must not decide how the message it claims
+    /// to be of looks: the true one would not fit any more.
+    fn is_sound(&self) -> bool {
+        let says_something = !self.body.is_empty() || self.length == 0;
+        self.length <= MAX_MESSAGE && self.end() <= self.length && says_something
+    }
+}
+
 impl Reassembly {
     /// Takes the body of a handshake record. Messages that it completes are appended to `whole`,
     /// each as a record of its own, numbered by `record_sequence`.
@@ -97,7 +110,7 @@ impl Reassembly {
 
     fn insert(&mut self, fragment: &Fragment<'_>) -> bool {
         let ahead = fragment.sequence - self.next;
-        if ahead >= WINDOW || fragment.sequence >= MAX_MESSAGES || fragment.length > MAX_MESSAGE {
+        if ahead >= WINDOW || fragment.sequence >= MAX_MESSAGES || !fragment.is_sound() {
             return false;
         }
         let index = usize::from(ahead);
@@ -123,12 +136,11 @@ impl Reassembly {
 
 impl Partial {
     fn insert(&mut self, fragment: &Fragment<'_>) -> bool {
-        let end = fragment.offset + fragment.body.len();
         let matches = fragment.kind == self.kind && fragment.length == self.body.len();
-        let empty = fragment.body.is_empty() && fragment.length > 0;
-        if !matches || empty || end > fragment.length {
+        if !matches {
             return false;
         }
+        let end = fragment.end();
         self.body[fragment.offset..end].copy_from_slice(fragment.body);
         self.pieces.push((fragment.offset, end));
         self.pieces.sort_unstable();

@@ -102,6 +102,20 @@ fn progress() {
 }
 
 #[test]
+fn what_is_no_fragment_does_not_keep_the_true_one_out() {
+    let mut reassembly = Reassembly::default();
+    let unsound = [
+        fragment(0, 5, 0, b""),
+        fragment(0, 5, 3, b"abc"),
+        fragment(0, MAX_MESSAGE + 1, 0, b"abc"),
+    ];
+    assert!(reassemble(&mut reassembly, &unsound).is_empty());
+    assert!(reassembly.partial.is_empty());
+    let out = reassemble(&mut reassembly, &[fragment(0, 4, 0, b"abcd")]);
+    assert_eq!(out, [b"abcd".to_vec()]);
+}
+
+#[test]
 fn hostile_fragments_are_bounded() {
     let mut rng = StdRng::seed_from_u64(424);
     let mut reassembly = Reassembly::default();

@@ -83,6 +83,22 @@ fn garbage_does_not_hinder_a_handshake() {
 }
 
 #[test]
+fn what_is_too_short_to_be_sealed_does_not_end_a_handshake() {
+    for length in [0, 1, 23] {
+        let now = Instant::now();
+        let mut client = Client::new(&PROFILES, now);
+        let mut server = server();
+        exchange(&mut client, &mut server, now, |datagram| {
+            let short = record(22, 1, 500, &vec![7; length]);
+            vec![short.into(), datagram]
+        });
+        connected(&mut server);
+        assert!(!server.handle_datagram(&record(23, 1, 501, &vec![7; length]), now));
+        assert_alive(&mut server, &mut client, now);
+    }
+}
+
+#[test]
 fn a_plain_alert_ends_a_handshake() {
     for (alert, fails) in [([2, 40], true), ([1, 0], true), ([1, 90], false)] {
         let now = Instant::now();
