@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use pipemesh_loadtest::client::stats::{Stats, Track};
-use pipemesh_loadtest::client::{Audio, Layout, Media, Network, Participant, Profile, Video};
+use pipemesh_loadtest::client::{Layout, Media, Network, Participant, Profile, Video};
 
-use crate::mesh::{Mesh, PATIENCE, assert_sound};
+use crate::mesh::{Mesh, PATIENCE, assert_sound, show};
 
 /// Packets of a track before residual loss means something: ten seconds' worth or more.
 const PACKETS: u64 = 1_200;
@@ -20,16 +20,6 @@ fn lossy() -> Network {
         delay: Duration::from_millis(20),
         ..Profile::default()
     })
-}
-
-async fn show(participant: &Participant, camera: Video) {
-    let camera = Media::Video(camera);
-    participant
-        .publish("camera", camera, PATIENCE)
-        .await
-        .unwrap();
-    let voice = Media::Audio(Audio::default());
-    participant.publish("voice", voice, PATIENCE).await.unwrap();
 }
 
 /// Waits until enough has come of everybody else, and checks how much of it is missing.

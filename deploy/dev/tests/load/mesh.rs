@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
 use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Generator, Join, Layout, Participant};
+use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant, Video};
 
 /// For every single wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +76,16 @@ pub(crate) fn join(url: &str, room: &str, identity: &str, layout: Layout) -> Joi
     Join {
         seed,
         ..Join::new(url, token, layout)
+    }
+}
+
+/// Publishes a camera and a voice.
+pub(crate) async fn show(participant: &Participant, camera: Video) {
+    for (name, media) in [
+        ("camera", Media::Video(camera)),
+        ("voice", Media::Audio(Audio::default())),
+    ] {
+        participant.publish(name, media, PATIENCE).await.unwrap();
     }
 }
 

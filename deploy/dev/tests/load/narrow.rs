@@ -4,11 +4,9 @@
 use std::time::{Duration, Instant};
 
 use pipemesh_loadtest::client::stats::{Stats, Track};
-use pipemesh_loadtest::client::{
-    Audio, Bandwidth, Layout, Media, Network, Participant, Profile, Video,
-};
+use pipemesh_loadtest::client::{Bandwidth, Layout, Media, Network, Profile, Video};
 
-use crate::mesh::{Mesh, PATIENCE, assert_sound};
+use crate::mesh::{Mesh, PATIENCE, assert_sound, show};
 
 /// What an access network keeps back before it drops.
 const QUEUE: Duration = Duration::from_millis(300);
@@ -32,16 +30,6 @@ fn line(kbps: Option<u32>) -> Network {
             ..profile
         },
     }
-}
-
-async fn publish(participant: &Participant) {
-    let camera = Media::Video(Video::simulcast());
-    participant
-        .publish("camera", camera, PATIENCE)
-        .await
-        .unwrap();
-    let voice = Media::Audio(Audio::default());
-    participant.publish("voice", voice, PATIENCE).await.unwrap();
 }
 
 fn cameras(stats: &Stats) -> impl Iterator<Item = &Track> {
@@ -80,7 +68,7 @@ async fn a_thin_line_carries_all_voices_and_steady_pictures_and_full_ones_when_i
         let speaker = mesh
             .enter(mesh.join("room", identity, Layout::Single))
             .await;
-        publish(&speaker).await;
+        show(&speaker, Video::simulcast()).await;
         speakers.push(speaker);
     }
     let mut join = mesh.join("room", "viewer", Layout::Dual);
@@ -137,7 +125,7 @@ async fn a_line_that_moves_freezes_nothing_for_long() {
     const LONGEST_FREEZE: Duration = Duration::from_secs(1);
     let mesh = Mesh::start();
     let speaker = mesh.enter(mesh.join("room", "ann", Layout::Single)).await;
-    publish(&speaker).await;
+    show(&speaker, Video::simulcast()).await;
     let mut join = mesh.join("room", "viewer", Layout::Single);
     join.network = line(Some(LINES[0]));
     let viewer = mesh.enter(join).await;

@@ -4,29 +4,16 @@ use std::time::Duration;
 
 use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{
-    Audio, DataMessage, Join, Layout, Media, Participant, Protocol, Reliability, Video,
+    DataMessage, Join, Layout, Participant, Protocol, Reliability, Video,
 };
 
-use crate::mesh::{Mesh, PATIENCE, assert_sound};
+use crate::mesh::{Mesh, PATIENCE, assert_sound, show};
 
 fn over_tcp(join: Join) -> Join {
     Join {
         protocol: Protocol::Tcp,
         ..join
     }
-}
-
-async fn show(participant: &Participant) {
-    let camera = Media::Video(Video::simulcast());
-    let voice = Media::Audio(Audio::default());
-    participant
-        .publish("camera", camera, PATIENCE)
-        .await
-        .unwrap();
-    participant
-        .publish("microphone", voice, PATIENCE)
-        .await
-        .unwrap();
 }
 
 /// `count` tracks of each kind, a second's worth more than `before`.
@@ -63,7 +50,7 @@ async fn a_room_of_both_sees_and_hears_each_other() {
             ..mesh.join("room", identity, layout)
         };
         let participant = mesh.enter(join).await;
-        show(&participant).await;
+        show(&participant, Video::simulcast()).await;
         participants.push(participant);
     }
     for participant in &participants {
@@ -109,8 +96,8 @@ async fn a_restart_of_ice_goes_over_the_same_connection() {
         .enter(over_tcp(mesh.join("room", "ann", Layout::Dual)))
         .await;
     let ben = mesh.enter(mesh.join("room", "ben", Layout::Single)).await;
-    show(&ben).await;
-    show(&ann).await;
+    show(&ben, Video::simulcast()).await;
+    show(&ann, Video::simulcast()).await;
     receives(&ann, 1, 0).await;
     let connects = ann.stats().await.unwrap().connects;
     ann.reconnect().await.unwrap();
