@@ -13,7 +13,8 @@ use super::acknowledged::AcknowledgedRate;
 use super::aimd::RateControl;
 use super::clock::Clock;
 use super::delay::{DelayTrend, Usage};
-use super::standing::{Sight, Standing, StandingQueue};
+use super::standing::StandingQueue;
+use super::verdict::Judges;
 use super::{CLEAR_QUEUE, LONG_QUEUE, Limits, ROUND_TRIP, while_draining};
 use crate::units::Bitrate;
 
@@ -141,7 +142,13 @@ impl IncomingBandwidth {
         const ROUND_TRIP_MICROS: i64 = ROUND_TRIP.as_micros() as i64;
         self.queue = self.delay.queue();
         let delivered = self.arrived.rate();
-        let stands = self.stands(sent, now);
+        let judges = Judges {
+            delay: &mut self.delay,
+            delivered: &self.arrived,
+            standing: &mut self.standing,
+            control: &mut self.control,
+        };
+        let stands = judges.stands(&mut self.queue, sent, now);
         let usage = self.delay.usage();
         let is_long = self.queue >= LONG_QUEUE && usage != Usage::Under;
         let grows = self.queue >= CLEAR_QUEUE && usage == Usage::Over;
@@ -163,27 +170,6 @@ impl IncomingBandwidth {
             }
         } else {
             self.control.grow(delivered, now, ROUND_TRIP_MICROS);
-        }
-    }
-
-    /// Whether a queue stands that is ours.
-    fn stands(&mut self, sent: i64, now: i64) -> bool {
-        let sight = Sight {
-            sent,
-            queue: self.queue,
-            delivered: self.arrived.total(),
-            rate: self.arrived.rate().as_bps(),
-            estimate: self.control.estimate().as_bps(),
-        };
-        match self.standing.look(sight) {
-            Standing::No => false,
-            Standing::Queue => self.delay.usage() != Usage::Under,
-            Standing::Elsewhere(estimate) => {
-                self.delay.rebase();
-                self.queue = 0;
-                self.control.restore(estimate as f64, now);
-                false
-            }
         }
     }
 }

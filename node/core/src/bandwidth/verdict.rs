@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use super::delay::Usage;
+use super::acknowledged::AcknowledgedRate;
+use super::aimd::RateControl;
+use super::delay::{DelayTrend, Usage};
 use super::loss::Verdict;
-use super::standing::{Sight, Standing};
+use super::standing::{Sight, Standing, StandingQueue};
 use super::{Bandwidth, CLEAR_QUEUE, LONG_QUEUE};
 use crate::units::DataSize;
 
@@ -30,6 +32,38 @@ const LONGEST_PAUSE: i64 = 500_000;
 /// Loss beyond the usual at which nothing grows.
 const NO_GROWTH: f64 = 0.02;
 
+/// Who together tell whether a queue stands, of what is sent as of what comes.
+pub(super) struct Judges<'a> {
+    pub(super) delay: &'a mut DelayTrend,
+    pub(super) delivered: &'a AcknowledgedRate,
+    pub(super) standing: &'a mut StandingQueue,
+    pub(super) control: &'a mut RateControl,
+}
+
+impl Judges<'_> {
+    /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is
+    /// undone. `sent` is when the newest packet was sent that arrived.
+    pub(super) fn stands(self, queue: &mut i64, sent: i64, now: i64) -> bool {
+        let sight = Sight {
+            sent,
+            queue: *queue,
+            delivered: self.delivered.total(),
+            rate: self.delivered.rate().as_bps(),
+            estimate: self.control.estimate().as_bps(),
+        };
+        match self.standing.look(sight) {
+            Standing::No => false,
+            Standing::Queue => self.delay.usage() != Usage::Under,
+            Standing::Elsewhere(estimate) => {
+                self.delay.rebase();
+                *queue = 0;
+                self.control.restore(estimate as f64, now);
+                false
+            }
+        }
+    }
+}
+
 impl Bandwidth {
     /// The path as feedback shows it, and what follows for the estimate.
     pub(super) fn judge(&mut self, reached: u64, waited: i64, now: u64) {
@@ -38,7 +72,13 @@ impl Bandwidth {
         self.judge_loss(now);
         let round_trip = self.round_trip().as_micros() as i64;
         self.queue = self.delay.queue().max(waited);
-        let stands = self.stands(time);
+        let judges = Judges {
+            delay: &mut self.delay,
+            delivered: &self.acknowledged,
+            standing: &mut self.standing,
+            control: &mut self.control,
+        };
+        let stands = judges.stands(&mut self.queue, self.newest, time);
         let delivered = self.acknowledged.rate();
         if self.is_congested(stands) {
             // A path that is full delivers evenly, so the last moments show what it carries.
@@ -94,28 +134,6 @@ impl Bandwidth {
     pub(super) fn stop_probing(&mut self, now: u64) {
         self.probe.cancel(now);
         self.probe_id = 0;
-    }
-
-    /// Whether a queue stands. What is not ours is no queue from then on, and what followed from it is
-    /// undone.
-    fn stands(&mut self, time: i64) -> bool {
-        let sight = Sight {
-            sent: self.newest,
-            queue: self.queue,
-            delivered: self.acknowledged.total(),
-            rate: self.acknowledged.rate().as_bps(),
-            estimate: self.control.estimate().as_bps(),
-        };
-        match self.standing.look(sight) {
-            Standing::No => false,
-            Standing::Queue => self.delay.usage() != Usage::Under,
-            Standing::Elsewhere(estimate) => {
-                self.delay.rebase();
-                self.queue = 0;
-                self.control.restore(estimate as f64, time);
-                false
-            }
-        }
     }
 
     fn is_congested(&mut self, stands: bool) -> bool {
