@@ -21,6 +21,7 @@ pub mod rate;
 pub mod router;
 pub mod rtcp;
 pub mod rtp;
+mod seen;
 pub mod speaker;
 pub mod stats;
 mod structure;

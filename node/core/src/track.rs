@@ -12,6 +12,7 @@ use crate::nack::LossTracker;
 use crate::router::relay::{Relay, Upstream};
 use crate::router::{LayerWish, Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
+use crate::seen::Seen;
 use crate::stats::{ReceiveStats, SenderClock};
 use crate::structure::Structure;
 use crate::wheel::Alarm;
@@ -73,6 +74,7 @@ pub(crate) struct Track<R, P> {
 #[derive(Debug)]
 pub(crate) struct Encoding {
     pub(crate) sequences: SequenceUnwrapper,
+    pub(crate) seen: Seen,
     pub(crate) structure: Structure,
     pub(crate) meter: LayerMeter,
     pub(crate) cache: PacketCache,
@@ -119,6 +121,7 @@ impl<R, P> Track<R, P> {
             encodings: (0..encodings)
                 .map(|_| Encoding {
                     sequences: SequenceUnwrapper::default(),
+                    seen: Seen::default(),
                     structure: Structure::default(),
                     meter: LayerMeter::default(),
                     cache: PacketCache::new(packets, bytes),

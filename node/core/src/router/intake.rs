@@ -40,7 +40,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .payload(media.packet)
             .ok_or(DropReason::Malformed)?;
         let sequence = encoding.sequences.unwrap(media.header.sequence);
-        if encoding.cache.packet(sequence).is_some() {
+        if !encoding.seen.admit(sequence) {
             return Err(DropReason::Replayed);
         }
         encoding.is_torn = false;

@@ -286,6 +286,48 @@ fn what_is_not_forwarded_is_said_why() {
     );
 }
 
+/// A retransmission has an SSRC and a replay window of its own, and names whatever number it likes.
+#[test]
+fn what_was_sent_on_is_never_sent_on_again_however_long_ago() {
+    let mut now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 9, now)
+        .unwrap();
+    let mut send = |sequence: u16, repaired| {
+        let packet = audio(sequence, u32::from(sequence) * 960);
+        now += Duration::from_millis(20);
+        let media = Media {
+            codec: Codec::Opus,
+            header: Header::parse(&packet).unwrap(),
+            packet: &packet,
+            audio_level: None,
+            dependency: None,
+            repaired,
+        };
+        let _ = router.handle_media(Source { track, encoding: 0 }, media, now)?;
+        Ok(forward(&mut router, now).unwrap().len())
+    };
+    let is_lost = |sequence: u16| sequence % 100 == 50;
+    for sequence in (1..=6_000).filter(|sequence| !is_lost(*sequence)) {
+        assert_eq!(send(sequence, false), Ok(1));
+    }
+    for sequence in 1..=6_000 {
+        let is_new = is_lost(sequence) && sequence > 6_000 - 4_096;
+        let expected = match is_new {
+            true => Ok(1),
+            false => Err(DropReason::Replayed),
+        };
+        let outcome = send(sequence, true);
+        // What is late and was missed goes on only if its place is still known.
+        assert!(
+            outcome == expected || is_new && outcome == Ok(0),
+            "{sequence}"
+        );
+    }
+}
+
 #[test]
 fn what_could_not_be_sent_is_not_missed() {
     let mut now = start();
