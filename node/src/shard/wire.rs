@@ -167,8 +167,11 @@ impl Outgoing {
         let len =
             sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
         out.commit(len);
-        self.next_unsent = self.next_unsent.max(rewrite.sequence + 1);
-        self.last_timestamp = Some(rewrite.timestamp);
+        // What comes late says nothing of the frame that is under way.
+        if rewrite.sequence >= self.next_unsent {
+            self.next_unsent = rewrite.sequence + 1;
+            self.last_timestamp = Some(rewrite.timestamp);
+        }
         Ok(())
     }
 
@@ -376,6 +379,10 @@ impl Wire {
                 continue;
             }
             drops.add(reason, forwards.len() - done);
+            // Without this packet the rest of its frame is of no use.
+            outgoing
+                .last_timestamp
+                .take_if(|last| *last == rewrite.timestamp);
             let (dropped, next) = outgoing.withdraw(key, shaping);
             drops.add(DropReason::Congested, dropped);
             return Some(next);
