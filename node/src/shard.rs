@@ -203,6 +203,8 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
     let mut busy = Busy::new(now);
 
     loop {
+        shard.router.wake(now);
+        shard.timers.wake(now);
         // 1. What other shards have to say, and what control has decided; the latter has to wait while
         // they take nothing.
         shard.receive_messages(now);

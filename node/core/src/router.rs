@@ -204,6 +204,11 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         self.agenda.timers.next_deadline()
     }
 
+    /// Tells the time after a sleep, before anything is handled.
+    pub fn wake(&mut self, now: Instant) {
+        self.agenda.timers.wake(now);
+    }
+
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.fired.is_empty() {
             self.agenda.timers.advance(now, &mut self.fired);
