@@ -43,6 +43,10 @@ const HANDSHAKE_THREADS: NonZeroUsize = NonZeroUsize::MIN;
 /// Signaling that is silent this long is gone (a host that died sends no reset).
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes signaling may send ahead of what is read, per session and in all. The sessions of a signaling
+/// process share one connection: a small sum would let those of a shard that is busy stop all others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 64 << 20;
 /// How often a drain looks whether everybody has left.
 const DRAIN_CHECK: Duration = Duration::from_millis(200);
 
@@ -490,6 +494,8 @@ async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<NodeServer<Control>>().await;
     let mut server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT));
     if let Some(tls) = tls {

@@ -229,7 +229,7 @@ impl Sessions {
         rooms
     }
 
-    /// Everything about the sessions of one room.
+    /// Everything about the sessions of one room, but for those that do not answer.
     pub(crate) async fn inspect(
         &self,
         room_id: &str,

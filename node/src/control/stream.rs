@@ -62,6 +62,9 @@ impl Requests {
                 // Copied: a slice would hold the whole connection's buffer.
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {
+                        // Pieces need not end where requests do.
+                        self.held.drain(..self.taken);
+                        self.taken = 0;
                         self.held.extend_from_slice(data);
                     }
                 }

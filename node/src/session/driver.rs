@@ -17,8 +17,8 @@ use crate::metrics::RequestMetrics;
 use crate::sessions::Reservation;
 use crate::shard::{Counters, Event, ShardHandle};
 
-/// What waits for a session, beside requests, which wait in their stream. Those who send it wait for an
-/// answer: there are never as many.
+/// What waits for a session, beside requests, which wait in their stream. More are refused: a session that
+/// does not answer for so long is asked in vain.
 pub(crate) const INBOX: usize = 256;
 /// Events that wait for signaling to take them. When it is full the stream is given up: whoever attaches
 /// next gets a snapshot instead.
@@ -57,7 +57,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// Runs until the session is over, and gives its place back.
     // In a box: what a task is spawned with lies in it twice.
-    pub(crate) async fn run(mut self: Box<Self>, _reservation: Reservation) {
+    pub(crate) async fn run(mut self: Box<Self>, reservation: Reservation) {
         let mut is_over = self.carry_out(None).await;
         while !is_over {
             let deadline = [self.session.poll_timeout(), self.abandoned_at]
@@ -78,14 +78,20 @@ impl Driver {
             };
             let mut counted = None;
             tokio::select! {
-                // Requests first: a client's wish to leave is not kept waiting by events.
+                // Who takes the session over or ends it does not wait for its stream, and a client's wish
+                // to leave not for events.
                 biased;
+                Some(input) = self.inbox.recv() => self.handle_input(input),
                 request = request => match request {
                     Ok(Some(request)) => counted = self.handle_request(request, Instant::now()),
                     // A stream that breaks and one that ends mean the same: signaling is not there any more.
-                    Ok(None) | Err(_) => self.detach(),
+                    Ok(None) => self.detach(),
+                    Err(status) => {
+                        let participant = &self.session.identity().participant;
+                        tracing::warn!(%participant, %status, "a stream cannot be read");
+                        self.detach();
+                    }
                 },
-                Some(input) = self.inbox.recv() => self.handle_input(input),
                 event = self.shard_events.recv() => match event {
                     Some(event) => {
                         self.step(|session| session.handle_shard_event(event, Instant::now()));
@@ -97,6 +103,9 @@ impl Driver {
             }
             is_over = self.carry_out(counted).await;
         }
+        // Its place is another's when nothing is left of it.
+        drop(self);
+        drop(reservation);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -149,6 +158,7 @@ impl Driver {
                 request_id,
                 attachment,
             } => self.attach(request_id, *attachment),
+            Input::Summarize(reply) if reply.is_closed() => {}
             Input::Summarize(reply) => {
                 let (attached, shard) = (self.attachment.is_some(), self.shard_number);
                 // The asker may have gone.

@@ -65,6 +65,20 @@ async fn requests_are_read_however_they_are_cut_and_nothing_is_kept_between_them
 }
 
 #[tokio::test]
+async fn a_stream_whose_pieces_never_end_with_a_request_holds_no_more_than_one_of_each() {
+    const PIECE: usize = 1_000;
+    let bytes: Vec<u8> = (1..=500)
+        .flat_map(|id| framed_request(&request(id, 700)))
+        .collect();
+    let longest = framed_request(&request(500, 700)).len();
+    let mut requests = requests(&bytes, PIECE);
+    for id in 1..=500 {
+        assert_eq!(requests.message().await.unwrap().unwrap().request_id, id);
+        assert!(requests.held.len() <= longest + PIECE, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_request_ends_the_stream_by_name() {
     let whole = framed_request(&request(1, 100));
     let mut compressed = whole.clone();
