@@ -48,10 +48,6 @@ const MAX_SEALED_HANDSHAKES: u32 = 32;
 /// Longest sealed handshake record: a Finished has 61 bytes.
 const MAX_SEALED_HANDSHAKE: usize = 96;
 
-/// What sealing adds to a record: a nonce and a tag (RFC 5288 section 3). rtc-dtls takes what is shorter for
-/// a reason to give up.
-const SEAL_LENGTH: usize = 8 + 16;
-
 /// ChangeCipherSpec records that are handed on; one per repetition of the client's last flight.
 const MAX_CHANGE_CIPHER_SPECS: u32 = 16;
 
@@ -322,13 +318,11 @@ impl DtlsServer {
                 break;
             };
             // Anything plain is forged or stale.
-            let is_expected = record.epoch == 1
-                && match record.kind {
-                    record::APPLICATION_DATA | record::ALERT => true,
-                    record::HANDSHAKE => admit_sealed(&record, &mut self.sealed_handshakes),
-                    _ => false,
-                };
-            if !is_expected {
+            let is_known = matches!(
+                record.kind,
+                record::APPLICATION_DATA | record::ALERT | record::HANDSHAKE
+            );
+            if record.epoch != 1 || !is_known {
                 continue;
             }
             let Some(plain) = connection.sealed.open(&record) else {
@@ -446,8 +440,9 @@ fn is_profile_mismatch(outcome: &Result<Vec<EndpointEvent>, ReadError>) -> bool 
 }
 
 fn admit_sealed(record: &Record<'_>, budget: &mut u32) -> bool {
+    // rtc-dtls takes what is too short to be sealed for a reason to give up.
     let is_plausible =
-        record.body.len() >= SEAL_LENGTH && record.bytes.len() <= MAX_SEALED_HANDSHAKE;
+        record.body.len() >= sealed::OVERHEAD && record.bytes.len() <= MAX_SEALED_HANDSHAKE;
     let admit = is_plausible && *budget > 0;
     if admit {
         *budget -= 1;

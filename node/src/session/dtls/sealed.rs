@@ -17,6 +17,8 @@ const KEY_LENGTH: usize = 16;
 const SALT_LENGTH: usize = 4;
 const EXPLICIT_LENGTH: usize = 8;
 const TAG_LENGTH: usize = 16;
+/// What sealing adds to a record.
+pub(super) const OVERHEAD: usize = EXPLICIT_LENGTH + TAG_LENGTH;
 const NONCE_LENGTH: usize = SALT_LENGTH + EXPLICIT_LENGTH;
 
 /// The record numbers of epoch 1 begin behind 48 bits.

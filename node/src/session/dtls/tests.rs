@@ -256,11 +256,10 @@ fn keys_are_not_printed() {
 }
 
 #[test]
-fn what_is_left_of_a_handshake_is_small_and_seals_as_it_should() {
+fn what_is_left_of_a_handshake_seals_as_it_should() {
     let now = Instant::now();
     let mut client = Client::new(&PROFILES, now);
     let (mut server, _) = connect(&mut client, now);
-    assert!(size_of::<DtlsServer>() + size_of::<Connection>() < 512);
     for number in 0..100u32 {
         let data = vec![number as u8; 12 * number as usize];
         client.write(&data, now);
