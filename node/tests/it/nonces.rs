@@ -15,10 +15,10 @@ use crate::support::camera::RIDS;
 use crate::support::control::{layers, subscription};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
+use crate::support::random;
 use crate::support::sdp::{Reports, Sent};
 use crate::support::subscriber::{Subscriber, sent};
 use crate::support::wire::{Received, Wire};
-use crate::support::{PATIENCE, random};
 
 const TRACK: &str = "TR_ann";
 const ROUNDS: u32 = 400;
@@ -32,8 +32,11 @@ const RATES: [u64; 4] = [60_000, 300_000, 3_000_000, 30_000_000];
 /// A line whose packets are counted changes only so often: it is found to be thin at once, and to be wide only
 /// after some time.
 const SHARE_OF_CHANGES: f64 = 0.2;
-/// At last it is thin for so long before it is wide.
+/// At last it is thin and wide in turn: thin for so long, and wide until a whole turn is over.
 const THIN: Duration = Duration::from_secs(2);
+const TURN: Duration = Duration::from_secs(9);
+/// How many turns there are time for.
+const TURNS: u32 = 5;
 
 #[tokio::test]
 async fn no_number_is_used_twice_under_one_key() {
@@ -59,18 +62,23 @@ async fn no_number_is_used_twice_for_a_client_that_tells_what_arrived() {
     node.stop().await;
 }
 
-/// Packets have waited, been filled up, been sent again and been taken back.
-fn was_worth_the_trouble(node: &TestNode) -> bool {
+/// What has hardly happened so far, of that packets wait, are filled up, are sent again and are taken back.
+fn missing(node: &TestNode) -> Vec<(&'static str, f64)> {
     let (sent, kind) = ("pipemesh_rtp_packets_sent_total", "kind");
-    let metrics: [(&str, &[(&str, &str)]); 4] = [
+    let metrics: [(&'static str, &[(&str, &str)]); 4] = [
         ("pipemesh_rtp_packets_delayed_total", &[]),
         (sent, &[(kind, "padding")]),
         (sent, &[(kind, "retransmitted")]),
         ("pipemesh_packets_dropped_total", &[("reason", "congested")]),
     ];
-    metrics
-        .iter()
-        .all(|(name, labels)| node.metric(name, labels) > 10.0)
+    let happened = metrics.map(|(name, labels)| {
+        let case = labels.first().map_or("delayed", |(_, value)| *value);
+        (case, node.metric(name, labels))
+    });
+    happened
+        .into_iter()
+        .filter(|(_, times)| *times <= 10.0)
+        .collect()
 }
 
 /// `reports`: of a client whose line changes, on which much is sent.
@@ -167,19 +175,19 @@ async fn do_everything(node: &TestNode, reports: Reports) {
         let change = Request::Subscribe(subscription(TRACK, wish));
         let answer = bob.session.request(change).await;
         assert!(matches!(answer, Event::Done(_)), "{answer:?}");
-        // Thin for a while, then wide until it is found to be.
         let begun = Instant::now();
-        change_line(&bob, reports, RATES[1]);
-        let mut is_wide = false;
+        let mut thin = None;
         for round in ROUNDS.. {
-            if !is_wide && begun.elapsed() > THIN {
-                is_wide = true;
-                change_line(&bob, reports, RATES[3]);
-            }
-            if is_wide && was_worth_the_trouble(node) {
+            let elapsed = begun.elapsed();
+            let missing = missing(node);
+            if elapsed > THIN && missing.is_empty() {
                 break;
             }
-            assert!(begun.elapsed() < PATIENCE, "some trouble was not had");
+            assert!(elapsed < TURN * TURNS, "hardly happened: {missing:?}");
+            let now_thin = elapsed.as_millis() % TURN.as_millis() < THIN.as_millis();
+            if thin.replace(now_thin) != Some(now_thin) {
+                change_line(&bob, reports, RATES[if now_thin { 1 } else { 3 }]);
+            }
             frames.tick().await;
             ann.send_frames(std::mem::take(&mut needs_key_frame));
             eve.frame(steady.ssrc, 0, round).await;
