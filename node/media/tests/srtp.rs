@@ -408,6 +408,24 @@ fn sources_without_end() {
     }
 }
 
+/// What was negotiated after the handshake: all of it is heard, in whatever order it comes.
+#[test]
+fn sources_are_as_many_as_are_allowed() {
+    const SOURCES: u32 = 12 * 3 * 2;
+    for profile in PROFILES {
+        let sealer = sealer(profile);
+        let mut opener = Opener::new(&master(profile), 2);
+        opener.allow_sources(SOURCES as usize);
+        opener.allow_sources(1);
+        for index in [7, 9, 8] {
+            for ssrc in 0..SOURCES {
+                let opened = open(&mut opener, packet(&sealer, ssrc, index));
+                assert_eq!(opened, Ok(index), "{ssrc}");
+            }
+        }
+    }
+}
+
 /// What a receiver can and cannot know about the rollover counter.
 #[test]
 fn rollover_counter_edges() {

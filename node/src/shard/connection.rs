@@ -15,13 +15,17 @@ use pipemesh_node_media::srtp::{MasterKey, Opener, Profile, Sealer, WrongLength}
 
 use super::command::Role;
 use super::event::ConnectionState;
-use super::inbound::{Inbound, MAX_STREAMS};
+use super::inbound::Inbound;
 use super::newcomers::Begun;
 use crate::session::dtls::{Connected, DtlsTransport, SrtpProfile, is_announced};
 use crate::session::handshake::ConnectionKey;
 use crate::session::ice::{Credentials, IceAgent};
 use crate::session::plan::{DataPlan, RemoteTransport, SendSection};
 use crate::session::sctp::{ChannelId, DataChannels};
+
+/// SSRCs that a client may send under beyond those that were negotiated: of RTCP, and for a while of what
+/// has ended or was begun anew.
+const SPARE_SOURCES: usize = 16;
 
 /// SSRCs that one connection is sent under in its life: hours of switching tracks every second.
 const MAX_SPENT: usize = 1 << 16;
@@ -139,11 +143,25 @@ impl Connection {
             sealer: Sealer::new(&MasterKey::new(profile, ours.key, ours.salt)?),
             opener: Opener::new(
                 &MasterKey::new(profile, theirs.key, theirs.salt)?,
-                MAX_STREAMS,
+                self.max_sources(),
             ),
             certificate: connected.peer_certificate,
         }));
         Ok(())
+    }
+
+    /// There is room for the packets of all that has been negotiated.
+    pub(crate) fn allow_sources(&mut self) {
+        let most = self.max_sources();
+        let held = self.held.as_mut().map(|held| &mut held.opener);
+        if let Some(opener) = self.opener.as_mut().or(held) {
+            opener.allow_sources(most);
+        }
+    }
+
+    fn max_sources(&self) -> usize {
+        // Receivers may report each section under an SSRC of its own.
+        self.inbound.max_streams() + self.send.len() + SPARE_SOURCES
     }
 
     /// Compares the client's certificate with what its description announced (RFC 8122 section 5), as

@@ -219,6 +219,7 @@ impl Shard {
             Some(own?.key)
         });
         state.begin_estimate(now);
+        state.allow_sources();
         self.describe_published(index, &plan.receive);
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);

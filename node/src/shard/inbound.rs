@@ -11,10 +11,6 @@ use pipemesh_proto::ids::TrackId;
 
 use crate::session::plan::{Extensions, ReceiveSection};
 
-/// SSRCs that one connection may use. Ten tracks of three encodings with their retransmissions; more is
-/// a client that changes SSRCs without end.
-pub(crate) const MAX_STREAMS: usize = 64;
-
 /// What one SSRC carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stream {
@@ -61,6 +57,7 @@ pub(crate) struct KnownEncoding {
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     sections: Vec<Section>,
+    /// Ascending. Each encoding has a place for one SSRC and one of its retransmissions, which bounds it.
     streams: Vec<(u32, Stream)>,
     transport_sequence: Option<u8>,
     absolute_send_time: Option<u8>,
@@ -106,33 +103,16 @@ impl Inbound {
         plan: &[ReceiveSection],
         key: impl Fn(&TrackId) -> Option<TrackKey>,
     ) -> Vec<Bound> {
-        let mut bound = Vec::new();
         let former = std::mem::take(&mut self.sections);
-        let streams = std::mem::take(&mut self.streams);
         for section in plan {
             let Some(key) = key(&section.track) else {
                 continue;
             };
-            let known = former.iter().position(|other| other.key == key);
-            let index = self.sections.len();
+            let known = former.iter().find(|other| other.key == key);
+            let known = known.map_or(&[][..], |known| &known.encodings);
             let mut encodings = vec![KnownEncoding::default(); section.encodings.len()];
-            if let Some(known) = known {
-                let kept = streams.iter().filter(|(_, stream)| {
-                    stream.section == known && usize::from(stream.encoding) < encodings.len()
-                });
-                self.streams.extend(kept.map(|&(ssrc, s)| {
-                    (
-                        ssrc,
-                        Stream {
-                            section: index,
-                            ..s
-                        },
-                    )
-                }));
-                encodings
-                    .iter_mut()
-                    .zip(&former[known].encodings)
-                    .for_each(|(encoding, known)| *encoding = *known);
+            for (encoding, known) in encodings.iter_mut().zip(known) {
+                *encoding = *known;
             }
             self.sections.push(Section {
                 track: section.track.clone(),
@@ -140,20 +120,9 @@ impl Inbound {
                 plan: section.clone(),
                 encodings,
             });
-            for (encoding, planned) in section.encodings.iter().enumerate() {
-                let stream = Stream {
-                    section: index,
-                    encoding: encoding as u8,
-                    is_repair: false,
-                };
-                bound.extend(planned.ssrc.and_then(|ssrc| self.bind(ssrc, stream)));
-                let stream = Stream {
-                    is_repair: true,
-                    ..stream
-                };
-                bound.extend(planned.repair_ssrc.and_then(|ssrc| self.bind(ssrc, stream)));
-            }
         }
+        self.keep_streams(&former);
+        let bound = self.bind_announced();
         self.transport_sequence = plan
             .iter()
             .find_map(|section| section.extensions.transport_sequence);
@@ -161,6 +130,46 @@ impl Inbound {
         let mut told = plan.iter().filter(is_told);
         self.absolute_send_time = told.find_map(|section| section.extensions.absolute_send_time);
         bound
+    }
+
+    /// SSRCs that were bound to `former` sections go on in those that stay.
+    fn keep_streams(&mut self, former: &[Section]) {
+        let sections = &self.sections;
+        let moved = |stream: Stream| {
+            let key = former.get(stream.section)?.key;
+            let section = sections.iter().position(|section| section.key == key)?;
+            let stays = usize::from(stream.encoding) < sections[section].encodings.len();
+            stays.then_some(Stream { section, ..stream })
+        };
+        let streams = std::mem::take(&mut self.streams).into_iter();
+        let kept = streams.filter_map(|(ssrc, stream)| Some((ssrc, moved(stream)?)));
+        self.streams = kept.collect();
+    }
+
+    /// Binds the SSRCs that SDP states.
+    fn bind_announced(&mut self) -> Vec<Bound> {
+        let mut announced = Vec::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            for (encoding, planned) in section.plan.encodings.iter().enumerate() {
+                let stream = |is_repair| Stream {
+                    section: index,
+                    encoding: encoding as u8,
+                    is_repair,
+                };
+                announced.extend(planned.ssrc.map(|ssrc| (ssrc, stream(false))));
+                announced.extend(planned.repair_ssrc.map(|ssrc| (ssrc, stream(true))));
+            }
+        }
+        let announced = announced.into_iter();
+        announced
+            .filter_map(|(ssrc, stream)| self.bind(ssrc, stream))
+            .collect()
+    }
+
+    /// SSRCs that the client may send under, as negotiated.
+    pub(crate) fn max_streams(&self) -> usize {
+        let encodings = self.sections.iter().map(|section| section.encodings.len());
+        encodings.sum::<usize>() * 2
     }
 
     pub(crate) fn sections(&self) -> &[Section] {
@@ -179,23 +188,32 @@ impl Inbound {
 
     /// What a packet's SSRC is known to carry, else what the packet itself says of it.
     pub(crate) fn identify(&self, header: &Header, packet: &[u8]) -> Option<Stream> {
-        let known = self.streams.iter().find(|(ssrc, _)| *ssrc == header.ssrc);
-        known
-            .map(|(_, stream)| *stream)
+        self.stream(header.ssrc)
             .or_else(|| self.read_names(header, packet))
     }
 
     pub(crate) fn is_bound(&self, ssrc: u32) -> bool {
-        self.streams.iter().any(|(known, _)| *known == ssrc)
+        self.place_of(ssrc).is_ok()
     }
 
-    /// Remembers what an SSRC carries; the packet that said so has proved authentic. `None`: it was
-    /// known, or there is no room.
+    fn stream(&self, ssrc: u32) -> Option<Stream> {
+        Some(self.streams.get(self.place_of(ssrc).ok()?)?.1)
+    }
+
+    /// Where an SSRC is among those that are bound, or would be.
+    fn place_of(&self, ssrc: u32) -> Result<usize, usize> {
+        self.streams
+            .binary_search_by_key(&ssrc, |(known, _)| *known)
+    }
+
+    /// Remembers what an SSRC carries; the packet that said so has proved authentic. It takes the place
+    /// of the one that carried it before. `None`: it was known.
     pub(crate) fn bind(&mut self, ssrc: u32, stream: Stream) -> Option<Bound> {
-        if self.is_bound(ssrc) || self.streams.len() == MAX_STREAMS {
+        if self.is_bound(ssrc) {
             return None;
         }
         let section = self.sections.get_mut(stream.section)?;
+        let track = section.key;
         let encoding = section.encodings.get_mut(usize::from(stream.encoding))?;
         let place = if stream.is_repair {
             &mut encoding.repair_ssrc
@@ -203,14 +221,15 @@ impl Inbound {
             &mut encoding.ssrc
         };
         let former = place.replace(ssrc);
-        if let Some(former) = former {
-            self.streams.retain(|(known, _)| *known != former);
+        if let Some(Ok(place)) = former.map(|former| self.place_of(former)) {
+            self.streams.remove(place);
         }
-        self.streams.push((ssrc, stream));
+        let (Ok(place) | Err(place)) = self.place_of(ssrc);
+        self.streams.insert(place, (ssrc, stream));
         Some(Bound {
             section: stream.section,
             source: Source {
-                track: section.key,
+                track,
                 encoding: stream.encoding,
             },
             restarted: former.is_some() && !stream.is_repair,
@@ -256,7 +275,7 @@ impl Inbound {
 
     /// The section and encoding an SSRC of media carries.
     pub(crate) fn media_source(&self, ssrc: u32) -> Option<(&Section, Source)> {
-        let (_, stream) = self.streams.iter().find(|(known, _)| *known == ssrc)?;
+        let stream = self.stream(ssrc)?;
         let section = self
             .sections
             .get(stream.section)

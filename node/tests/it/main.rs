@@ -24,3 +24,4 @@ mod spread;
 mod subscriptions;
 mod support;
 mod tcp;
+mod tracks;

@@ -73,6 +73,7 @@ impl<T> Slots<T> {
         Slot { index, generation }
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<&T> {
         let entry = self.entries.get(slot.index as usize);
         entry
@@ -81,6 +82,7 @@ impl<T> Slots<T> {
             .as_ref()
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         let entry = self.entries.get_mut(slot.index as usize);
         entry
@@ -114,22 +116,21 @@ impl<T> Slots<T> {
     }
 }
 
-/// For who has seen to it that what is there goes away with its slots.
+/// For who has seen to it that what is there goes away with its slots. Panics rather than to answer with
+/// what took the place since.
 impl<T> Index<Slot> for Slots<T> {
     type Output = T;
 
     #[inline]
     fn index(&self, slot: Slot) -> &T {
-        let entry = &self.entries[slot.index as usize];
-        entry.value.as_ref().expect("it is there")
+        self.get(slot).expect("the slot is not stale")
     }
 }
 
 impl<T> IndexMut<Slot> for Slots<T> {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
-        let entry = &mut self.entries[slot.index as usize];
-        entry.value.as_mut().expect("it is there")
+        self.get_mut(slot).expect("the slot is not stale")
     }
 }
 
@@ -153,5 +154,25 @@ mod tests {
         assert_eq!((slots[b], slots[c]), ('b', 'c'));
         assert_eq!(slots.values().collect::<String>(), "cb");
         assert_eq!(slots.remove(a), None, "that is another's place now");
+    }
+
+    #[test]
+    #[should_panic(expected = "stale")]
+    fn a_stale_key_is_not_read_as_what_took_its_place() {
+        let mut slots = Slots::new();
+        let a = slots.insert('a');
+        slots.remove(a);
+        slots.insert('b');
+        let _ = slots[a];
+    }
+
+    #[test]
+    #[should_panic(expected = "stale")]
+    fn a_stale_key_writes_nothing() {
+        let mut slots = Slots::new();
+        let a = slots.insert('a');
+        slots.remove(a);
+        slots.insert('b');
+        slots[a] = 'c';
     }
 }

@@ -121,6 +121,12 @@ impl Opener {
         }
     }
 
+    /// There may be so many SSRCs at a time, if that is more than before.
+    pub fn allow_sources(&mut self, max_sources: usize) {
+        self.rtp_sources.allow(max_sources);
+        self.rtcp_sources.allow(max_sources);
+    }
+
     /// Opens an RTP packet in place. `header_len` counts CSRCs and extensions; the caller has parsed
     /// them. A source's first packet is taken to have rollover counter 0. If packets do not fit the
     /// counter they should have, those that follow are tried with later ones as well.

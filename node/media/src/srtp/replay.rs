@@ -155,6 +155,11 @@ impl<const WORDS: usize> Sources<WORDS> {
         }
     }
 
+    /// Windows for `limit` sources, or for as many as before if those were more.
+    pub(super) fn allow(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
     pub(super) fn find(&mut self, ssrc: u32) -> Found<'_, WORDS> {
         if self.ssrcs.get(self.last_hit) != Some(&ssrc) {
             match self.ssrcs.iter().position(|known| *known == ssrc) {

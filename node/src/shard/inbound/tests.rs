@@ -17,6 +17,10 @@ const EXTENSIONS: Extensions = Extensions {
 };
 
 fn key() -> TrackKey {
+    keys(1)[0]
+}
+
+fn keys(count: usize) -> Vec<TrackKey> {
     let now = Instant::now();
     let spec = TrackSpec {
         room: 1,
@@ -28,7 +32,9 @@ fn key() -> TrackKey {
         encodings: 3,
         sizes: vec![Size::default(); 3],
     };
-    Router::<u32, u32>::new(now).publish(spec, now)
+    let mut router = Router::<u32, u32>::new(now);
+    let publish = |_| router.publish(spec.clone(), now);
+    (0..count).map(publish).collect()
 }
 
 fn section(mid: &str, rids: &[&str], ssrcs: &[(u32, u32)]) -> ReceiveSection {
@@ -171,12 +177,59 @@ fn an_encoding_that_changes_its_ssrc_begins_anew() {
 }
 
 #[test]
-fn the_number_of_streams_is_bounded() {
-    let mut inbound = inbound(&[section("0", &[], &[])]);
-    for ssrc in 0..1000 {
-        seen(&mut inbound, &packet(ssrc, 97, &[], &[1]));
+fn all_that_was_negotiated_is_bound_and_no_more() {
+    const TRACKS: usize = 64;
+    let rids = ["q", "h", "f"];
+    let mids: Vec<String> = (0..TRACKS).map(|mid| mid.to_string()).collect();
+    let tracks: Vec<ReceiveSection> = mids
+        .iter()
+        .map(|mid| ReceiveSection {
+            track: format!("TR_{mid}").parse().unwrap(),
+            ..section(mid, &rids, &[])
+        })
+        .collect();
+    let keys = keys(TRACKS);
+    let key = |track: &TrackId| Some(keys[track.as_str()[3..].parse::<usize>().unwrap()]);
+    let mut inbound = Inbound::default();
+    inbound.apply(&tracks, key);
+    let most = TRACKS * rids.len() * 2;
+    assert_eq!(inbound.max_streams(), most);
+
+    // Every SSRC is bound, also when a client changes all of them; the former ones are forgotten.
+    let mut ssrc = 0u32;
+    for _ in 0..3 {
+        let first = ssrc;
+        for mid in &mids {
+            for (encoding, rid) in rids.iter().enumerate() {
+                for (payload_type, name) in [(96, 2), (97, 3)] {
+                    let names = [(1, mid.as_str()), (name, *rid)];
+                    // Spread, so that they do not come in order.
+                    let packet = packet(ssrc.reverse_bits(), payload_type, &names, &[1]);
+                    assert_eq!(
+                        seen(&mut inbound, &packet),
+                        Some((encoding as u8, payload_type == 97))
+                    );
+                    ssrc += 1;
+                }
+            }
+        }
+        assert_eq!(inbound.streams.len(), most);
+        assert!((first..ssrc).all(|ssrc| inbound.is_bound(ssrc.reverse_bits())));
+        assert!((0..first).all(|ssrc| !inbound.is_bound(ssrc.reverse_bits())));
     }
-    assert!(inbound.streams.len() <= MAX_STREAMS);
+    // Half of the tracks end; the others' SSRCs stay theirs, wherever their sections are now.
+    let kept: Vec<ReceiveSection> = tracks.iter().skip(1).step_by(2).rev().cloned().collect();
+    inbound.apply(&kept, key);
+    assert_eq!(inbound.streams.len(), most / 2);
+    assert!(inbound.streams.is_sorted_by_key(|(ssrc, _)| *ssrc));
+    for section in &kept {
+        let sources = inbound.media_sources();
+        let sources = sources.filter(|(_, source)| Some(source.track) == key(&section.track));
+        for (ssrc, source) in sources.collect::<Vec<_>>() {
+            let (found, of) = inbound.media_source(ssrc).expect("it is bound");
+            assert_eq!((&found.track, of), (&section.track, source));
+        }
+    }
 }
 
 #[test]
