@@ -3,6 +3,9 @@
 
 use super::{ReportBlock, SenderInfo, format, kind};
 
+/// An entry of a full intra request.
+const INTRA_REQUEST_LEN: usize = 8;
+
 /// One message of a compound packet.
 #[derive(Debug, Clone)]
 pub enum Message<'a> {
@@ -61,10 +64,11 @@ impl<'a> Messages<'a> {
 
     /// Whether they ended before the packet did.
     pub fn is_malformed(&self) -> bool {
-        self.is_malformed || !self.rest.is_empty()
+        self.is_malformed
     }
 
-    /// The next message as (count or format, kind, body behind the four-byte header).
+    /// The next message as (count or format, kind, body behind the four-byte header). Passes over it only
+    /// if it is whole.
     fn next_raw(&mut self) -> Option<(u8, u8, &'a [u8])> {
         let (&[first, kind, w0, w1], after) = self.rest.split_first_chunk()?;
         if first >> 6 != 2 {
@@ -72,16 +76,18 @@ impl<'a> Messages<'a> {
         }
         let len = usize::from(u16::from_be_bytes([w0, w1])) * 4;
         let (mut body, rest) = after.split_at_checked(len)?;
-        self.rest = rest;
         if first & 0x20 != 0 {
             let padding = usize::from(*body.last()?);
             body = body.get(..body.len().checked_sub(padding)?)?;
         }
+        self.rest = rest;
         Some((first & 0x1F, kind, body))
     }
 
     fn next_intra_request(&mut self) -> Option<Message<'a>> {
-        let (entry, rest) = self.intra_requests.split_first_chunk::<8>()?;
+        let (entry, rest) = self
+            .intra_requests
+            .split_first_chunk::<INTRA_REQUEST_LEN>()?;
         self.intra_requests = rest;
         let [s0, s1, s2, s3, ..] = *entry;
         Some(Message::FullIntraRequest {
@@ -98,14 +104,17 @@ impl<'a> Iterator for Messages<'a> {
             if let Some(request) = self.next_intra_request() {
                 return Some(request);
             }
-            let (count, kind, body) = self.next_raw()?;
-            match parse(count, kind, body) {
+            let parsed = match self.next_raw() {
+                Some((count, kind, body)) => parse(count, kind, body),
+                None if self.rest.is_empty() => return None,
+                None => Parsed::Malformed,
+            };
+            match parsed {
                 Parsed::Message(message) => return Some(message),
                 Parsed::IntraRequests(entries) => self.intra_requests = entries,
                 Parsed::Unknown => {}
                 Parsed::Malformed => {
-                    self.is_malformed = true;
-                    self.rest = &[];
+                    (self.rest, self.is_malformed) = (&[], true);
                     return None;
                 }
             }
@@ -143,19 +152,21 @@ fn parse(count: u8, kind: u8, body: &[u8]) -> Parsed<'_> {
             .ssrcs()
             .map(|media_ssrc| Message::PictureLoss { media_ssrc }),
         (kind::PAYLOAD_FEEDBACK, format::FULL_INTRA_REQUEST) => {
-            return if reader.ssrcs().is_some() {
-                Parsed::IntraRequests(reader.0)
-            } else {
-                Parsed::Malformed
+            return match reader.ssrcs() {
+                Some(_) if reader.0.len().is_multiple_of(INTRA_REQUEST_LEN) => {
+                    Parsed::IntraRequests(reader.0)
+                }
+                _ => Parsed::Malformed,
             };
         }
         (kind::PAYLOAD_FEEDBACK, format::APPLICATION) => {
-            return match reader.estimated_maximum_bitrate() {
-                Some(bits_per_second) => {
-                    Parsed::Message(Message::EstimatedMaximumBitrate { bits_per_second })
-                }
-                None => Parsed::Unknown,
-            };
+            if reader.ssrcs().is_none() {
+                return Parsed::Malformed;
+            }
+            if reader.u32() != Some(u32::from_be_bytes(*b"REMB")) {
+                return Parsed::Unknown;
+            }
+            reader.estimated_maximum_bitrate()
         }
         _ => return Parsed::Unknown,
     };
@@ -208,18 +219,16 @@ impl<'a> Reader<'a> {
         Some(ReportBlocks(blocks))
     }
 
-    /// draft-alvestrand-rmcat-remb-03 section 2.2.
-    fn estimated_maximum_bitrate(&mut self) -> Option<u64> {
-        self.ssrcs()?;
-        if self.u32()? != u32::from_be_bytes(*b"REMB") {
-            return None;
-        }
+    /// draft-alvestrand-rmcat-remb-03 section 2.2, behind the four letters.
+    fn estimated_maximum_bitrate(&mut self) -> Option<Message<'a>> {
         let word = self.u32()?;
         let exponent = word >> 18 & 0x3F;
         let mantissa = u64::from(word & 0x3_FFFF);
         // What does not fit is as much as can be said.
         let fits = mantissa.leading_zeros() >= exponent;
-        Some(if fits { mantissa << exponent } else { u64::MAX })
+        Some(Message::EstimatedMaximumBitrate {
+            bits_per_second: if fits { mantissa << exponent } else { u64::MAX },
+        })
     }
 }
 

@@ -106,17 +106,37 @@ fn a_message_that_does_not_fit_is_left_out_whole() {
 
 #[test]
 fn reading_ends_at_a_malformed_message() {
+    fn read(packet: &[u8]) -> (usize, bool) {
+        let mut messages = Messages::new(packet);
+        let read = messages.by_ref().count();
+        assert!(messages.next().is_none(), "{packet:02x?}");
+        (read, messages.is_malformed())
+    }
     fn check(packet: &[u8], expected: usize) {
-        assert_eq!(Messages::new(packet).count(), expected, "{packet:02x?}");
+        assert_eq!(read(packet), (expected, true), "{packet:02x?}");
     }
     let good = written(|w| assert!(w.picture_loss(1, 2)));
-    check(&good, 1);
+    assert_eq!(read(&good), (1, false));
+    assert_eq!(read(&[]), (0, false));
+    let unknown = [&[0x80, 199, 0, 0], &good[..], &[0x80, 204, 0, 0]].concat();
+    assert_eq!(read(&unknown), (1, false), "unknown kinds are skipped");
     check(&good[..11], 0);
     check(&[&good[..], &[0x80, 201, 0, 0]].concat(), 1); // report without an SSRC
     check(&[&[0x80, 201, 0, 0], &good[..]].concat(), 0);
-    check(&[&[0x80, 199, 0, 0], &good[..]].concat(), 1); // unknown kinds are skipped
+    check(&[&good[..], &[0x80, 201, 0]].concat(), 1); // half a header
+    check(&[&good[..], &[0x40, 201, 0, 0]].concat(), 1); // another version
     check(&[0x9F, 201, 0, 1, 0, 0, 0, 0], 0); // 31 blocks promised, none there
     check(&[0xA0, 201, 0, 1, 0, 0, 0, 9], 0); // more padding than message
+    check(&[&good[..], &[0xA0, 201, 0, 0]].concat(), 1); // padding, and no room for any
+    check(&[0x84, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3], 0); // half an intra request
+    let other = [
+        0x8F, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, b'A', b'B', b'C', b'D',
+    ];
+    assert_eq!(read(&other), (0, false), "another application's");
+    let estimate = [
+        0x8F, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, b'R', b'E', b'M', b'B',
+    ];
+    check(&estimate, 0); // an estimate of nothing
 }
 
 #[test]
