@@ -8,6 +8,9 @@ use super::recording;
 use super::sdp::Sent;
 use super::subscriber::Subscriber;
 
+/// Frames from one key frame to the next.
+const KEY_EVERY: u32 = 25;
+
 pub(crate) struct Call {
     pub(crate) ann: Publisher,
     pub(crate) bob: Subscriber,
@@ -37,12 +40,21 @@ impl Call {
         call
     }
 
-    /// A frame arrives, every hundredth a key frame; what was sent to the node before it has been dealt
-    /// with.
+    /// A frame arrives, now and then a key frame; what was sent to the node before it has been dealt with.
     pub(crate) async fn goes_on(&mut self) {
-        self.ann.send_frames(self.frames.is_multiple_of(100));
+        self.ann.send_frames(self.frames.is_multiple_of(KEY_EVERY));
         self.bob.frame(self.stream.ssrc, 0, self.frames).await;
         self.frames += 1;
+    }
+
+    /// The same, for however long: what has come is checked and forgotten before each key frame.
+    pub(crate) async fn goes_on_and_on(&mut self) {
+        if self.frames.is_multiple_of(KEY_EVERY) {
+            self.check();
+            self.ann.wire.received().forget();
+            self.bob.wire.received().forget();
+        }
+        self.goes_on().await;
     }
 
     /// Nothing that Bob has got was torn, and the order of it is that of a receiver's stream.

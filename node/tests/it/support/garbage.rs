@@ -1,6 +1,8 @@
 //! Malformed datagrams of every kind: sound ones that were damaged, and ones that only begin like
 //! something.
 
+mod dtls;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -8,10 +10,13 @@ use rand::seq::IndexedRandom;
 use pipemesh_node_core::rtcp::{CompoundWriter, ReportBlock, SenderInfo};
 
 use super::sdp::{Remote, VP8, VP8_REPAIR};
-use super::wire::{check, hello};
+use super::wire::check;
+pub(crate) use dtls::{dtls, record};
 
 /// Longest datagram made.
 const LONGEST: usize = 1_400;
+
+const WRONG_PASSWORD: &str = "not the node's password at all";
 
 /// Numbers that lengths and counts are got wrong with.
 const EXTREMES: [u8; 7] = [0, 1, 0x7F, 0x80, 0xFE, 0xFF, 0x3F];
@@ -62,33 +67,35 @@ fn noise(first: std::ops::RangeInclusive<u8>, random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Connectivity checks for a connection of the node, or for none (`remote` made up).
+/// Connectivity checks for a connection of the node, or for none (`remote` made up), from somebody who
+/// knows its name and maybe its password.
 pub(crate) fn stun(remote: &Remote, random: &mut StdRng) -> Vec<u8> {
-    if random.random_ratio(1, 4) {
-        return noise(0..=3, random);
-    }
     let password = match random.random_bool(0.5) {
         true => &remote.password,
-        false => "not the node's password at all",
+        false => WRONG_PASSWORD,
     };
     let mut datagram = check::request("client", &remote.ufrag, password, random.random());
     damage(&mut datagram, random);
     first(datagram, 0)
 }
 
-pub(crate) fn dtls(random: &mut StdRng) -> Vec<u8> {
-    thread_local!(static HELLO: Vec<Vec<u8>> = hello());
+/// … from somebody who does not know it. Every fourth is whole.
+pub(crate) fn forged_stun(remote: &Remote, random: &mut StdRng) -> Vec<u8> {
     if random.random_ratio(1, 4) {
-        return noise(20..=63, random);
+        return noise(0..=3, random);
     }
-    let mut datagram = HELLO.with(|hello| hello.choose(random).expect("it has one").clone());
-    if random.random_bool(0.3) {
-        // Another kind of record, of another epoch.
-        datagram[0] = random.random_range(20..=25);
-        datagram[4] = random.random_range(0..3);
+    let mut datagram = check::request("client", &remote.ufrag, WRONG_PASSWORD, random.random());
+    if random.random_bool(0.67) {
+        damage(&mut datagram, random);
     }
-    damage(&mut datagram, random);
-    first(datagram, 22)
+    first(datagram, 0)
+}
+
+/// Of no class that a node takes (RFC 7983): ZRTP, TURN, QUIC, SCTP without DTLS.
+pub(crate) fn unclassified(random: &mut StdRng) -> Vec<u8> {
+    const FIRST: [std::ops::RangeInclusive<u8>; 3] = [4..=19, 64..=127, 192..=255];
+    let first = FIRST.choose(random).expect("there are some").clone();
+    noise(first, random)
 }
 
 /// RTP in the clear, of SSRCs that a client might use.
@@ -117,6 +124,18 @@ pub(crate) fn rtp(ssrcs: &[u32], random: &mut StdRng) -> Vec<u8> {
 
 /// RTCP in the clear, about SSRCs that are in use.
 pub(crate) fn rtcp(ssrcs: &[u32], random: &mut StdRng) -> Vec<u8> {
+    let mut packet = compound(ssrcs, random);
+    damage(&mut packet, random);
+    let mut packet = first(packet, 0x80);
+    if packet.len() > 1 && random.random_bool(0.9) {
+        // It stays RTCP.
+        packet[1] = random.random_range(200..=207);
+    }
+    packet
+}
+
+/// … in good form, but without a word of truth.
+pub(crate) fn compound(ssrcs: &[u32], random: &mut StdRng) -> Vec<u8> {
     let ssrc = *ssrcs.choose(random).expect("there are some");
     let mut out = [0; 1_200];
     let mut writer = CompoundWriter::new(&mut out);
@@ -143,21 +162,70 @@ pub(crate) fn rtcp(ssrcs: &[u32], random: &mut StdRng) -> Vec<u8> {
             2 => writer.nack(1, ssrc, &numbers),
             3 => writer.picture_loss(1, ssrc),
             4 => writer.full_intra_request(1, ssrc, random.random()),
-            _ => {
-                let mut content = vec![0; random.random_range(0..60) * 4];
-                random.fill(&mut content[..]);
-                writer.transport_feedback(1, ssrc, &content)
-            }
+            _ => writer.transport_feedback(1, ssrc, &arrivals(random)),
         };
     }
     let len = writer.len();
-    let mut packet = out[..len].to_vec();
-    damage(&mut packet, random);
-    let mut packet = first(packet, 0x80);
-    if packet.len() > 1 && random.random_bool(0.9) {
-        // It stays RTCP.
-        packet[1] = random.random_range(200..=207);
+    out[..len].to_vec()
+}
+
+/// Transport-wide feedback on packets that may have been sent: a run of each status, and their times.
+fn arrivals(random: &mut StdRng) -> Vec<u8> {
+    const RUNS: u16 = 8;
+    let mut content = random.random_range::<u16, _>(0..500).to_be_bytes().to_vec();
+    content.extend((RUNS * 20).to_be_bytes());
+    content.extend([0, 0, random.random(), random.random()]);
+    for run in 0..RUNS {
+        content.extend(((run % 3) << 13 | 20).to_be_bytes());
     }
+    content.extend((0..RUNS * 40).map(|_| random.random::<u8>()));
+    content
+}
+
+/// RTCP of which something is not what it says, behind a message that is.
+pub(crate) fn broken_rtcp(ssrcs: &[u32], random: &mut StdRng) -> Vec<u8> {
+    const SSRC: [u8; 4] = [0, 0, 0, 1];
+    let [reports, feedback] = [[200, 201], [205, 206]].map(|kinds: [u8; 2]| {
+        let kind = kinds.choose(random);
+        *kind.expect("there are two")
+    });
+    let mut broken = match random.random_range(0..9) {
+        // Less than a header.
+        0 => vec![0x80, reports, 0][..random.random_range(1..=3)].to_vec(),
+        // Another version.
+        1 => [&[random.random_range(0..0x80), reports, 0, 1][..], &SSRC].concat(),
+        // Longer than the packet.
+        2 => [
+            &[0x81, feedback, random.random_range(1..=255), 0][..],
+            &SSRC,
+        ]
+        .concat(),
+        // More padding than message.
+        3 => vec![0xA1, feedback, 0, 1, 0, 0, 0, random.random_range(5..=255)],
+        // More blocks than there are.
+        4 => [
+            &[0x81 + random.random_range(0..31), reports, 0, 1][..],
+            &SSRC,
+        ]
+        .concat(),
+        // About nobody.
+        5 => [&[0x81, feedback, 0, 1][..], &SSRC].concat(),
+        // Half an entry.
+        6 => [&[0x84, 206, 0, 3][..], &SSRC, &SSRC, &SSRC].concat(),
+        // An estimate of nothing.
+        7 => [&[0x8F, 206, 0, 3][..], &SSRC, &SSRC, b"REMB"].concat(),
+        // Feedback on more packets than it has room for.
+        _ => [
+            &[0x8F, 205, 0, 5][..],
+            &SSRC,
+            &SSRC,
+            &[0, 1, 255, 255, 0, 0, 1, 0],
+            &[0; 4],
+        ]
+        .concat(),
+    };
+    let mut packet = compound(ssrcs, random);
+    packet.append(&mut broken);
     packet
 }
 

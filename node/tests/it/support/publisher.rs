@@ -80,12 +80,6 @@ impl Publisher {
             .for_each(|encoding| encoding.fill(bytes));
     }
 
-    /// From now on it has data channels as well.
-    pub(crate) async fn add_data(&mut self) {
-        self.sections.push(Section::Data);
-        self.offer().await;
-    }
-
     /// From now on it has a microphone as well; answers its track and mid.
     pub(crate) async fn add_microphone(&mut self) -> (String, String) {
         let (track, mid) = ("TR_microphone".to_owned(), self.sections.len().to_string());

@@ -46,6 +46,8 @@ pub(crate) struct Received {
     pub(crate) connected: bool,
     /// The node said goodbye.
     pub(crate) closed: bool,
+    /// Bytes of DTLS that came, whatever was in them.
+    pub(crate) flight: usize,
     /// Application data of the association, in order of arrival.
     pub(crate) data: Vec<Vec<u8>>,
     /// The TCP connection is over.
@@ -92,6 +94,15 @@ pub(crate) struct Outgoing {
     pub(crate) payload: Vec<u8>,
     /// Bytes of padding behind the payload.
     pub(crate) padding: u8,
+}
+
+impl Received {
+    /// Makes room for what is to come.
+    pub(crate) fn forget(&mut self) {
+        self.data.clear();
+        self.rtp.clear();
+        self.rtcp.clear();
+    }
 }
 
 impl Wire {
@@ -201,6 +212,16 @@ impl Wire {
     /// Takes nothing from the network, or takes it again.
     pub(crate) fn set_reading(&self, reading: bool) {
         self.command(Command::Reading(reading));
+    }
+
+    /// Sends so many datagrams of the handshake, and keeps those that follow.
+    pub(crate) fn hold_handshake_after(&self, datagrams: usize) {
+        self.command(Command::Hold(datagrams));
+    }
+
+    /// Sends what was kept, and goes on.
+    pub(crate) fn go_on_with_handshake(&self) {
+        self.command(Command::Hold(usize::MAX));
     }
 
     /// Sends no more checks, as one whose network is gone, until the port changes.

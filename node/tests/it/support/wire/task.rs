@@ -1,5 +1,6 @@
 //! The task behind a [`Wire`](super::Wire): its socket, its timers, and the sorting of what arrives.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ pub(super) enum Command {
     Reading(bool),
     /// No more checks, until there is another way.
     Silence,
+    /// So many more datagrams of DTLS may be sent; what comes after them waits.
+    Hold(usize),
     Rtp(Outgoing),
     Rtcp(Vec<u8>),
     /// As it is.
@@ -54,6 +57,8 @@ pub(super) struct Task {
     /// For [`Command::Sealed`].
     next_index: u64,
     line: Option<Line>,
+    may_send: usize,
+    held: VecDeque<Vec<u8>>,
 }
 
 /// What is checked, and when next.
@@ -89,6 +94,8 @@ impl Task {
             early: Vec::new(),
             next_index: 1,
             line: None,
+            may_send: usize::MAX,
+            held: VecDeque::new(),
         }
     }
 
@@ -148,6 +155,7 @@ impl Task {
                     peer.is_silent = true;
                 }
             }
+            Command::Hold(datagrams) => self.may_send = datagrams,
             Command::Rtp(packet) => {
                 let Some((_, sealer)) = &self.keys else {
                     return;
@@ -205,6 +213,7 @@ impl Task {
                 self.dtls.start(now);
             }
             Some(20..=63) => {
+                self.shared.received.lock().unwrap().flight += datagram.len();
                 for event in self.dtls.handle_datagram(datagram, now) {
                     self.handle_dtls(event);
                 }
@@ -284,6 +293,12 @@ impl Task {
 
     async fn flush_dtls(&mut self) {
         while let Some(datagram) = self.dtls.poll_transmit() {
+            self.held.push_back(datagram);
+        }
+        while self.may_send > 0
+            && let Some(datagram) = self.held.pop_front()
+        {
+            self.may_send -= usize::from(self.may_send < usize::MAX);
             self.transmit(&datagram).await;
         }
     }
