@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_media::tcp::{Stream, datagram_len};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +116,7 @@ impl Door {
 }
 
 /// Reads one frame and not a byte more: what follows is the shard's.
-async fn first_frame(socket: &mut TcpStream) -> Result<Vec<u8>, Turned> {
+pub(crate) async fn first_frame(socket: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Turned> {
     let closed = |_: io::Error| Turned::Closed;
     let mut header = [0; 2];
     socket.read_exact(&mut header).await.map_err(closed)?;

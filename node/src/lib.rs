@@ -8,6 +8,8 @@ pub mod addresses;
 pub mod config;
 mod control;
 mod door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod mailbox;
 mod metrics;
 mod node;

@@ -14,6 +14,8 @@ mod control;
 mod counters;
 mod data;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handle;
 mod inbound;
 mod media;
