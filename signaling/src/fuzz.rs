@@ -14,6 +14,7 @@ use crate::auth::{ApiKey, Keys};
 use crate::livekit::join::{Join, MAX_JOIN_REQUEST};
 use crate::livekit::message::request_name;
 use crate::livekit::query::Query;
+use crate::livekit::track;
 use crate::source::{Network, client_address};
 
 /// A reader, and the folder of its inputs below `fuzz/corpus`.
@@ -22,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("join", join),
     ("message", message),
+    ("session", session),
     ("source", source),
     ("token", token),
 ];
@@ -49,18 +51,36 @@ pub fn message(input: &[u8]) {
     assert!(again.is_ok(), "what was understood can be said again");
 }
 
-/// The query of a join: as it is, or a join request behind its encoding.
+/// A client's messages, understood: what a session makes of them.
+pub fn session(input: &[u8]) {
+    crate::session::fuzz::run(input);
+}
+
+/// The query of a join: as it is, or a join request behind its encoding. A line of its own says what the
+/// client's browser claims to be.
 pub fn join(input: &[u8]) {
     let Some((&how, bytes)) = input.split_first() else {
         return;
     };
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n' && how & 4 != 0);
+    let bytes = lines.next().unwrap_or_default();
+    let user_agent = String::from_utf8_lossy(lines.next().unwrap_or(b"Mozilla/5.0"));
     let query = match how & 1 {
         0 => String::from_utf8_lossy(bytes).into_owned(),
         _ => format!("join_request={}", URL_SAFE_NO_PAD.encode(bytes)),
     };
     let query = Query::parse(&query);
-    if let Ok(join) = Join::parse(&query, how & 2 != 0, "Mozilla/5.0") {
+    if let Ok(join) = Join::parse(&query, how & 2 != 0, &user_agent) {
         assert!(join.metadata.len() <= MAX_JOIN_REQUEST);
+        let client = &join.client;
+        assert!(!client.supports_ok_response() || client.supports_request_response());
+        let _ = (client.receives_red(), client.supports_reconnect_response());
+        for track in &join.add_tracks {
+            let id = "TR_1".parse().expect("it is an id");
+            if let Ok(announced) = track::announce(track, &id, client) {
+                assert_eq!(announced.ask.track_id, announced.info.sid);
+            }
+        }
     }
 }
 
@@ -114,6 +134,17 @@ pub fn source(input: &[u8]) {
     let believed = client_address(stranger, &headers, &[proxy]);
     assert_eq!(believed, IpAddr::from([192, 0, 2, 1]));
     let _ = client_address(([10, 0, 0, 1], 1).into(), &headers, &[proxy]);
+}
+
+/// Takes an input apart into pieces, each preceded by its length in two bytes.
+pub(crate) fn pieces(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = input.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (piece, rest) = rest.split_at(length);
+        input = rest;
+        Some(piece)
+    })
 }
 
 #[cfg(test)]

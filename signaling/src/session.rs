@@ -7,8 +7,12 @@
 //! [`Session::poll_timeout`].
 
 mod attach;
+#[cfg(any(test, feature = "fuzzing"))]
+mod bench;
 pub(crate) mod client;
 pub(crate) mod driver;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod link;
 mod node;
 mod outbox;

@@ -1,6 +1,5 @@
 //! Scenarios in virtual time: a session, a room, a node and a client without any I/O.
 
-mod bench;
 mod joining;
 mod publishing;
 mod random;
@@ -8,16 +7,15 @@ mod resuming;
 mod room;
 mod subscribing;
 
+use super::bench;
+
 /// What every scenario speaks of.
 mod prelude {
     pub(super) use livekit_protocol::leave_request::Action;
     pub(super) use livekit_protocol::participant_info::State;
     pub(super) use livekit_protocol::signal_response::Message;
-    pub(super) use livekit_protocol::{
-        AddTrackRequest, DisconnectReason, IceServer, ParticipantInfo, SessionDescription,
-    };
-    pub(super) use pipemesh_proto::ids::TrackId;
-    pub(super) use pipemesh_proto::node::{ConnectionRole, SessionRequest};
+    pub(super) use livekit_protocol::{AddTrackRequest, DisconnectReason, SessionDescription};
+    pub(super) use pipemesh_proto::node::ConnectionRole;
     pub(super) use pipemesh_topology::Identity;
 
     pub(super) use super::super::*;

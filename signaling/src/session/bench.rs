@@ -3,19 +3,26 @@
 //! The node checks every request against the contract; a violation fails the test. Records that the
 //! session writes come back through the room, as they do from the store.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![cfg_attr(
+    not(test),
+    allow(dead_code, reason = "fuzzers need less of it than tests")
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use livekit_protocol::signal_request::Message as FromClient;
 use livekit_protocol::{
-    AddTrackRequest, ClientInfo, ParticipantUpdate, Room, TrackType, client_info,
+    AddTrackRequest, ClientInfo, IceServer, ParticipantUpdate, Room, SessionDescription, TrackType,
+    client_info,
 };
 use pipemesh_proto::node::session_event::Event;
-use pipemesh_proto::node::{self as contract, SessionEvent};
+use pipemesh_proto::node::{ConnectionRole, SessionEvent, SessionRequest};
 use pipemesh_topology::store;
 use prost::Message as _;
 
-use super::prelude::*;
-use crate::auth::Rights;
+use super::*;
+use crate::livekit::join::Resume;
 use crate::rooms::record::Member;
 
 pub(super) const ME: &str = "me";
