@@ -176,7 +176,7 @@ impl Bandwidth {
             reference: None,
             delay: DelayTrend::default(),
             loss: LossTrend::default(),
-            acknowledged: AcknowledgedRate::new(now),
+            acknowledged: AcknowledgedRate::new(),
             control: RateControl::new(limits.start, limits.min, limits.max),
             probe: ProbeControl::new(),
             sent_rate: SentRate::default(),

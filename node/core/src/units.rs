@@ -6,7 +6,25 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
-const NANOS_PER_SEC: u128 = 1_000_000_000;
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// `a * b / c`, in 64 bits where that is enough: a division of 128 takes many times as long. `None`: `c` is
+/// zero.
+#[inline]
+fn scaled(a: u64, b: u64, c: u64) -> Option<u64> {
+    match a.checked_mul(b) {
+        Some(product) => product.checked_div(c),
+        None => {
+            let quotient = (u128::from(a) * u128::from(b)).checked_div(u128::from(c))?;
+            Some(u64::try_from(quotient).unwrap_or(u64::MAX))
+        }
+    }
+}
+
+/// 584 years at most.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Bits per second.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,8 +63,7 @@ impl Bitrate {
 
     /// What is carried in this time.
     pub fn during(self, time: Duration) -> DataSize {
-        let bits = u128::from(self.0).saturating_mul(time.as_nanos()) / NANOS_PER_SEC;
-        DataSize(u64::try_from(bits / 8).unwrap_or(u64::MAX))
+        DataSize(scaled(self.0, nanos(time), 8 * NANOS_PER_SEC).unwrap_or_default())
     }
 }
 
@@ -93,17 +110,13 @@ impl DataSize {
 
     /// The rate that carries this in that time; none if there was no time.
     pub fn over(self, time: Duration) -> Option<Bitrate> {
-        let bits = u128::from(self.0) * 8 * NANOS_PER_SEC;
-        let rate = bits.checked_div(time.as_nanos())?;
-        Some(Bitrate(u64::try_from(rate).unwrap_or(u64::MAX)))
+        scaled(self.0, 8 * NANOS_PER_SEC, nanos(time)).map(Bitrate)
     }
 
     /// How long this takes at that rate; an hour at most.
     pub fn at(self, rate: Bitrate) -> Duration {
         const LONGEST: Duration = Duration::from_secs(3600);
-        let nanos = (u128::from(self.0) * 8 * NANOS_PER_SEC).checked_div(u128::from(rate.0));
-        nanos
-            .and_then(|nanos| u64::try_from(nanos).ok())
+        scaled(self.0, 8 * NANOS_PER_SEC, rate.0)
             .map_or(LONGEST, |nanos| Duration::from_nanos(nanos).min(LONGEST))
     }
 

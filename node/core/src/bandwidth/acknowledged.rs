@@ -1,6 +1,6 @@
 //! The rate at which data reaches the receiver, by its own clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::rate::RateMeter;
 use crate::units::{Bitrate, DataSize};
@@ -20,8 +20,7 @@ const JUMP: i64 = 10_000_000;
 
 #[derive(Debug)]
 pub(super) struct AcknowledgedRate {
-    /// Arrival times are counted from here, those of the receiver's clock in microseconds.
-    origin: Instant,
+    /// Arrival times are counted from here, all of the receiver's clock in microseconds.
     first: Option<i64>,
     newest: i64,
     meter: RateMeter,
@@ -42,9 +41,8 @@ struct Run {
 }
 
 impl AcknowledgedRate {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            origin: now,
             first: None,
             newest: 0,
             meter: RateMeter::new(WINDOW),
@@ -61,7 +59,7 @@ impl AcknowledgedRate {
                 first: Some(arrival),
                 newest: arrival,
                 total: self.total,
-                ..Self::new(self.origin)
+                ..Self::new()
             };
         }
         self.newest = self.newest.max(arrival);
@@ -87,9 +85,10 @@ impl AcknowledgedRate {
         self.short.add(size, at);
     }
 
-    fn time(&self, arrival: i64) -> Instant {
+    /// Microseconds since the first arrival.
+    fn time(&self, arrival: i64) -> u64 {
         let after = arrival.saturating_sub(self.first.unwrap_or(arrival));
-        self.origin + Duration::from_micros(after.max(0) as u64)
+        after.max(0) as u64
     }
 
     /// Bytes that arrived.

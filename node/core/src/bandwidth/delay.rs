@@ -159,19 +159,20 @@ impl DelayTrend {
             return None;
         }
         let start = self.last()?.arrival;
-        let points = || {
-            self.samples
-                .iter()
-                .map(|sample| ((sample.arrival - start) as f64 / 1000.0, sample.smoothed))
-        };
+        // In one pass: it is done for every group of every receiver.
+        let (mut sum_x, mut sum_y, mut sum_xx, mut sum_xy) = (0.0, 0.0, 0.0, 0.0);
+        for sample in &self.samples {
+            let (x, y) = ((sample.arrival - start) as f64, sample.smoothed);
+            sum_x += x;
+            sum_y += y;
+            sum_xx += x * x;
+            sum_xy += x * y;
+        }
         let count = self.samples.len() as f64;
-        let (sum_x, sum_y) = points().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-        let (mean_x, mean_y) = (sum_x / count, sum_y / count);
-        let (rise, run) = points().fold((0.0, 0.0), |(rise, run), (x, y)| {
-            let dx = x - mean_x;
-            (rise + dx * (y - mean_y), run + dx * dx)
-        });
-        (run > 0.0).then(|| rise / run)
+        let run = sum_xx - sum_x * sum_x / count;
+        let rise = sum_xy - sum_x * sum_y / count;
+        // Milliseconds over microseconds.
+        (run > 0.0).then(|| 1_000.0 * rise / run)
     }
 
     fn last(&self) -> Option<&Sample> {

@@ -72,7 +72,7 @@ impl IncomingBandwidth {
             clock: Clock::new(now),
             newest: None,
             delay: DelayTrend::default(),
-            arrived: AcknowledgedRate::new(now),
+            arrived: AcknowledgedRate::new(),
             standing: StandingQueue::default(),
             control: control.with_headroom(HEADROOM),
             limits,

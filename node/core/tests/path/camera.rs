@@ -2,6 +2,7 @@
 //! subscriber: switches at key frames, numbers without holes, retransmissions.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::FRAME;
@@ -95,6 +96,13 @@ impl Stream {
     }
 }
 
+/// Since an hour before anybody asked.
+fn micros(at: Instant) -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let origin = ORIGIN.get_or_init(|| at - Duration::from_secs(3_600));
+    at.saturating_duration_since(*origin).as_micros() as u64
+}
+
 impl Camera {
     pub fn new(rates: &[u64]) -> Self {
         let encoder = || Encoder {
@@ -132,7 +140,9 @@ impl Camera {
         for (encoder, rate) in self.encoders.iter_mut().zip(&self.rates) {
             for step in 0..100 {
                 let at = before + Duration::from_millis(10 * step);
-                encoder.meter.add(DataSize::from_bytes(rate / 800), at);
+                encoder
+                    .meter
+                    .add(DataSize::from_bytes(rate / 800), micros(at));
             }
         }
     }
@@ -146,7 +156,7 @@ impl Camera {
                     spatial: spatial as u8,
                     temporal: 0,
                 },
-                rate: encoder.meter.rate(now),
+                rate: encoder.meter.rate(micros(now)),
                 pixels: (320 * 180) << (2 * spatial),
             });
         }
@@ -257,7 +267,7 @@ impl Camera {
                 encoder.key_frame_at = None;
                 size *= KEY_FRAME;
             }
-            encoder.meter.add(DataSize::from_bytes(size), now);
+            encoder.meter.add(DataSize::from_bytes(size), micros(now));
             encoder.frame += 1;
             let encoding = spatial as u8;
             if is_key_frame && self.target == Some(encoding) {
