@@ -155,6 +155,35 @@ pub struct OutgoingHeader {
     pub ssrc: u32,
 }
 
+impl OutgoingHeader {
+    /// The fixed part (RFC 3550 section 5.1), without extensions.
+    #[inline]
+    fn fixed(self) -> [u8; FIXED_HEADER_LEN] {
+        let [s0, s1] = self.sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [c0, c1, c2, c3] = self.ssrc.to_be_bytes();
+        let second = u8::from(self.marker) << 7 | self.payload_type & 0x7F;
+        let first = 0x80 | u8::from(self.padding) << 5;
+        [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
+    }
+
+    /// The header that nearly every packet to a browser has, at once: with one extension of two bytes in the
+    /// one-byte form, `id` 1 to 14. As [`HeaderWriter`] writes it. `None`: it does not fit.
+    #[inline]
+    pub fn write_with_number(self, out: &mut [u8], id: u8, number: u16) -> Option<usize> {
+        const LEN: usize = FIXED_HEADER_LEN + EXTENSION_HEADER_LEN + 4;
+        let out = out.first_chunk_mut::<LEN>()?;
+        let (fixed, extension) = out.split_first_chunk_mut::<FIXED_HEADER_LEN>()?;
+        *fixed = self.fixed();
+        let [first, ..] = fixed;
+        *first |= 0x10;
+        let [p0, p1] = ONE_BYTE_PROFILE.to_be_bytes();
+        let [n0, n1] = number.to_be_bytes();
+        extension.copy_from_slice(&[p0, p1, 0, 1, id << 4 | 1, n0, n1, 0]);
+        Some(LEN)
+    }
+}
+
 /// Writes a header in front of a payload: the fixed part, then extensions, then [`Self::finish`].
 #[derive(Debug)]
 pub struct HeaderWriter<'a> {
@@ -169,13 +198,7 @@ const EXTENSION_HEADER_LEN: usize = 4;
 impl<'a> HeaderWriter<'a> {
     /// `None`: `out` is shorter than the fixed header.
     pub fn new(out: &'a mut [u8], header: OutgoingHeader) -> Option<Self> {
-        let fixed = out.first_chunk_mut::<FIXED_HEADER_LEN>()?;
-        let [s0, s1] = header.sequence.to_be_bytes();
-        let [t0, t1, t2, t3] = header.timestamp.to_be_bytes();
-        let [c0, c1, c2, c3] = header.ssrc.to_be_bytes();
-        let second = u8::from(header.marker) << 7 | header.payload_type & 0x7F;
-        let first = 0x80 | u8::from(header.padding) << 5;
-        *fixed = [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+        *out.first_chunk_mut()? = header.fixed();
         Some(Self {
             out,
             end: FIXED_HEADER_LEN,
@@ -471,6 +494,32 @@ mod tests {
             if let Some(header) = Header::parse(&packet) {
                 let _ = header.payload(&packet);
                 prop_assert!(header.extensions(&packet).map(|(_, v)| v.len()).sum::<usize>() <= packet.len());
+            }
+        }
+
+        #[test]
+        fn a_header_with_a_number_is_as_it_is_written_piece_by_piece(
+            bits in any::<(bool, bool)>(),
+            numbers in any::<(u8, u16, u32, u32)>(),
+            id in 1..=14u8,
+            number in any::<u16>(),
+        ) {
+            let header = OutgoingHeader {
+                padding: bits.0,
+                marker: bits.1,
+                payload_type: numbers.0,
+                sequence: numbers.1,
+                timestamp: numbers.2,
+                ssrc: numbers.3,
+            };
+            let (mut at_once, mut by_pieces) = ([1; 24], [1; 24]);
+            let len = header.write_with_number(&mut at_once, id, number);
+            let mut writer = HeaderWriter::new(&mut by_pieces, header).unwrap();
+            writer.extension(id, &number.to_be_bytes(), false);
+            prop_assert_eq!(len, writer.finish());
+            prop_assert_eq!(at_once, by_pieces);
+            for short in 0..len.unwrap() {
+                prop_assert_eq!(header.write_with_number(&mut at_once[..short], id, number), None);
             }
         }
 

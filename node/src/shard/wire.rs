@@ -671,6 +671,11 @@ fn write_header(
     shift: Shift,
     stamp: Stamp,
 ) -> Option<usize> {
+    if let (Some(id @ 1..=14), Some(number)) = (extensions.transport_sequence, stamp.number)
+        && packet.is_plain()
+    {
+        return header.write_with_number(out, id, number);
+    }
     let mut writer = HeaderWriter::new(out, header)?;
     stamp.write(&mut writer, extensions, packet.is_long());
     packet.write_extensions(&mut writer, extensions, shift);

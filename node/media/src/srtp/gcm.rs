@@ -17,6 +17,9 @@ pub(super) const TAG_LEN: usize = 16;
 
 const NONCE_LEN: usize = 12;
 
+/// Of AES.
+const BLOCK_LEN: usize = 16;
+
 /// One session key with its key schedule and hash tables, and the salt that goes with it.
 pub(super) struct Gcm {
     /// Made by `EVP_AEAD_CTX_new`, never changed, freed (and wiped) on drop.
@@ -68,6 +71,11 @@ impl Gcm {
     ) -> usize {
         let sealed = patched + rest.len();
         let body = &mut body[..sealed + TAG_LEN];
+        // Two parts cost hardly more than one where the first ends with a block.
+        let fill = (patched.next_multiple_of(BLOCK_LEN) - patched).min(rest.len());
+        let (head, rest) = rest.split_at(fill);
+        body[patched..patched + fill].copy_from_slice(head);
+        let patched = patched + fill;
         let nonce = self.nonce(id);
         let out = body.as_mut_ptr();
         // aws-lc takes its input in two parts. The first may lie where its output goes; the second

@@ -110,6 +110,12 @@ impl<'a> Outbound<'a> {
         self.is_long
     }
 
+    /// Whether no header extension goes on.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.carried.iter().all(Option::is_none)
+    }
+
     /// Writes the header extensions that go on.
     pub(super) fn write_extensions(
         &self,
