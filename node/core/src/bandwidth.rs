@@ -114,6 +114,15 @@ impl Default for Limits {
 #[error("malformed transport-wide feedback")]
 pub struct MalformedFeedback;
 
+/// Packets that were sent at once, as those of a frame are, and arrived at once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Together {
+    sent: i64,
+    arrival: i64,
+    packets: u32,
+    bytes: u64,
+}
+
 /// See the module.
 ///
 /// [`Self::admits`] and [`Self::packet_sent`] are on the way of packets: no allocation, no loop. After
@@ -279,6 +288,7 @@ impl Bandwidth {
         let now = self.clock.micros(now);
         let mut newest = None;
         let (mut received, mut missing) = (0u32, 0u32);
+        let mut together = Together::default();
         for status in feedback.statuses() {
             match status {
                 Status::Missing { first, count } => {
@@ -291,9 +301,16 @@ impl Bandwidth {
                         continue;
                     };
                     received += 1;
-                    let waited = self.delay.queue_of(packet.sent, arrival);
-                    self.acknowledged.receive(arrival, packet.size, waited);
-                    self.delay.receive(packet.sent, arrival);
+                    if (packet.sent, arrival) != (together.sent, together.arrival) {
+                        self.note_arrival(together);
+                        together = Together {
+                            sent: packet.sent,
+                            arrival,
+                            ..Together::default()
+                        };
+                    }
+                    together.packets += 1;
+                    together.bytes += u64::from(packet.size);
                     self.probe.receive(packet, arrival);
                     if newest
                         .is_none_or(|(newest, _): (Acknowledged, _)| newest.number < packet.number)
@@ -303,6 +320,7 @@ impl Bandwidth {
                 }
             }
         }
+        self.note_arrival(together);
         self.reference = Some(reference);
         // What speaks of nothing we sent, or only of what was known, tells nothing.
         if let Some((packet, arrival)) = newest {
@@ -326,6 +344,20 @@ impl Bandwidth {
         }
         self.history.make_room();
         Ok(())
+    }
+
+    fn note_arrival(&mut self, together: Together) {
+        let Together {
+            sent,
+            arrival,
+            packets,
+            bytes,
+        } = together;
+        if packets > 0 {
+            let waited = self.delay.queue_of(sent, arrival);
+            self.acknowledged.receive(arrival, packets, bytes, waited);
+            self.delay.receive(sent, arrival);
+        }
     }
 
     fn learn_round_trip(&mut self, sample: Duration) {

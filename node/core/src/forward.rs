@@ -251,6 +251,7 @@ impl Forwarder {
 
     /// The numbers this packet goes out under; `None` if it does not. `clocks` are the encodings' last
     /// sender reports.
+    #[inline]
     pub fn handle_packet(
         &mut self,
         packet: &Candidate<'_>,

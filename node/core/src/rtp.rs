@@ -156,30 +156,38 @@ pub struct OutgoingHeader {
 }
 
 impl OutgoingHeader {
-    /// The fixed part (RFC 3550 section 5.1), without extensions.
+    /// The fixed part (RFC 3550 section 5.1), without extensions. In whole words: bytes that are put together
+    /// in memory are read back as a word only when all that was written before has left the core.
     #[inline]
-    fn fixed(self) -> [u8; FIXED_HEADER_LEN] {
-        let [s0, s1] = self.sequence.to_be_bytes();
-        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
-        let [c0, c1, c2, c3] = self.ssrc.to_be_bytes();
-        let second = u8::from(self.marker) << 7 | self.payload_type & 0x7F;
-        let first = 0x80 | u8::from(self.padding) << 5;
-        [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3]
+    fn write_fixed(self, out: &mut [u8; FIXED_HEADER_LEN], has_extensions: bool) {
+        const VERSION: u32 = 2 << 30;
+        let word = VERSION
+            | u32::from(self.padding) << 29
+            | u32::from(has_extensions) << 28
+            | u32::from(self.marker) << 23
+            | u32::from(self.payload_type & 0x7F) << 16
+            | u32::from(self.sequence);
+        let (first, rest) = out.split_at_mut(4);
+        let (second, third) = rest.split_at_mut(4);
+        first.copy_from_slice(&word.to_be_bytes());
+        second.copy_from_slice(&self.timestamp.to_be_bytes());
+        third.copy_from_slice(&self.ssrc.to_be_bytes());
     }
 
     /// The header that nearly every packet to a browser has, at once: with one extension of two bytes in the
     /// one-byte form, `id` 1 to 14. As [`HeaderWriter`] writes it. `None`: it does not fit.
     #[inline]
     pub fn write_with_number(self, out: &mut [u8], id: u8, number: u16) -> Option<usize> {
-        const LEN: usize = FIXED_HEADER_LEN + EXTENSION_HEADER_LEN + 4;
-        let out = out.first_chunk_mut::<LEN>()?;
-        let (fixed, extension) = out.split_first_chunk_mut::<FIXED_HEADER_LEN>()?;
-        *fixed = self.fixed();
-        let [first, ..] = fixed;
-        *first |= 0x10;
-        let [p0, p1] = ONE_BYTE_PROFILE.to_be_bytes();
-        let [n0, n1] = number.to_be_bytes();
-        extension.copy_from_slice(&[p0, p1, 0, 1, id << 4 | 1, n0, n1, 0]);
+        const EXTENSION_LEN: usize = 8;
+        const LEN: usize = FIXED_HEADER_LEN + EXTENSION_LEN;
+        let (fixed, rest) = out.split_first_chunk_mut()?;
+        let extension = rest.first_chunk_mut::<EXTENSION_LEN>()?;
+        self.write_fixed(fixed, true);
+        let words = u64::from(ONE_BYTE_PROFILE) << 48
+            | 1 << 32
+            | u64::from(id << 4 | 1) << 24
+            | u64::from(number) << 8;
+        *extension = words.to_be_bytes();
         Some(LEN)
     }
 }
@@ -198,7 +206,7 @@ const EXTENSION_HEADER_LEN: usize = 4;
 impl<'a> HeaderWriter<'a> {
     /// `None`: `out` is shorter than the fixed header.
     pub fn new(out: &'a mut [u8], header: OutgoingHeader) -> Option<Self> {
-        *out.first_chunk_mut()? = header.fixed();
+        header.write_fixed(out.first_chunk_mut()?, false);
         Some(Self {
             out,
             end: FIXED_HEADER_LEN,

@@ -12,10 +12,13 @@ const LINE: usize = 64;
 /// Asks for a value's first `len` bytes. Does not wait, reads nothing, and is no more than a hint.
 #[inline]
 pub fn prefetch_head<T: ?Sized>(value: &T, len: usize) {
+    let len = len.min(size_of_val(value));
     let start = std::ptr::from_ref(value).cast::<u8>();
-    for offset in (0..len.min(size_of_val(value))).step_by(LINE) {
+    for offset in (0..len).step_by(LINE) {
         line(start.wrapping_add(offset));
     }
+    // Values begin anywhere in a line, so their end may lie in one more.
+    line(start.wrapping_add(len.saturating_sub(1)));
 }
 
 /// Asks for all of a value.

@@ -129,7 +129,7 @@ impl Outgoing {
         sealer: &Sealer,
         shaping: Option<&mut Shaping>,
         packet: &Outbound<'_>,
-        rewrite: Rewrite,
+        rewrite: &Rewrite,
         now: Instant,
     ) -> Result<(), DropReason> {
         let emptied = rewrite.is_filler.then(|| packet.emptied());
@@ -231,6 +231,18 @@ impl Wire {
         &mut self.links[connection]
     }
 
+    /// Asks for what a client's report touches, to be there when it is needed; in two steps, since the first
+    /// says where the second lies.
+    pub(crate) fn prefetch_link(&self, connection: usize) {
+        self.links.get(connection).into_iter().for_each(prefetch);
+    }
+
+    pub(crate) fn prefetch_shaping(&self, connection: usize) {
+        let link = self.links.get(connection);
+        let shaping = link.and_then(|link| link.shaping.as_ref());
+        shaping.into_iter().for_each(|it| it.prefetch_all());
+    }
+
     pub(crate) fn set_outgoing(&mut self, key: SubscriptionKey, outgoing: Outgoing) {
         if key.index() >= self.outgoing.len() {
             self.outgoing.resize_with(key.index() + 1, || None);
@@ -269,37 +281,52 @@ impl Wire {
             sequences: &sequences[..count],
         };
         loop {
-            self.fetch_ahead(burst);
-            let Some((key, forwards)) = burst.next_subscriber() else {
+            self.fetch_places(burst);
+            let Some(key) = burst.next_subscriber() else {
                 break;
             };
-            if let Some(next) = self.forward_to(key, forwards, packets, from, now) {
+            self.fetch_keys(burst);
+            if let Some(next) = self.forward_to(key, burst.forwards(), packets, from, now) {
                 burst.take_back(key, next);
             }
         }
     }
 
     /// What will be needed of the subscribers whose turn comes is asked for while others are served. It
-    /// lies in four places, each of which says where the next is, so it comes in four steps.
+    /// lies in four places, each of which says where the next is, so it comes in four steps; and in two
+    /// parts, since a processor waits when it is asked for more than some twenty lines of memory at a time.
     #[inline]
-    fn fetch_ahead(&self, burst: &Burst<'_>) {
-        let outgoing = |key: SubscriptionKey| self.outgoing.get(key.index());
-        let link = |ahead| {
-            let (key, _) = burst.upcoming(ahead)?;
-            self.links.get(outgoing(key)?.as_ref()?.link)
-        };
+    fn fetch_places(&self, burst: &Burst<'_>) {
         if let Some((key, place)) = burst.upcoming(4) {
             prefetch(place);
-            outgoing(key).into_iter().for_each(prefetch);
+            self.outgoing
+                .get(key.index())
+                .into_iter()
+                .for_each(prefetch);
         }
-        link(3).into_iter().for_each(prefetch);
-        if let Some(link) = link(2) {
+        self.upcoming_link(burst, 3).into_iter().for_each(prefetch);
+    }
+
+    /// The second part, when the next subscriber has had its turn with the router.
+    #[inline]
+    fn fetch_keys(&self, burst: &Burst<'_>) {
+        if let Some(link) = self.upcoming_link(burst, 1) {
             link.sealer.iter().for_each(Sealer::prefetch);
             link.shaping.iter().for_each(|shaping| shaping.prefetch());
         }
-        if let Some(shaping) = link(1).and_then(|link| link.shaping.as_ref()) {
+        let shaping = self
+            .upcoming_link(burst, 0)
+            .and_then(|link| link.shaping.as_ref());
+        if let Some(shaping) = shaping {
             shaping.prefetch_note();
         }
+    }
+
+    #[inline]
+    fn upcoming_link(&self, burst: &Burst<'_>, ahead: usize) -> Option<&Link> {
+        let (key, _) = burst.upcoming(ahead)?;
+        let outgoing = self.outgoing.get(key.index())?.as_ref()?;
+        self.links.get(outgoing.link)
     }
 
     /// Seals a burst's packets for one subscriber, or lets them wait. If one can do neither, nor can those
@@ -339,7 +366,7 @@ impl Wire {
             flush_early(egress, sockets, streams, pending);
         }
         for (done, forward) in forwards.iter().enumerate() {
-            let rewrite = forward.rewrite;
+            let rewrite = &forward.rewrite;
             let left = match packets.get(forward.packet) {
                 Some(Some(packet)) if may_leave(&mut shaping, packet.kind(), now) => {
                     let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
@@ -356,7 +383,7 @@ impl Wire {
                         codec: packet.codec,
                         encoding: from.encoding,
                         sequence: sequence.copied().unwrap_or_default(),
-                        rewrite,
+                        rewrite: *rewrite,
                     };
                     let shaping = shaping.as_deref_mut();
                     shaping.map_or(Ok(()), |shaping| {
@@ -421,7 +448,7 @@ impl Wire {
         let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
         let out = out.ok_or(DropReason::QueueFull)?;
         let shaping = link.shaping.as_deref_mut();
-        outgoing.seal(out, sealer, shaping, packet, waiting.rewrite, now)?;
+        outgoing.seal(out, sealer, shaping, packet, &waiting.rewrite, now)?;
         self.forwarded += 1;
         Ok(())
     }
@@ -629,6 +656,8 @@ impl Wire {
 }
 
 /// Space in a run; when the pool is exhausted, what waits is sent first.
+// What it answers is needed at once: passed through memory it would wait for all that was written before.
+#[inline(always)]
 fn reserve<'a>(
     egress: &'a mut Egress,
     sockets: &[UdpSocket],
@@ -663,6 +692,7 @@ fn flush_early(
     pending.gso_lost = pending.gso_lost | report.gso_lost;
 }
 
+#[inline(always)]
 fn write_header(
     out: &mut [u8],
     header: OutgoingHeader,

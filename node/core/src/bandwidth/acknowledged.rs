@@ -52,8 +52,9 @@ impl AcknowledgedRate {
         }
     }
 
-    /// `waited` is how long the packet was on its way beyond the shortest time.
-    pub(super) fn receive(&mut self, arrival: i64, size: u16, waited: i64) {
+    /// So many packets, bytes together, arrived at once. `waited` is how long they were on their way beyond
+    /// the shortest time.
+    pub(super) fn receive(&mut self, arrival: i64, packets: u32, bytes: u64, waited: i64) {
         if self.first.is_none() || (arrival - self.newest).abs() > JUMP {
             *self = Self {
                 first: Some(arrival),
@@ -63,7 +64,7 @@ impl AcknowledgedRate {
             };
         }
         self.newest = self.newest.max(arrival);
-        self.total += u64::from(size);
+        self.total += bytes;
         self.run = match self.run {
             _ if waited < WAITED => None,
             None => Some(Run {
@@ -73,14 +74,14 @@ impl AcknowledgedRate {
                 packets: 0,
             }),
             Some(run) => Some(Run {
-                bytes: run.bytes + u64::from(size),
-                packets: run.packets.saturating_add(1),
+                bytes: run.bytes + bytes,
+                packets: run.packets.saturating_add(packets),
                 waited: (run.waited.0, waited),
                 ..run
             }),
         };
         let at = self.time(arrival);
-        let size = DataSize::from_bytes(size.into());
+        let size = DataSize::from_bytes(bytes);
         self.meter.add(size, at);
         self.short.add(size, at);
     }

@@ -104,7 +104,7 @@ impl IncomingBandwidth {
             });
         }
         let waited = self.delay.queue_of(sent, arrival);
-        self.arrived.receive(arrival, size, waited);
+        self.arrived.receive(arrival, 1, size.into(), waited);
         self.delay.receive(sent, arrival);
     }
 

@@ -180,6 +180,7 @@ impl Continuity {
     }
 
     /// Numbers for a packet. `None`: it belongs to nothing that was forwarded.
+    #[inline]
     pub fn forward(&mut self, packet: &Numbered<'_>, now: Instant) -> Option<Rewrite> {
         let current = self.current.as_mut()?;
         if current.encoding != packet.encoding {

@@ -149,18 +149,22 @@ impl<'a> Burst<'a> {
         Some((key, self.subscriptions.place(key.0)?))
     }
 
-    /// The next subscriber, and what it is sent.
+    /// The next subscriber that is sent something.
     #[inline]
-    pub fn next_subscriber(&mut self) -> Option<(SubscriptionKey, &[Forward])> {
-        let key = loop {
+    pub fn next_subscriber(&mut self) -> Option<SubscriptionKey> {
+        loop {
             let (&key, rest) = self.interested.split_first()?;
             self.interested = rest;
             self.show(key);
             if !self.forwards.is_empty() {
-                break key;
+                return Some(key);
             }
-        };
-        Some((key, self.forwards))
+        }
+    }
+
+    /// What it is sent.
+    pub fn forwards(&self) -> &[Forward] {
+        self.forwards
     }
 
     /// Not all of what a subscriber was shown can be sent: nothing that is numbered from `next` on has left,
@@ -185,8 +189,9 @@ impl<'a> Burst<'a> {
                 self.clocks,
                 self.now,
             );
-            self.forwards
-                .extend(rewrite.map(|rewrite| Forward { packet, rewrite }));
+            if let Some(rewrite) = rewrite {
+                self.forwards.push(Forward { packet, rewrite });
+            }
         }
         // Whom a key frame has not helped, because not all of it came, needs another.
         let awaits = forwarder.awaits_key_frame_of();

@@ -107,7 +107,8 @@ fn forward(
 ) -> Result<Vec<(SubscriptionKey, Forward)>, LeftBehind> {
     let mut forwarded = Vec::new();
     router.forward(now, |burst| {
-        while let Some((key, forwards)) = burst.next_subscriber() {
+        while let Some(key) = burst.next_subscriber() {
+            let forwards = burst.forwards();
             forwarded.extend(forwards.iter().map(|forward| (key, *forward)));
         }
     })?;
@@ -353,7 +354,8 @@ fn what_could_not_be_sent_is_not_missed() {
         let _ = router.handle_media(source, media, now).unwrap();
         router
             .forward(now, |burst| {
-                while let Some((to, forwards)) = burst.next_subscriber() {
+                while let Some(to) = burst.next_subscriber() {
+                    let forwards = burst.forwards();
                     assert_eq!(to, key);
                     let rewrite = forwards[0].rewrite;
                     match sequence {

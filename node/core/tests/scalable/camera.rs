@@ -468,7 +468,8 @@ impl Sim {
         let received = &mut self.received;
         let forwarded = self.router.forward(self.now, |burst| {
             let packets: Vec<_> = burst.packets().collect();
-            while let Some((key, forwards)) = burst.next_subscriber() {
+            while let Some(key) = burst.next_subscriber() {
+                let forwards = burst.forwards();
                 let seen = forwards.iter().map(|forward| {
                     let packet = &packets[forward.packet];
                     seen(

@@ -222,7 +222,8 @@ impl<'a> Playback<'a> {
                 .unwrap();
             let received = &mut self.received;
             let forward = self.router.forward(self.now, |burst| {
-                while let Some((_, forwards)) = burst.next_subscriber() {
+                while burst.next_subscriber().is_some() {
+                    let forwards = burst.forwards();
                     received.extend(forwards.iter().map(|forward| {
                         Received {
                             sequence: forward.rewrite.sequence,

@@ -407,7 +407,8 @@ pub fn forward(
     let forwarded = router.forward(now, |burst| {
         let packets: Vec<_> = burst.packets().collect();
         let encoding = burst.source().encoding;
-        while let Some((key, forwards)) = burst.next_subscriber() {
+        while let Some(key) = burst.next_subscriber() {
+            let forwards = burst.forwards();
             let seen = forwards
                 .iter()
                 .map(|forward| seen(forward.rewrite, &packets[forward.packet], encoding));
