@@ -425,6 +425,9 @@ impl Shard {
     }
 
     fn handle_stun(&mut self, path: Path, datagram: &[u8], now: Instant) {
+        if let Some(asker) = IceAgent::asker(datagram) {
+            return self.handle_answer(asker as usize, path, datagram, now);
+        }
         let index = IceAgent::local_ufrag(datagram).and_then(|ufrag| self.ufrags.get(ufrag));
         match index.copied().filter(|index| self.may_check(path, *index)) {
             Some(index) => {

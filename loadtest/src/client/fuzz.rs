@@ -43,6 +43,7 @@ pub fn packets(input: &[u8]) {
     let key = stun::key(PASSWORD);
     for piece in pieces(input).take(64) {
         let _ = stun::read_response(piece, &key);
+        let _ = stun::read_request(piece, "client", &key);
         if let Some(header) = Header::parse(piece) {
             assert!(header.len <= piece.len());
             for id in 0..=15 {

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use pipemesh_node::session::ice::{Credentials, IceAgent, Path};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 const PASSWORD: &str = "passwordpasswordpassword";
 
@@ -14,6 +16,7 @@ pub fn run(input: &[u8]) {
         ufrag: "node".to_owned(),
         password: PASSWORD.to_owned(),
     });
+    let mut rng = StdRng::seed_from_u64(1);
     for (number, piece) in super::pieces(input).take(64).enumerate() {
         let Some((&how, message)) = piece.split_first() else {
             continue;
@@ -23,7 +26,7 @@ pub fn run(input: &[u8]) {
             _ => sign(message),
         };
         if how & 2 != 0 {
-            agent.set_remote_ufrag("client");
+            agent.set_remote("client", PASSWORD, now);
         }
         if how & 4 != 0 {
             agent.restart(Credentials {
@@ -36,13 +39,20 @@ pub fn run(input: &[u8]) {
             socket: 0,
             remote: ([192, 0, 2, how >> 3], number as u16 + 1).into(),
         };
-        if let Ok((_, reply)) = agent.handle_binding(&message, path, now) {
-            assert!(reply.bytes().len() <= message.len(), "it amplifies");
+        if how & 8 != 0 {
+            agent.handshake_answered();
         }
+        if IceAgent::asker(&message).is_some() {
+            let _ = agent.handle_answer(&message, path);
+        } else if let Ok((_, reply)) = agent.handle_binding(&message, path, how & 16 != 0, now) {
+            let sent = reply.map_or(0, |reply| reply.bytes().len());
+            assert!(sent <= message.len(), "it amplifies");
+        }
+        while agent.poll_transmit(1, &mut rng).is_some() {}
         now += Duration::from_secs(u64::from(how >> 4));
         agent.handle_timeout(now);
         assert!(std::iter::from_fn(|| agent.poll_event()).count() < 32);
-        assert!(agent.selected().is_none_or(|path| agent.is_served(path)));
+        assert!(agent.selected().is_none_or(|path| agent.is_proven(path)));
     }
 }
 

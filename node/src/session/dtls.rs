@@ -36,6 +36,7 @@ use flight::Flight;
 pub use keys::{MasterKey, SrtpKeys, SrtpProfile};
 use reassembly::Reassembly;
 use record::Record;
+pub(crate) use record::is_server_hello;
 use sealed::Sealed;
 
 /// rtc-dtls finds associations by address. A connection has one, whatever address it uses.

@@ -1,11 +1,17 @@
-//! One connection's ICE-lite agent (RFC 8445 section 2.5): answers the client's connectivity
-//! checks, learns from them which addresses are the client's, and chooses the one to send to.
+//! One connection's ICE agent (RFC 8445 section 2.5): answers the client's connectivity checks, learns
+//! from them which addresses are the client's, and chooses the one to send to.
 //!
-//! Pure: datagrams and time in, answers and events out. It sends no checks of its own and knows no
-//! sockets; what a [`Path`] leads to is the caller's business. Only an authenticated check changes
-//! anything.
+//! A lite agent takes the client's word for where it is, and who has its password could have its media
+//! sent to anybody. So an address is served when an authenticated check came from it, and sent to when it
+//! has proved that this arrives: by the handshake's cookie, which went there and came back, or by
+//! answering a check of ours. Until then it gets no more bytes than came from it.
+//!
+//! Pure: datagrams, time and randomness in, datagrams and events out. It knows no sockets; what a
+//! [`Path`] leads to is the caller's business. Only what is authenticated changes anything.
 
 mod credentials;
+mod probation;
+mod proof;
 mod stun;
 
 use std::collections::VecDeque;
@@ -13,8 +19,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub use credentials::Credentials;
-use credentials::Generation;
-pub use stun::Reply;
+use credentials::{Generation, Remote};
+use pipemesh_node_media::tcp::FIRST_STREAM;
+use probation::Probation;
+use proof::Handshake;
+pub use stun::Message;
 use stun::{ErrorCode, ParseError, Request};
 
 /// Browsers check the path they use every 2.5 s (Chromium) or 5 s (Firefox), so one lost check
@@ -35,18 +44,29 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
+impl Path {
+    /// TCP has proved that the client is there.
+    fn is_stream(self) -> bool {
+        self.socket >= FIRST_STREAM
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Whatever comes from this path belongs to the connection.
+    /// Whatever comes from this path belongs to the connection, unless another one has proved that the
+    /// address is its own.
     PathAdded(Path),
+    /// The client is there. Follows `PathAdded` for the same path.
+    PathProven(Path),
     /// The path is not the connection's any more, and not to be sent to. If it was selected and
     /// another one is, that follows.
     PathRemoved(Path),
-    /// Send here. Follows `PathAdded` for the same path.
+    /// Send here. Follows `PathProven` for the same path.
     PathSelected(Path),
-    /// The first check, or the first after an interruption or a failure.
+    /// The client has checked a path that it was proved to be at, for the first time or for the first
+    /// since an interruption or a failure.
     Connected,
-    /// No check for 10 s, whereupon the path stays selected; or the only path was closed.
+    /// No check for 10 s, whereupon the path stays selected; or no path is left that is proven.
     Interrupted,
     /// No check for 30 s: every path is gone, nothing may be sent.
     Failed,
@@ -69,6 +89,8 @@ pub enum DropReason {
     Malformed,
     /// A STUN message, but no Binding request.
     NotARequest,
+    /// An answer to nothing that was asked, or not the client's.
+    NotAnAnswer,
     Fingerprint,
     /// Not for this connection.
     ForeignUfrag,
@@ -84,15 +106,18 @@ enum State {
     Failed,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct KnownPath {
     path: Path,
     last_check: Instant,
+    /// None once it has been proved that what is sent there arrives.
+    probation: Option<Box<Probation>>,
 }
 
 /// What the client last nominated.
 #[derive(Debug, Clone, Copy)]
 struct Nomination {
+    path: Path,
     generation: u64,
     /// Set if the client numbers its nominations (renomination).
     value: Option<u32>,
@@ -105,9 +130,12 @@ pub struct IceAgent {
     former: Option<Box<Generation>>,
     /// In order of arrival, at most [`MAX_PATHS`].
     paths: Vec<KnownPath>,
+    /// Of those that are proven.
     selected: Option<Path>,
-    /// None while `selected` is only the latest path that was checked.
+    /// What is to be selected as soon as it is proven. Without one it is the latest path that was checked.
     nomination: Option<Nomination>,
+    /// None once it is over: it proves nothing more.
+    handshake: Option<Box<Handshake>>,
     last_check: Option<Instant>,
     state: State,
     events: VecDeque<Event>,
@@ -121,6 +149,7 @@ impl IceAgent {
             paths: Vec::new(),
             selected: None,
             nomination: None,
+            handshake: Some(Box::default()),
             last_check: None,
             state: State::New,
             events: VecDeque::new(),
@@ -137,11 +166,17 @@ impl IceAgent {
         &self.current.local
     }
 
-    /// Tells the client's `ufrag`. From here on only checks that name it are accepted. Telling the
-    /// same one twice changes nothing.
-    pub fn set_remote_ufrag(&mut self, ufrag: &str) {
-        if self.current.remote_ufrag.as_deref() != Some(ufrag) {
-            self.current.remote_ufrag = Some(ufrag.to_owned());
+    /// Tells the client's credentials. From here on only checks that name its `ufrag` are accepted, and
+    /// its paths can be checked. Telling the same ones twice changes nothing.
+    pub fn set_remote(&mut self, ufrag: &str, password: &str, now: Instant) {
+        let known = self.current.remote.as_ref();
+        if known.is_none_or(|known| *known.ufrag != *ufrag) {
+            self.current.remote = Some(Remote::new(ufrag, password));
+            for index in 0..self.paths.len() {
+                if self.wants_proof(index) {
+                    self.ask(index, now);
+                }
+            }
         }
     }
 
@@ -161,21 +196,20 @@ impl IceAgent {
         self.retire(retired);
     }
 
-    /// Answers a check that came in over `path`. Drain [`Self::poll_event`] afterwards.
+    /// Answers a check that came in over `path`, now or once the path is proven; `is_taken`: another
+    /// connection has proved that the address is its own. Drain [`Self::poll_event`] and
+    /// [`Self::poll_transmit`] afterwards.
     pub fn handle_binding(
         &mut self,
         datagram: &[u8],
         path: Path,
+        is_taken: bool,
         now: Instant,
-    ) -> Result<(Verdict, Reply), DropReason> {
-        let request = Request::parse(datagram).map_err(|error| match error {
-            ParseError::Malformed => DropReason::Malformed,
-            ParseError::NotARequest => DropReason::NotARequest,
-            ParseError::Fingerprint => DropReason::Fingerprint,
-        })?;
+    ) -> Result<(Verdict, Option<Message>), DropReason> {
+        let request = Request::parse(datagram).map_err(drop_reason)?;
         let refuse = |code, key| {
-            let reply = Reply::error(&request, code, key).ok_or(DropReason::WouldAmplify)?;
-            Ok((Verdict::Refused, reply))
+            let reply = Message::error(&request, code, key).ok_or(DropReason::WouldAmplify)?;
+            Ok((Verdict::Refused, Some(reply)))
         };
 
         let Some((receiver, sender)) = request.username.and_then(stun::split_username) else {
@@ -202,20 +236,18 @@ impl IceAgent {
             // A lite agent is always the controlled one (RFC 8445 section 6.1.1).
             return refuse(ErrorCode::RoleConflict, Some(key));
         }
-        let reply = Reply::success(&request, path.remote, key).ok_or(DropReason::WouldAmplify)?;
+        let reply = Message::success(&request, path.remote, key).ok_or(DropReason::WouldAmplify)?;
 
         generation.used = true;
         let generation = generation.number;
-        self.accept(path, now);
+        let index = self.accept(path, now);
         if request.use_candidate || request.nomination.is_some() {
             self.nominate(path, generation, request.nomination);
-        } else if self.nomination.is_none() {
-            self.select(path);
         }
-        // Last: who hears that the connection works knows by then where to send.
-        if self.state != State::Connected {
-            self.state = State::Connected;
-            self.events.push_back(Event::Connected);
+        let reply = self.answer(index, generation, &request, reply, is_taken, now);
+        if self.paths[index].probation.is_none() {
+            self.settle();
+            self.note_alive();
         }
         Ok((Verdict::Accepted, reply))
     }
@@ -224,7 +256,14 @@ impl IceAgent {
         self.paths.iter().any(|known| known.path == path)
     }
 
-    /// Where to send. None before the first check and after a failure.
+    /// Whether what is sent there arrives at the client.
+    pub fn is_proven(&self, path: Path) -> bool {
+        self.paths
+            .iter()
+            .any(|known| known.path == path && known.probation.is_none())
+    }
+
+    /// Where to send. None before a path is proven and after a failure.
     pub fn selected(&self) -> Option<Path> {
         self.selected
     }
@@ -245,11 +284,8 @@ impl IceAgent {
             return;
         };
         self.remove_path(index);
-        self.replace_selected();
-        if self.paths.is_empty() && self.state == State::Connected {
-            self.state = State::Interrupted;
-            self.events.push_back(Event::Interrupted);
-        }
+        self.settle();
+        self.note_lost();
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -261,7 +297,11 @@ impl IceAgent {
             .then_some(self.last_check)
             .flatten()
             .map(|last| last + INTERRUPTED_AFTER);
-        expiry.into_iter().chain(interruption).min()
+        let asked = self.paths.iter().filter_map(|known| {
+            let probation = known.probation.as_ref()?;
+            probation.deadline()
+        });
+        expiry.into_iter().chain(interruption).chain(asked).min()
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -283,7 +323,14 @@ impl IceAgent {
         {
             self.remove_path(index);
         }
-        self.replace_selected();
+        self.settle();
+        self.note_lost();
+        for index in 0..self.paths.len() {
+            let probation = self.paths[index].probation.as_ref();
+            if probation.is_some_and(|it| it.deadline().is_some_and(|at| at <= now)) {
+                self.ask(index, now);
+            }
+        }
         let expired = self
             .last_check
             .is_some_and(|last| silence(last) >= CONSENT_EXPIRES_AFTER);
@@ -293,40 +340,70 @@ impl IceAgent {
         }
     }
 
-    /// Selects the path that was checked last if the selected one is gone.
-    fn replace_selected(&mut self) {
-        if self.selected.is_none_or(|path| self.is_served(path)) {
+    /// Selects what was nominated, once it is proven; without a nomination, or if what was selected until
+    /// then is gone, the proven path that was checked last.
+    fn settle(&mut self) {
+        let nominee = self.nomination.map(|nomination| nomination.path);
+        if nominee.is_some_and(|path| !self.is_served(path)) {
+            self.nomination = None;
+        }
+        if let Some(path) = nominee.filter(|path| self.is_proven(*path)) {
+            return self.select(path);
+        }
+        let selected = self.selected.filter(|path| self.is_proven(*path));
+        if self.nomination.is_some() && selected.is_some() {
             return;
         }
-        self.selected = None;
-        self.nomination = None;
-        let latest = self.paths.iter().max_by_key(|known| known.last_check);
-        if let Some(path) = latest.map(|known| known.path) {
-            self.select(path);
+        let proven = self.paths.iter().filter(|known| known.probation.is_none());
+        let latest = proven.max_by_key(|known| known.last_check);
+        match latest.map(|known| known.path) {
+            Some(path) => self.select(path),
+            None => self.selected = None,
         }
     }
 
-    /// Notes an authenticated check.
+    /// There is no path left that may be sent to.
+    fn note_lost(&mut self) {
+        if self.state == State::Connected && self.selected.is_none() {
+            self.state = State::Interrupted;
+            self.events.push_back(Event::Interrupted);
+        }
+    }
+
+    /// The client is heard from where it was proved to be. Told last: who hears it knows by then where to
+    /// send.
+    fn note_alive(&mut self) {
+        if self.state != State::Connected && self.selected.is_some() {
+            self.state = State::Connected;
+            self.events.push_back(Event::Connected);
+        }
+    }
+
+    /// Notes an authenticated check; answers its path's place.
     ///
     /// It also ends a failure. RFC 7675 forbids to send on after expiry because whoever answers
     /// may be somebody else by then; a check signed with our password is the client asking to be
     /// sent to. Clients that consider the connection failed stop checking, and restart.
-    fn accept(&mut self, path: Path, now: Instant) {
+    fn accept(&mut self, path: Path, now: Instant) -> usize {
         self.last_check = Some(now);
-        match self.paths.iter_mut().find(|known| known.path == path) {
-            Some(known) => known.last_check = now,
-            None => {
-                if self.paths.len() == MAX_PATHS {
-                    self.forget_stalest_path();
-                }
-                self.paths.reserve_exact(1);
-                self.paths.push(KnownPath {
-                    path,
-                    last_check: now,
-                });
-                self.events.push_back(Event::PathAdded(path));
-            }
+        if let Some(index) = self.paths.iter().position(|known| known.path == path) {
+            self.paths[index].last_check = now;
+            return index;
         }
+        if self.paths.len() == MAX_PATHS {
+            self.forget_stalest_path();
+        }
+        self.paths.reserve_exact(1);
+        self.paths.push(KnownPath {
+            path,
+            last_check: now,
+            probation: (!path.is_stream()).then(Box::default),
+        });
+        self.events.push_back(Event::PathAdded(path));
+        if path.is_stream() {
+            self.events.push_back(Event::PathProven(path));
+        }
+        self.paths.len() - 1
     }
 
     /// The newest nomination wins, unless the client numbers them: then the highest does.
@@ -340,8 +417,11 @@ impl IceAgent {
                 return;
             }
         }
-        self.nomination = Some(Nomination { generation, value });
-        self.select(path);
+        self.nomination = Some(Nomination {
+            path,
+            generation,
+            value,
+        });
         if generation == self.current.number {
             let former = self.former.take();
             self.retire(former.map(|former| *former));
@@ -376,6 +456,15 @@ impl IceAgent {
             let ufrag = generation.local.ufrag;
             self.events.push_back(Event::UfragRetired(ufrag));
         }
+    }
+}
+
+fn drop_reason(error: ParseError) -> DropReason {
+    match error {
+        ParseError::Malformed => DropReason::Malformed,
+        ParseError::NotARequest => DropReason::NotARequest,
+        ParseError::NotASuccess => DropReason::NotAnAnswer,
+        ParseError::Fingerprint => DropReason::Fingerprint,
     }
 }
 

@@ -209,7 +209,8 @@ impl Shard {
         };
         let former = std::mem::replace(&mut self.connections[connection].send, plan.send);
         let state = &mut self.connections[connection];
-        state.ice.set_remote_ufrag(&plan.remote.ufrag);
+        let remote = &plan.remote;
+        state.ice.set_remote(&remote.ufrag, &remote.password, now);
         state.remote = Some(plan.remote);
         state.data_plan = plan.data.or(state.data_plan);
         let tracks = &self.tracks;
@@ -223,6 +224,7 @@ impl Shard {
         self.describe_published(index, &plan.receive);
         self.handle_bound(connection, &bound, now);
         self.end_vanished(index, connection, &former, now);
+        self.handle_ice_events(connection, now);
         self.verify(connection, now);
         self.begin_shaping(connection, now);
         self.activate(index, now);

@@ -17,28 +17,36 @@ use crate::session::ice::{self, Path};
 
 impl Shard {
     pub(super) fn handle_check(&mut self, index: usize, path: Path, datagram: &[u8], now: Instant) {
+        let is_taken = self.is_taken(path, index);
         let connection = &mut self.connections[index];
         let from = path.remote.ip();
         let is_new = !connection.ice.is_served(path);
         if is_new && !self.newcomers.may_add_path(&connection.begun, from, now) {
             return self.drops.count(DropReason::Limit);
         }
-        match connection.ice.handle_binding(datagram, path, now) {
+        match (connection.ice).handle_binding(datagram, path, is_taken, now) {
             Ok((verdict, reply)) => {
                 if is_new && verdict == ice::Verdict::Accepted {
                     self.newcomers.add_path(&mut connection.begun, from, now);
                 }
                 // Who checks it now has the address, whoever had it meanwhile.
-                if verdict == ice::Verdict::Accepted && self.paths.find(path) != Some(index) {
+                let is_free = verdict == ice::Verdict::Accepted && !is_taken;
+                if is_free && self.paths.find(path) != Some(index) {
                     self.paths.insert(path, index);
                 }
-                self.wire
-                    .datagram(index, Some(destination(path)), reply.bytes());
+                if let Some(reply) = reply {
+                    let to = Some(destination(path));
+                    self.wire.datagram(index, to, reply.bytes());
+                }
             }
             Err(ice::DropReason::Malformed | ice::DropReason::NotARequest) => {
                 self.drops.count(DropReason::Malformed);
             }
-            Err(ice::DropReason::Fingerprint | ice::DropReason::WouldAmplify) => {
+            Err(
+                ice::DropReason::Fingerprint
+                | ice::DropReason::WouldAmplify
+                | ice::DropReason::NotAnAnswer,
+            ) => {
                 self.drops.count(DropReason::Unauthenticated);
             }
             Err(ice::DropReason::ForeignUfrag) => self.drops.count(DropReason::UnknownAddress),
@@ -47,16 +55,45 @@ impl Shard {
         self.schedule(index, now);
     }
 
+    /// What says that it answers a check of this connection's.
+    pub(super) fn handle_answer(
+        &mut self,
+        index: usize,
+        path: Path,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return self.drops.count(DropReason::UnknownAddress);
+        };
+        self.serving = Some(connection.session);
+        match connection.ice.handle_answer(datagram, path) {
+            Ok(Some(owed)) => (self.wire).datagram(index, Some(destination(path)), owed.bytes()),
+            Ok(None) => {}
+            Err(_) => return self.drops.count(DropReason::Unauthenticated),
+        }
+        self.handle_ice_events(index, now);
+        self.schedule(index, now);
+    }
+
+    /// Whether another connection's client was proved to be there.
+    fn is_taken(&mut self, path: Path, index: usize) -> bool {
+        let owner = self.paths.find(path).filter(|owner| *owner != index);
+        owner.is_some_and(|owner| self.connections[owner].ice.is_proven(path))
+    }
+
     pub(super) fn handle_ice_events(&mut self, index: usize, now: Instant) {
         let mut lost_path = false;
         while let Some(event) = self.connections[index].ice.poll_event() {
             match event {
                 ice::Event::PathAdded(path) => {
-                    // An address belongs to the connection that authenticated from it last: a page that
-                    // was reloaded comes from the address its former connection had.
-                    self.paths.insert(path, index);
+                    if !self.is_taken(path, index) {
+                        self.paths.insert(path, index);
+                    }
                     self.stream_proved(path);
                 }
+                // A page that was reloaded comes from the address its former connection had proved.
+                ice::Event::PathProven(path) => self.paths.insert(path, index),
                 ice::Event::PathRemoved(path) => {
                     lost_path = true;
                     self.paths.remove(path, index);
@@ -85,6 +122,7 @@ impl Shard {
                 }
             }
         }
+        self.send_checks(index);
         // Numbers stand still while nothing is sent. After 2^15 that a receiver does not see it takes the
         // next one for an old one (RFC 3711 section 3.3.1), and is deaf for ever.
         let session = self.connections[index].session;
@@ -93,6 +131,15 @@ impl Shard {
             && self.sessions[session].downlink() == Some(index)
         {
             self.deactivate(session, now);
+        }
+    }
+
+    /// The checks that are due; their answers name the connection by its index.
+    fn send_checks(&mut self, index: usize) {
+        let ice = &mut self.connections[index].ice;
+        while let Some((path, check)) = ice.poll_transmit(index as u32, &mut self.rng) {
+            let to = Some(destination(path));
+            self.wire.datagram(index, to, check.bytes());
         }
     }
 
@@ -107,6 +154,12 @@ impl Shard {
                 return self.drops.count(DropReason::QueueFull);
             }
             connection.dtls = Dtls::Handshaking;
+            connection.ice.handshake_begins();
+        }
+        if let Dtls::Handshaking = connection.dtls {
+            connection.ice.handle_handshake(path, datagram.len(), now);
+            self.handle_ice_events(index, now);
+            self.schedule(index, now);
         }
         self.feed_dtls(index, datagram, now);
     }
@@ -142,7 +195,7 @@ impl Shard {
         self.serving = Some(self.connections[index].session);
         match output {
             HandshakeOutput::Transmit { datagram, .. } => {
-                self.wire.datagram(index, None, &datagram)
+                self.send_handshake(index, &datagram, now);
             }
             HandshakeOutput::Finished {
                 association,
@@ -150,6 +203,7 @@ impl Shard {
                 ..
             } => {
                 let connection = &mut self.connections[index];
+                connection.ice.handshake_ends();
                 connection.dtls = Dtls::Ready(association);
                 if connection.hold(*connected).is_err() {
                     return self.end_connection(index, ConnectionState::Failed, now);
@@ -172,6 +226,22 @@ impl Shard {
                     self.drops.count(DropReason::NoKeys);
                 }
             },
+        }
+    }
+
+    fn send_handshake(&mut self, index: usize, datagram: &[u8], now: Instant) {
+        let ice = &mut self.connections[index].ice;
+        if dtls::is_server_hello(datagram) {
+            // Only who got the cookie can have returned it.
+            ice.handshake_answered();
+        }
+        let path = ice.handshake_path(datagram.len());
+        self.handle_ice_events(index, now);
+        self.schedule(index, now);
+        match path {
+            Some(path) => self.wire.datagram(index, Some(destination(path)), datagram),
+            // More than the client has paid for; it asks again.
+            None => self.drops.count(DropReason::Limit),
         }
     }
 

@@ -1,6 +1,6 @@
-//! The client's end of ICE against an ICE-lite server (RFC 8445): one local socket, always
-//! controlling. Checks the server's candidates, nominates the first that answers in their order,
-//! keeps the server's consent (RFC 7675).
+//! The client's end of ICE against a server (RFC 8445): one local socket, always controlling. Checks the
+//! server's candidates, nominates the first that answers in their order, keeps the server's consent (RFC
+//! 7675), and answers what the server checks.
 //!
 //! Pure: datagrams, time and randomness in; datagrams and events out.
 
@@ -200,7 +200,7 @@ impl IceAgent {
             return;
         };
         let Some(response) = stun::read_response(datagram, &remote.key) else {
-            return;
+            return self.answer(datagram);
         };
         let asked = |check: &Check| check.transaction == response.transaction;
         let Some(place) = self.outstanding.iter().position(asked) else {
@@ -229,6 +229,21 @@ impl IceAgent {
         } else {
             now
         });
+    }
+
+    /// Answers a check of the server's: it wants to know where we are.
+    fn answer(&mut self, datagram: &[u8]) {
+        let first = self.remote.as_ref().and_then(|it| it.candidates.first());
+        let Some(to) = self.selected.or(first.copied()) else {
+            return;
+        };
+        let key = stun::key(&self.local.password);
+        if let Some(transaction) = stun::read_request(datagram, &self.local.ufrag, &key)
+            && self.transmits.len() < MAX_OUTSTANDING
+        {
+            let answer = stun::write_success(&transaction, to, &key);
+            self.transmits.push_back((to, answer));
+        }
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {

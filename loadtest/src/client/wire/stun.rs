@@ -1,5 +1,7 @@
-//! STUN (RFC 8489) as far as the client of an ICE-lite server needs it: Binding requests out,
-//! answers in.
+//! STUN (RFC 8489) as far as a client needs it: Binding requests out, answers in, and the other way
+//! round.
+
+use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::hmac;
 
@@ -21,6 +23,7 @@ const BINDING_ERROR: u16 = 0x0111;
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
@@ -62,14 +65,60 @@ impl Request<'_> {
         if self.nominate {
             put(&mut out, USE_CANDIDATE, &[]);
         }
-        set_len(&mut out, INTEGRITY_LEN);
-        let tag = hmac::sign(key, &out);
-        put(&mut out, MESSAGE_INTEGRITY, tag.as_ref());
-        set_len(&mut out, FINGERPRINT_LEN);
-        let checksum = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
-        put(&mut out, FINGERPRINT, &checksum.to_be_bytes());
+        finish(&mut out, key);
         out
     }
+}
+
+/// The transaction of a server's check, if it names `ufrag` as ours and is signed with our `key`.
+pub(crate) fn read_request(
+    message: &[u8],
+    ufrag: &str,
+    key: &hmac::Key,
+) -> Option<[u8; TRANSACTION_LEN]> {
+    let whole = HEADER_LEN + usize::from(be16(message, 2)?) == message.len();
+    if !whole || be16(message, 0)? != BINDING_REQUEST || be32(message, 4)? != MAGIC_COOKIE {
+        return None;
+    }
+    let (_, username) = attribute(message, USERNAME)?;
+    let rest = username.strip_prefix(ufrag.as_bytes())?;
+    let is_ours = rest.first() == Some(&b':') && is_signed(message, key)?;
+    is_ours.then(|| message.get(8..HEADER_LEN)?.try_into().ok())?
+}
+
+/// The answer to a check that came from `from`.
+pub(crate) fn write_success(
+    transaction: &[u8; TRANSACTION_LEN],
+    from: SocketAddr,
+    key: &hmac::Key,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    out.extend_from_slice(&BINDING_SUCCESS.to_be_bytes());
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&MAGIC_COOKIE.to_be_bytes());
+    out.extend_from_slice(transaction);
+    let (family, mut ip) = match from.ip() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
+    };
+    for (byte, mask) in ip.iter_mut().zip(&out[4..]) {
+        *byte ^= mask;
+    }
+    let port = from.port() ^ (MAGIC_COOKIE >> 16) as u16;
+    let value = [&[0, family], &port.to_be_bytes()[..], &ip].concat();
+    put(&mut out, XOR_MAPPED_ADDRESS, &value);
+    finish(&mut out, key);
+    out
+}
+
+/// Signs a message.
+fn finish(out: &mut Vec<u8>, key: &hmac::Key) {
+    set_len(out, INTEGRITY_LEN);
+    let tag = hmac::sign(key, out);
+    put(out, MESSAGE_INTEGRITY, tag.as_ref());
+    set_len(out, FINGERPRINT_LEN);
+    let checksum = crc32fast::hash(out) ^ FINGERPRINT_XOR;
+    put(out, FINGERPRINT, &checksum.to_be_bytes());
 }
 
 /// Counts what is about to be added as if it were there.
@@ -163,6 +212,41 @@ mod tests {
         assert_eq!(read_response(&message, &theirs), None);
         assert_eq!(read_response(&message[..30], &ours), None);
         assert_eq!(read_response(&[], &ours), None);
+    }
+
+    #[test]
+    fn a_check_for_us_is_answered_as_the_rtc_crate_expects() {
+        use rtc::stun::fingerprint::FINGERPRINT;
+        use rtc::stun::message::{Getter, Message};
+        use rtc::stun::xoraddr::XorMappedAddress;
+        let ours = key("ours");
+        let check = Request {
+            transaction: [9; 12],
+            local_ufrag: "server",
+            remote_ufrag: "me",
+            priority: 1,
+            tie_breaker: 2,
+            nominate: false,
+        };
+        let check = check.write(&ours);
+        assert_eq!(read_request(&check, "me", &ours), Some([9; 12]));
+        assert_eq!(read_request(&check, "m", &ours), None);
+        assert_eq!(read_request(&check, "you", &ours), None);
+        assert_eq!(read_request(&check, "me", &key("theirs")), None);
+        assert_eq!(read_request(&check[..40], "me", &ours), None);
+        for from in ["192.0.2.1:7000", "[2001:db8::1]:7000"] {
+            let from: SocketAddr = from.parse().unwrap();
+            let raw = write_success(&[9; 12], from, &ours);
+            let outcome = read_response(&raw, &ours).map(|response| response.outcome);
+            assert_eq!(outcome, Some(Ok(())));
+            assert_eq!(read_request(&raw, "me", &ours), None);
+            let mut message = Message::new();
+            message.unmarshal_binary(&raw).unwrap();
+            let mut address = XorMappedAddress::default();
+            address.get_from(&message).unwrap();
+            assert_eq!(SocketAddr::new(address.ip, address.port), from);
+            FINGERPRINT.check(&message).unwrap();
+        }
     }
 
     #[test]

@@ -45,6 +45,16 @@ pub(super) fn write_header(out: &mut BytesMut, kind: u8, number: u64, length: us
     out.put_u16(length as u16);
 }
 
+/// Whether a datagram of a server begins with its hello, which answers a cookie. What asks for the cookie
+/// is another message, and an alert is another kind of record.
+pub(crate) fn is_server_hello(datagram: &[u8]) -> bool {
+    const SERVER_HELLO: u8 = 2;
+    let first = records(datagram).next();
+    first.is_some_and(|record| {
+        (record.kind, record.epoch, record.body.first()) == (HANDSHAKE, 0, Some(&SERVER_HELLO))
+    })
+}
+
 /// Writes a record of epoch 0 made of `parts`.
 pub(super) fn write_plain(out: &mut BytesMut, kind: u8, sequence: u32, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();

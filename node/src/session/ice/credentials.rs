@@ -1,5 +1,5 @@
-//! The local half of an ICE session's credentials (RFC 8445 section 5.3), and which of two
-//! generations a check was made with while ICE restarts.
+//! The two halves of an ICE session's credentials (RFC 8445 section 5.3), and which of two generations a
+//! check was made with while ICE restarts.
 
 use aws_lc_rs::hmac;
 use rand::{CryptoRng, Rng};
@@ -64,7 +64,7 @@ fn ice_chars(rng: &mut impl Rng, length: usize) -> String {
 pub(super) struct Generation {
     pub(super) local: Credentials,
     /// None until the client's description arrives: in a server's offer its checks come first.
-    pub(super) remote_ufrag: Option<String>,
+    pub(super) remote: Option<Remote>,
     /// A check has been authenticated with these credentials.
     pub(super) used: bool,
     /// Counts restarts; what is nominated in a newer generation beats all of an older one.
@@ -75,7 +75,7 @@ impl Generation {
     pub(super) fn new(local: Credentials, number: u64) -> Self {
         Self {
             local,
-            remote_ufrag: None,
+            remote: None,
             used: false,
             number,
         }
@@ -87,8 +87,8 @@ impl Generation {
 
     /// Any sender will do until the client's name is known: the password has to match anyway.
     pub(super) fn expects(&self, sender: &[u8]) -> bool {
-        match &self.remote_ufrag {
-            Some(ufrag) => ufrag.as_bytes() == sender,
+        match &self.remote {
+            Some(remote) => remote.ufrag.as_bytes() == sender,
             None => !sender.is_empty(),
         }
     }
@@ -96,6 +96,32 @@ impl Generation {
     /// Made for each check, of which there is one in seconds: it has three quarters of a kilobyte.
     pub(super) fn key(&self) -> hmac::Key {
         stun::integrity_key(&self.local.password)
+    }
+}
+
+/// The client's half.
+pub(super) struct Remote {
+    pub(super) ufrag: Box<str>,
+    /// Kept as it is: a key made of it is larger, and needed once in a client's change of address.
+    password: Box<str>,
+}
+
+impl Remote {
+    pub(super) fn new(ufrag: &str, password: &str) -> Self {
+        Self {
+            ufrag: ufrag.into(),
+            password: password.into(),
+        }
+    }
+
+    /// What the client's half of a check is signed with.
+    pub(super) fn key(&self) -> hmac::Key {
+        stun::integrity_key(&self.password)
+    }
+
+    /// Whom a check of ours is for, and from (RFC 8445 section 7.2.2).
+    pub(super) fn username(&self, local: &Credentials) -> String {
+        format!("{}:{}", self.ufrag, local.ufrag)
     }
 }
 

@@ -1,7 +1,8 @@
-//! STUN (RFC 8489) as far as an ICE-lite agent needs it: Binding requests in, answers out.
+//! STUN (RFC 8489) as far as our ICE agent needs it: Binding requests and their answers, in both
+//! directions.
 //!
 //! Reading borrows the datagram and writing fills an array, so a flood of checks costs no
-//! allocation. What is read stays untrusted until [`Request::is_signed_by`] says otherwise.
+//! allocation. What is read stays untrusted until `is_signed_by` says otherwise.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +11,7 @@ use aws_lc_rs::{constant_time, hmac};
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 const HEADER_LENGTH: usize = 20;
 const ATTRIBUTE_HEADER_LENGTH: usize = 4;
-const TRANSACTION_LENGTH: usize = 12;
+pub(super) const TRANSACTION_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 20;
 const INTEGRITY_LENGTH: usize = ATTRIBUTE_HEADER_LENGTH + TAG_LENGTH;
 const FINGERPRINT_LENGTH: usize = ATTRIBUTE_HEADER_LENGTH + 4;
@@ -30,6 +31,11 @@ const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
+const ICE_CONTROLLED_LENGTH: usize = ATTRIBUTE_HEADER_LENGTH + 8;
+const PRIORITY_LENGTH: usize = ATTRIBUTE_HEADER_LENGTH + 4;
+/// Of a peer-reflexive candidate (RFC 8445 section 5.1.2), which a client would take our address for if
+/// it did not know it.
+const OUR_PRIORITY: u32 = 110 << 24 | 0xFFFF << 8 | 0xFF;
 /// draft-thatcher-ice-renomination; the number is libwebrtc's.
 const NOMINATION: u16 = 0xC001;
 /// Attribute types below this one have to be understood (RFC 8489 section 14).
@@ -56,6 +62,8 @@ pub(super) enum ParseError {
     Malformed,
     /// Well-formed STUN, but no Binding request: an indication, a response, another method.
     NotARequest,
+    /// Well-formed STUN, but no success of a Binding request.
+    NotASuccess,
     /// The checksum over a well-formed message does not match.
     Fingerprint,
 }
@@ -131,17 +139,67 @@ impl<'a> Request<'a> {
 
     /// Whether MESSAGE-INTEGRITY was made with `key`; compared in constant time.
     pub(super) fn is_signed_by(&self, key: &hmac::Key) -> bool {
-        let Some(offset) = self.integrity else {
-            return false;
-        };
-        let tag = &self.datagram[offset + ATTRIBUTE_HEADER_LENGTH..offset + INTEGRITY_LENGTH];
-        let expected = sign(key, &self.datagram[..offset]);
-        constant_time::verify_slices_are_equal(expected.as_ref(), tag).is_ok()
+        is_signed(self.datagram, self.integrity, key)
     }
 
-    fn transaction(&self) -> &'a [u8] {
-        &self.datagram[HEADER_LENGTH - TRANSACTION_LENGTH..HEADER_LENGTH]
+    fn transaction(&self) -> &'a [u8; TRANSACTION_LENGTH] {
+        transaction_of(self.datagram).expect("it has a header")
     }
+}
+
+/// A success that answers a Binding request, borrowed from its datagram. Whoever does not know us says
+/// so with an error, which proves nothing.
+#[derive(Debug)]
+pub(super) struct Success<'a> {
+    datagram: &'a [u8],
+    integrity: Option<usize>,
+}
+
+impl<'a> Success<'a> {
+    pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, ParseError> {
+        if header(datagram).ok_or(ParseError::Malformed)? != BINDING_SUCCESS {
+            return Err(ParseError::NotASuccess);
+        }
+        let mut attributes = Attributes::of(datagram);
+        let integrity = attributes.find(|attribute| attribute.kind == MESSAGE_INTEGRITY);
+        let whole = integrity.filter(|attribute| attribute.value.len() == TAG_LENGTH);
+        Ok(Self {
+            datagram,
+            integrity: whole.map(|attribute| attribute.offset),
+        })
+    }
+
+    /// See [`Request::is_signed_by`].
+    pub(super) fn is_signed_by(&self, key: &hmac::Key) -> bool {
+        is_signed(self.datagram, self.integrity, key)
+    }
+
+    pub(super) fn answers(&self, transaction: &[u8; TRANSACTION_LENGTH]) -> bool {
+        transaction_of(self.datagram) == Some(transaction)
+    }
+}
+
+/// The transaction of a Binding response. Nothing about the datagram is verified.
+pub(super) fn answered(datagram: &[u8]) -> Option<&[u8; TRANSACTION_LENGTH]> {
+    let kind = header(datagram)?;
+    let is_response = kind == BINDING_SUCCESS || kind == BINDING_ERROR;
+    transaction_of(datagram).filter(|_| is_response)
+}
+
+fn transaction_of(datagram: &[u8]) -> Option<&[u8; TRANSACTION_LENGTH]> {
+    datagram
+        .get(HEADER_LENGTH - TRANSACTION_LENGTH..)?
+        .first_chunk()
+}
+
+/// Whether the MESSAGE-INTEGRITY at `offset` was made with `key`; compared in constant time.
+fn is_signed(datagram: &[u8], offset: Option<usize>, key: &hmac::Key) -> bool {
+    let Some(offset) = offset else {
+        return false;
+    };
+    let tag = &datagram[offset + ATTRIBUTE_HEADER_LENGTH..offset + INTEGRITY_LENGTH];
+    let expected = sign(key, &datagram[..offset]);
+    constant_time::verify_slices_are_equal(expected.as_ref(), tag).is_ok()
 }
 
 /// The part of USERNAME that names the receiver, if `datagram` is a Binding request.
@@ -243,27 +301,28 @@ pub(super) enum ErrorCode {
     RoleConflict,
 }
 
-/// An answer, never longer than the request it answers, so that a forged sender address gains
-/// an attacker nothing.
+/// A message to be sent. An answer is never longer than the request it answers, so that a forged sender
+/// address gains an attacker nothing.
 #[derive(Debug, Clone, Copy)]
-pub struct Reply {
+pub struct Message {
     buffer: [u8; Self::CAPACITY],
     length: usize,
 }
 
-impl Reply {
-    /// Of a success that carries an IPv6 address, MESSAGE-INTEGRITY and FINGERPRINT.
-    const CAPACITY: usize = HEADER_LENGTH + 24 + INTEGRITY_LENGTH + FINGERPRINT_LENGTH;
+impl Message {
+    /// Of a check with the longest username that a client's 256 characters (RFC 8839 section 5.4) and
+    /// ours make.
+    const CAPACITY: usize = 352;
 
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.length]
     }
 
     pub(super) fn success(request: &Request<'_>, to: SocketAddr, key: &hmac::Key) -> Option<Self> {
-        let mut reply = Self::begin(BINDING_SUCCESS, request);
+        let mut reply = Self::reply(BINDING_SUCCESS, request);
         reply.put_address(to);
         reply.put_integrity(key);
-        reply.finish(request)
+        reply.finish_reply(request)
     }
 
     /// Signed only with a `key`: an error about missing or wrong credentials cannot be.
@@ -272,7 +331,7 @@ impl Reply {
         code: ErrorCode,
         key: Option<&hmac::Key>,
     ) -> Option<Self> {
-        let mut reply = Self::begin(BINDING_ERROR, request);
+        let mut reply = Self::reply(BINDING_ERROR, request);
         let (class, number) = match code {
             ErrorCode::BadRequest => (4, 0),
             ErrorCode::Unauthenticated => (4, 1),
@@ -286,14 +345,43 @@ impl Reply {
         if let Some(key) = key {
             reply.put_integrity(key);
         }
-        reply.finish(request)
+        reply.finish_reply(request)
     }
 
-    fn begin(kind: u16, request: &Request<'_>) -> Self {
+    /// Bytes of a check with such a username; `None`: it would be too long.
+    pub(super) fn check_length(username: usize) -> Option<usize> {
+        let username = ATTRIBUTE_HEADER_LENGTH + username.next_multiple_of(4);
+        let attributes = username + ICE_CONTROLLED_LENGTH + PRIORITY_LENGTH;
+        let length = HEADER_LENGTH + attributes + INTEGRITY_LENGTH + FINGERPRINT_LENGTH;
+        (length <= Self::CAPACITY).then_some(length)
+    }
+
+    /// A check of our own, of the one that is controlled. `None`: the username is too long.
+    pub(super) fn check(
+        transaction: &[u8; TRANSACTION_LENGTH],
+        username: &str,
+        tie_breaker: u64,
+        key: &hmac::Key,
+    ) -> Option<Self> {
+        Self::check_length(username.len())?;
+        let mut check = Self::begin(BINDING_REQUEST, transaction);
+        check.put(USERNAME, username.as_bytes());
+        check.put(ICE_CONTROLLED, &tie_breaker.to_be_bytes());
+        check.put(PRIORITY, &OUR_PRIORITY.to_be_bytes());
+        check.put_integrity(key);
+        check.put_fingerprint();
+        Some(check)
+    }
+
+    fn reply(kind: u16, request: &Request<'_>) -> Self {
+        Self::begin(kind, request.transaction())
+    }
+
+    fn begin(kind: u16, transaction: &[u8; TRANSACTION_LENGTH]) -> Self {
         let mut buffer = [0; Self::CAPACITY];
         buffer[..2].copy_from_slice(&kind.to_be_bytes());
         buffer[4..8].copy_from_slice(&MAGIC_COOKIE);
-        buffer[8..HEADER_LENGTH].copy_from_slice(request.transaction());
+        buffer[8..HEADER_LENGTH].copy_from_slice(transaction);
         Self {
             buffer,
             length: HEADER_LENGTH,
@@ -343,12 +431,16 @@ impl Reply {
         self.put(MESSAGE_INTEGRITY, tag.as_ref());
     }
 
+    fn put_fingerprint(&mut self) {
+        self.set_length(self.length + FINGERPRINT_LENGTH);
+        let checksum = checksum(&self.buffer[..self.length]) ^ FINGERPRINT_XOR;
+        self.put(FINGERPRINT, &checksum.to_be_bytes());
+    }
+
     /// Adds FINGERPRINT if the request has one. None if the answer outgrew the request.
-    fn finish(mut self, request: &Request<'_>) -> Option<Self> {
+    fn finish_reply(mut self, request: &Request<'_>) -> Option<Self> {
         if request.fingerprint {
-            self.set_length(self.length + FINGERPRINT_LENGTH);
-            let checksum = checksum(&self.buffer[..self.length]) ^ FINGERPRINT_XOR;
-            self.put(FINGERPRINT, &checksum.to_be_bytes());
+            self.put_fingerprint();
         }
         (self.length <= request.len()).then_some(self)
     }

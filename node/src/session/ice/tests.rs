@@ -1,18 +1,26 @@
-//! The agent against checks that another STUN implementation (`rtc::stun`) wrote and whose
-//! answers that implementation reads.
+//! The agent against checks that another STUN implementation (`rtc::stun`) wrote and whose answers that
+//! implementation reads; it answers the agent's own checks, too.
+
+mod proof;
 
 use rand::{SeedableRng, rngs::StdRng};
 use rtc::stun::attributes::*;
 use rtc::stun::error_code::ErrorCodeAttribute;
 use rtc::stun::fingerprint::FINGERPRINT;
 use rtc::stun::integrity::MessageIntegrity;
-use rtc::stun::message::{BINDING_REQUEST, Getter, Message, Setter, TransactionId};
+use rtc::stun::message::{
+    BINDING_REQUEST, BINDING_SUCCESS, Getter, Message, Setter, TransactionId,
+};
+use rtc::stun::textattrs::TextAttribute;
 use rtc::stun::xoraddr::XorMappedAddress;
 use rtc_crypto::{RTCCryptoProvider, providers::AwsLcRsProvider};
 
 use super::*;
 
 const REMOTE: &str = "clnt";
+const REMOTE_PASSWORD: &str = "the client's password";
+/// What the agent is called by those who ask.
+const NAME: u32 = 77;
 
 /// A check as a browser writes it, with whatever a test wants different.
 #[derive(Clone)]
@@ -78,9 +86,21 @@ impl Check {
     }
 }
 
+/// One that knows nothing of the client.
 fn agent() -> IceAgent {
-    let mut rng = StdRng::seed_from_u64(8445);
-    IceAgent::new(Credentials::generate(0, &mut rng))
+    IceAgent::new(Credentials::generate(0, &mut rng()))
+}
+
+/// One whose client is known, and has done its handshake before.
+fn settled() -> IceAgent {
+    let mut agent = agent();
+    agent.set_remote(REMOTE, REMOTE_PASSWORD, Instant::now());
+    agent.handshake_ends();
+    agent
+}
+
+fn rng() -> StdRng {
+    StdRng::seed_from_u64(8445)
 }
 
 fn path(number: u16) -> Path {
@@ -94,10 +114,53 @@ fn events(agent: &mut IceAgent) -> Vec<Event> {
     std::iter::from_fn(|| agent.poll_event()).collect()
 }
 
+/// A check that a client made which is where it says it is: it answers the agent's, too.
 fn accept(agent: &mut IceAgent, check: &Check, path: Path, now: Instant) {
-    let (verdict, reply) = agent.handle_binding(&check.bytes(), path, now).unwrap();
+    let check = check.bytes();
+    let (verdict, reply) = agent.handle_binding(&check, path, false, now).unwrap();
     assert_eq!(verdict, Verdict::Accepted);
-    assert!(!reply.bytes().is_empty());
+    let mut replies: Vec<_> = reply.into_iter().map(|reply| (path, reply)).collect();
+    while let Some((to, message)) = agent.poll_transmit(NAME, &mut rng()) {
+        assert_eq!(to, path);
+        match answer(message.bytes()) {
+            Some(answer) => {
+                let owed = agent.handle_answer(&answer, path).unwrap();
+                replies.extend(owed.map(|reply| (path, reply)));
+            }
+            None => replies.push((to, message)),
+        }
+    }
+    assert_eq!(replies.len(), 1, "the check is answered once");
+    assert_eq!(replies[0].1.bytes()[8..20], check[8..20]);
+}
+
+/// What a client answers to a check of the agent's. `None`: it is none.
+fn answer(check: &[u8]) -> Option<Vec<u8>> {
+    let mut request = Message::new();
+    request.unmarshal_binary(check).unwrap();
+    if request.typ != BINDING_REQUEST {
+        return None;
+    }
+    let username = TextAttribute::get_from_as(&request, ATTR_USERNAME).unwrap();
+    assert_eq!(username.text.split(':').next(), Some(REMOTE));
+    assert!(request.contains(ATTR_PRIORITY) && request.contains(ATTR_ICE_CONTROLLED));
+    assert!(!request.contains(ATTR_USE_CANDIDATE));
+    FINGERPRINT.check(&request).unwrap();
+    let provider = AwsLcRsProvider::new();
+    let password = REMOTE_PASSWORD.as_bytes();
+    MessageIntegrity::check(&mut request, password, provider.crypto()).unwrap();
+
+    let mut response = Message::new();
+    let id = request.transaction_id;
+    let setters: Vec<Box<dyn Setter>> = vec![Box::new(BINDING_SUCCESS), Box::new(id)];
+    response.build(&setters).unwrap();
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
+        REMOTE_PASSWORD.to_owned(),
+        provider.crypto(),
+    );
+    integrity.add_to(&mut response).unwrap();
+    FINGERPRINT.add_to(&mut response).unwrap();
+    Some(response.raw)
 }
 
 fn seconds(count: u64) -> Duration {
@@ -122,8 +185,9 @@ fn a_check_is_answered_as_another_implementation_expects() {
             remote: remote.parse().unwrap(),
         };
         let (_, reply) = agent
-            .handle_binding(&request, path, Instant::now())
+            .handle_binding(&request, path, false, Instant::now())
             .unwrap();
+        let reply = reply.unwrap();
         assert!(reply.bytes().len() <= request.len());
 
         let mut response = Message::new();
@@ -158,14 +222,14 @@ fn requests_that_are_refused() {
         ("controlled sender",   487, true,  |c| c.attributes[0].0 = ATTR_ICE_CONTROLLED),
     ];
     for (name, code, signed, spoil) in rows {
-        let mut agent = agent();
-        agent.set_remote_ufrag(REMOTE);
+        let mut agent = settled();
         let mut check = Check::to(&agent);
         spoil(&mut check);
         let request = check.bytes();
         let (verdict, reply) = agent
-            .handle_binding(&request, path(0), Instant::now())
+            .handle_binding(&request, path(0), false, Instant::now())
             .unwrap_or_else(|reason| panic!("{name}: dropped as {reason:?}"));
+        let reply = reply.unwrap();
         assert_eq!(verdict, Verdict::Refused, "{name}");
         assert!(reply.bytes().len() <= request.len(), "{name}");
 
@@ -184,7 +248,7 @@ fn requests_that_are_refused() {
 fn datagrams_that_get_no_answer() {
     let mut agent = agent();
     let mut refuse = |datagram: &[u8], reason| {
-        let outcome = agent.handle_binding(datagram, path(0), Instant::now());
+        let outcome = agent.handle_binding(datagram, path(0), false, Instant::now());
         assert_eq!(outcome.map(|_| ()).unwrap_err(), reason);
     };
     let good = Check::to(&self::agent());
@@ -217,13 +281,13 @@ fn the_shortest_checks_are_not_amplified() {
         socket: 0,
         remote: "[2001:db8::1]:5000".parse().unwrap(),
     };
-    let outcome = agent.handle_binding(&request, ipv6, Instant::now());
+    let outcome = agent.handle_binding(&request, ipv6, false, Instant::now());
     assert_eq!(outcome.map(|_| ()).unwrap_err(), DropReason::WouldAmplify);
     assert!(!agent.is_served(ipv6));
     let (_, reply) = agent
-        .handle_binding(&request, path(0), Instant::now())
+        .handle_binding(&request, path(0), false, Instant::now())
         .unwrap();
-    assert!(reply.bytes().len() <= request.len());
+    assert!(reply.unwrap().bytes().len() <= request.len());
 
     let bare = Check {
         username: None,
@@ -231,20 +295,21 @@ fn the_shortest_checks_are_not_amplified() {
         attributes: vec![],
         fingerprint: false,
     };
-    let outcome = agent.handle_binding(&bare.bytes(), path(0), Instant::now());
+    let outcome = agent.handle_binding(&bare.bytes(), path(0), false, Instant::now());
     assert_eq!(outcome.map(|_| ()).unwrap_err(), DropReason::WouldAmplify);
 }
 
 #[test]
 fn a_path_serves_before_it_is_nominated() {
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     accept(&mut agent, &check, path(1), now);
     assert_eq!(
         events(&mut agent),
         [
             Event::PathAdded(path(1)),
+            Event::PathProven(path(1)),
             Event::PathSelected(path(1)),
             Event::Connected
         ]
@@ -265,7 +330,7 @@ fn a_path_serves_before_it_is_nominated() {
 #[test]
 fn numbered_nominations_win_by_number() {
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     for (number, nomination, selected) in [
         (1, Some(5), 1),
@@ -291,10 +356,10 @@ fn the_remote_name_is_checked_once_it_is_known() {
     let mut stranger = Check::to(&agent);
     stranger.username = Some(format!("{}:other", agent.local_credentials().ufrag));
     accept(&mut agent, &stranger, path(1), now);
-    agent.set_remote_ufrag(REMOTE);
-    agent.set_remote_ufrag(REMOTE);
+    agent.set_remote(REMOTE, REMOTE_PASSWORD, now);
+    agent.set_remote(REMOTE, REMOTE_PASSWORD, now);
     let outcome = agent
-        .handle_binding(&stranger.bytes(), path(1), now)
+        .handle_binding(&stranger.bytes(), path(1), false, now)
         .unwrap();
     assert_eq!(outcome.0, Verdict::Refused);
     let check = Check::to(&agent);
@@ -304,7 +369,7 @@ fn the_remote_name_is_checked_once_it_is_known() {
 #[test]
 fn consent_expires_and_comes_back() {
     let start = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent).nominating();
     assert_eq!(agent.poll_timeout(), None);
     accept(&mut agent, &check, path(1), start);
@@ -340,6 +405,7 @@ fn consent_expires_and_comes_back() {
         events(&mut agent),
         [
             Event::PathAdded(path(2)),
+            Event::PathProven(path(2)),
             Event::PathSelected(path(2)),
             Event::Connected
         ]
@@ -349,7 +415,7 @@ fn consent_expires_and_comes_back() {
 #[test]
 fn a_silent_path_loses_to_one_that_is_checked() {
     let start = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     accept(&mut agent, &check.clone().nominating(), path(1), start);
     for second in 1..=6 {
@@ -364,9 +430,10 @@ fn a_silent_path_loses_to_one_that_is_checked() {
 #[test]
 fn paths_are_bounded_and_the_selected_one_stays() {
     let start = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     accept(&mut agent, &check.clone().nominating(), path(0), start);
+    events(&mut agent);
     for number in 1..100 {
         let now = start + Duration::from_millis(number.into());
         accept(&mut agent, &check, path(number), now);
@@ -386,8 +453,7 @@ fn paths_are_bounded_and_the_selected_one_stays() {
 fn a_restart_serves_both_generations_until_a_nomination() {
     let mut rng = StdRng::seed_from_u64(1);
     let start = Instant::now();
-    let mut agent = agent();
-    agent.set_remote_ufrag(REMOTE);
+    let mut agent = settled();
     let old = Check::to(&agent).nominating();
     let old_ufrag = agent.local_credentials().ufrag.clone();
     accept(&mut agent, &old, path(1), start);
@@ -398,22 +464,30 @@ fn a_restart_serves_both_generations_until_a_nomination() {
     assert_ne!(fresh.ufrag, old_ufrag);
     assert_eq!(events(&mut agent), []);
     accept(&mut agent, &old, path(1), start);
-    // The client's new name arrives only with its answer.
+    // The client's new name arrives only with its answer, and nobody can be asked before.
     let new = Check::with(&fresh);
-    accept(&mut agent, &new, path(2), start);
+    let early = agent.handle_binding(&new.bytes(), path(2), false, start);
+    assert!(
+        early.unwrap().1.is_none(),
+        "what pays for it is kept for ours"
+    );
     assert_eq!(agent.selected(), Some(path(1)));
     accept(&mut agent, &old, path(1), start);
     assert_eq!(events(&mut agent), [Event::PathAdded(path(2))]);
 
     accept(&mut agent, &new.nominating(), path(2), start);
+    assert_eq!(events(&mut agent), [Event::UfragRetired(old_ufrag.clone())]);
+    agent.set_remote(REMOTE, REMOTE_PASSWORD, start);
+    let (to, check) = agent.poll_transmit(NAME, &mut rng).unwrap();
+    assert_eq!(to, path(2));
+    let answer = answer(check.bytes()).unwrap();
+    let owed = agent.handle_answer(&answer, path(2)).unwrap();
+    assert!(owed.is_none(), "its last check was answered");
     assert_eq!(
         events(&mut agent),
-        [
-            Event::PathSelected(path(2)),
-            Event::UfragRetired(old_ufrag.clone())
-        ]
+        [Event::PathProven(path(2)), Event::PathSelected(path(2))]
     );
-    let outcome = agent.handle_binding(&old.bytes(), path(1), start);
+    let outcome = agent.handle_binding(&old.bytes(), path(1), false, start);
     assert_eq!(outcome.map(|_| ()).unwrap_err(), DropReason::ForeignUfrag);
 }
 
@@ -421,7 +495,7 @@ fn a_restart_serves_both_generations_until_a_nomination() {
 fn an_unused_restart_does_not_displace_what_the_client_uses() {
     let mut rng = StdRng::seed_from_u64(2);
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let in_use = Check::to(&agent).nominating();
     accept(&mut agent, &in_use, path(1), now);
     events(&mut agent);
@@ -437,10 +511,11 @@ fn an_unused_restart_does_not_displace_what_the_client_uses() {
 fn numbering_starts_over_with_a_restart() {
     let mut rng = StdRng::seed_from_u64(3);
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let old = Check::to(&agent).numbered(9);
     accept(&mut agent, &old, path(1), now);
     agent.restart(Credentials::generate(0, &mut rng));
+    agent.set_remote(REMOTE, REMOTE_PASSWORD, now);
     let new = Check::to(&agent);
     accept(&mut agent, &new.numbered(1), path(2), now);
     assert_eq!(agent.selected(), Some(path(2)));
@@ -451,8 +526,7 @@ fn mutated_checks_change_nothing() {
     use rand::Rng;
     let mut rng = StdRng::seed_from_u64(0x57ab);
     let now = Instant::now();
-    let mut agent = agent();
-    agent.set_remote_ufrag(REMOTE);
+    let mut agent = settled();
     // Without the fingerprint, which would notice everything before the integrity does.
     let original = Check {
         fingerprint: false,
@@ -468,9 +542,9 @@ fn mutated_checks_change_nothing() {
         if datagram == original {
             continue;
         }
-        if let Ok((verdict, reply)) = agent.handle_binding(&datagram, path(1), now) {
+        if let Ok((verdict, reply)) = agent.handle_binding(&datagram, path(1), false, now) {
             assert_eq!(verdict, Verdict::Refused);
-            assert!(reply.bytes().len() <= datagram.len());
+            assert!(reply.unwrap().bytes().len() <= datagram.len());
         }
         assert_eq!(agent.selected(), None);
         assert_eq!(agent.poll_event(), None);
@@ -505,7 +579,7 @@ fn stream(number: u16) -> Path {
 #[test]
 fn a_closed_path_is_left_at_once() {
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     accept(&mut agent, &check.clone().nominating(), path(1), now);
     accept(&mut agent, &check.clone(), stream(2), now + seconds(1));
@@ -534,12 +608,12 @@ fn a_closed_path_is_left_at_once() {
 #[test]
 fn without_a_path_the_client_has_until_its_consent_expires() {
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent).nominating();
     accept(&mut agent, &check, stream(1), now);
     agent.close_path(stream(1));
     assert_eq!(
-        events(&mut agent).split_off(3),
+        events(&mut agent).split_off(4),
         [Event::PathRemoved(stream(1)), Event::Interrupted]
     );
     assert_eq!(agent.selected(), None);
@@ -550,6 +624,7 @@ fn without_a_path_the_client_has_until_its_consent_expires() {
         events(&mut agent),
         [
             Event::PathAdded(stream(2)),
+            Event::PathProven(stream(2)),
             Event::PathSelected(stream(2)),
             Event::Connected
         ]
@@ -570,7 +645,7 @@ fn without_a_path_the_client_has_until_its_consent_expires() {
 #[test]
 fn a_renomination_outlives_no_path() {
     let now = Instant::now();
-    let mut agent = agent();
+    let mut agent = settled();
     let check = Check::to(&agent);
     accept(&mut agent, &check.clone().numbered(9), stream(1), now);
     accept(&mut agent, &check.clone(), path(2), now);

@@ -170,8 +170,7 @@ impl Wire {
 
     /// Begins, or goes on after a restart, to check the node's candidate.
     pub(crate) fn connect(&self, remote: Remote) {
-        let ufrag = self.local.ufrag.clone();
-        self.command(Command::Connect(ufrag, remote));
+        self.command(Command::Connect(self.local.clone(), remote));
     }
 
     /// Waits for the end of the handshake.

@@ -48,7 +48,7 @@ fn the_sample_responses_are_written_alike() {
             "[2001:db8:1234:5678:11:2233:4455:6677]:32853",
         ),
     ] {
-        let mut reply = Reply::begin(BINDING_SUCCESS, &request);
+        let mut reply = Message::reply(BINDING_SUCCESS, &request);
         reply.put_address(address.parse().unwrap());
         let attributes: Vec<_> = Attributes::of(response).collect();
         assert_eq!(reply.bytes()[HEADER_LENGTH + 4..], *attributes[1].value);
@@ -58,6 +58,57 @@ fn the_sample_responses_are_written_alike() {
         let crc = checksum(&response[..attributes[3].offset]) ^ FINGERPRINT_XOR;
         assert_eq!(crc.to_be_bytes(), attributes[3].value);
     }
+}
+
+#[test]
+fn the_sample_responses_are_read_and_verified() {
+    let transaction: &[u8; TRANSACTION_LENGTH] = REQUEST[8..20].try_into().unwrap();
+    for response in [IPV4_RESPONSE, IPV6_RESPONSE] {
+        let success = Success::parse(response).unwrap();
+        assert!(success.answers(transaction) && !success.answers(&[0; 12]));
+        assert!(success.is_signed_by(&integrity_key(PASSWORD)));
+        assert!(!success.is_signed_by(&integrity_key("VOkJxbRl1RmTxUk/WvJxBu")));
+        assert_eq!(answered(response), Some(transaction));
+        let mut error = response.to_vec();
+        error[1] = 0x11;
+        assert_eq!(
+            Success::parse(&error).unwrap_err(),
+            ParseError::NotASuccess,
+            "it proves nothing"
+        );
+        assert_eq!(answered(&error), Some(transaction));
+        let mut unsigned =
+            response[..response.len() - FINGERPRINT_LENGTH - INTEGRITY_LENGTH].to_vec();
+        let length = (unsigned.len() - HEADER_LENGTH) as u16;
+        unsigned[2..4].copy_from_slice(&length.to_be_bytes());
+        let success = Success::parse(&unsigned).unwrap();
+        assert!(!success.is_signed_by(&integrity_key(PASSWORD)));
+        for length in 0..response.len() {
+            assert!(Success::parse(&response[..length]).is_err(), "{length}");
+        }
+    }
+    assert_eq!(answered(REQUEST), None);
+}
+
+#[test]
+fn a_check_is_as_long_as_it_was_said_to_be() {
+    let key = integrity_key(PASSWORD);
+    let longest = (0..)
+        .take_while(|length| Message::check_length(*length).is_some())
+        .count();
+    assert!(longest > 256 + ":".len() + 12, "{longest}");
+    for length in 0..longest {
+        let username = format!("a:{}", "b".repeat(length))[..length].to_owned();
+        let check = Message::check(&[7; TRANSACTION_LENGTH], &username, 1, &key).unwrap();
+        assert_eq!(Some(check.bytes().len()), Message::check_length(length));
+        let request = Request::parse(check.bytes()).unwrap();
+        assert_eq!(request.username, Some(username.as_bytes()));
+        assert!(request.is_signed_by(&key) && request.fingerprint && request.controlled);
+        assert!(!request.use_candidate);
+        assert_eq!(request.unknown, None);
+    }
+    let too_long = "b".repeat(longest);
+    assert!(Message::check(&[7; TRANSACTION_LENGTH], &too_long, 1, &key).is_none());
 }
 
 #[test]
@@ -157,7 +208,7 @@ fn arbitrary_bytes_never_panic() {
         message.truncate(rng.random_range(0..=message.len()));
         let _ = receiver_of(&message);
         if let Ok(request) = Request::parse(&message) {
-            let _ = Reply::error(&request, ErrorCode::UnknownAttribute(7), None);
+            let _ = Message::error(&request, ErrorCode::UnknownAttribute(7), None);
         }
     }
 }

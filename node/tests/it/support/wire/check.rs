@@ -8,6 +8,7 @@ use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{
     BINDING_REQUEST, BINDING_SUCCESS, Message, MessageType, Setter, TransactionId,
 };
+use rtc::stun::textattrs::TextAttribute;
 use rtc_crypto::RTCCryptoProvider;
 use rtc_crypto::providers::AwsLcRsProvider;
 
@@ -31,6 +32,31 @@ pub(crate) fn request(local: &str, ufrag: &str, password: &str, nominate: bool) 
     integrity.add_to(&mut message).unwrap();
     FINGERPRINT.add_to(&mut message).unwrap();
     message.raw
+}
+
+/// What a client answers to a check of the node's. `None`: it is none, or for somebody else.
+pub(crate) fn answer(datagram: &[u8], ufrag: &str, password: &str) -> Option<Vec<u8>> {
+    let mut asked = Message::new();
+    asked.unmarshal_binary(datagram).ok()?;
+    let username = TextAttribute::get_from_as(&asked, ATTR_USERNAME).ok()?;
+    let is_ours = asked.typ == BINDING_REQUEST && username.text.split(':').next() == Some(ufrag);
+    if !is_ours {
+        return None;
+    }
+    let provider = AwsLcRsProvider::new();
+    MessageIntegrity::check(&mut asked, password.as_bytes(), provider.crypto()).unwrap();
+    FINGERPRINT.check(&asked).unwrap();
+    let mut message = Message::new();
+    let id = asked.transaction_id;
+    let setters: Vec<Box<dyn Setter>> = vec![Box::new(BINDING_SUCCESS), Box::new(id)];
+    message.build(&setters).unwrap();
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(
+        password.to_owned(),
+        provider.crypto(),
+    );
+    integrity.add_to(&mut message).unwrap();
+    FINGERPRINT.add_to(&mut message).unwrap();
+    Some(message.raw)
 }
 
 /// Whether a datagram is the node's consent.

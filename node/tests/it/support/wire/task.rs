@@ -14,15 +14,15 @@ use super::dtls::{Dtls, Event};
 use super::line::Line;
 use super::way::Way;
 use super::{Outgoing, RtcpPacket, RtpPacket, Shared, check};
-use crate::support::sdp::{Remote, extension};
+use crate::support::sdp::{Local, Remote, extension};
 
 /// Until the first answer, and afterwards to keep the node's consent.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) enum Command {
-    /// Our ufrag, and the node's end.
-    Connect(String, Remote),
+    /// Our end, and the node's.
+    Connect(Local, Remote),
     Way(Way),
     Reading(bool),
     /// No more checks, until there is another way.
@@ -63,7 +63,7 @@ pub(super) struct Task {
 
 /// What is checked, and when next.
 struct Peer {
-    local_ufrag: String,
+    local: Local,
     remote: Remote,
     next_check: Instant,
     consented: bool,
@@ -116,7 +116,10 @@ impl Task {
                 },
                 received = self.way.receive(), if self.reading => {
                     match received {
-                        Some(mut datagram) => self.handle_datagram(&mut datagram),
+                        Some(mut datagram) => {
+                            self.answer_check(&datagram).await;
+                            self.handle_datagram(&mut datagram);
+                        }
                         None => {
                             self.shared.received.lock().unwrap().hung_up = true;
                             self.reading = false;
@@ -131,10 +134,10 @@ impl Task {
 
     async fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Connect(local_ufrag, remote) => {
+            Command::Connect(local, remote) => {
                 self.way.connect(remote.tcp_candidates.first()).await;
                 self.peer = Some(Peer {
-                    local_ufrag,
+                    local,
                     remote,
                     next_check: Instant::now(),
                     consented: false,
@@ -196,6 +199,16 @@ impl Task {
         packet.resize(len + 32, 0);
         let len = sealer.seal_rtcp(&mut packet, len).unwrap();
         self.transmit(&packet[..len]).await;
+    }
+
+    /// As a full agent does, wherever it is.
+    async fn answer_check(&mut self, datagram: &[u8]) {
+        let local = self.peer.as_ref().map(|peer| &peer.local);
+        if let Some(local) = local
+            && let Some(answer) = check::answer(datagram, &local.ufrag, &local.password)
+        {
+            self.transmit(&answer).await;
+        }
     }
 
     fn handle_datagram(&mut self, datagram: &mut [u8]) {
@@ -287,7 +300,7 @@ impl Task {
         let Remote {
             ufrag, password, ..
         } = &peer.remote;
-        let check = check::request(&peer.local_ufrag, ufrag, password, true);
+        let check = check::request(&peer.local.ufrag, ufrag, password, true);
         self.transmit(&check).await;
     }
 
