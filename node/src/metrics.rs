@@ -166,12 +166,15 @@ const COUNTERS: &[Counted] = &[
             ("out", |c| Counters::get(&c.relayed_out)),
         ],
     ),
-    Counted {
-        name: "pipemesh_shard_messages_total",
-        help: "Messages to other shards.",
-        label: None,
-        series: &[("", |c| Counters::get(&c.relay_messages))],
-    },
+    Counted::new(
+        "pipemesh_shard_messages_total",
+        "Messages to other shards; dropped: those that a busy shard will be told again.",
+        "result",
+        &[
+            ("sent", |c| Counters::get(&c.relay_messages)),
+            ("dropped", |c| Counters::get(&c.relay_messages_dropped)),
+        ],
+    ),
     Counted {
         name: "pipemesh_shard_allocations_total",
         help: "Allocations of memory by media threads; packets cause none.",

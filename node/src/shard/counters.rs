@@ -55,6 +55,7 @@ pub(crate) struct Counters {
     pub(crate) relayed_out: AtomicU64,
     pub(crate) relayed_in: AtomicU64,
     pub(crate) relay_messages: AtomicU64,
+    pub(crate) relay_messages_dropped: AtomicU64,
     /// Bytes in the fullest ring from another shard.
     pub(crate) relay_waiting: AtomicU64,
     /// Tracks of other shards.
@@ -139,6 +140,10 @@ impl Shard {
             (&counters.relayed_out, neighbours.packets_out),
             (&counters.relayed_in, neighbours.packets_in),
             (&counters.relay_messages, neighbours.messages_out),
+            (
+                &counters.relay_messages_dropped,
+                neighbours.messages_dropped,
+            ),
             (
                 &counters.relay_waiting,
                 self.neighbours.waiting_bytes() as u64,

@@ -9,7 +9,7 @@ use pipemesh_node_core::router::relay::{Alias, Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::ring::Producer;
-use pipemesh_proto::ids::{RoomId, TrackId};
+use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
 
 use super::command::SessionKey;
 use super::event::{Judgement, Speaker};
@@ -74,6 +74,62 @@ impl Message {
             Self::KeyFrame(_) | Self::Packets(..) | Self::Report(..) | Self::Rates(..)
         )
     }
+
+    /// Takes over what a later message says, if it is of the same kind and about the same. An alias names
+    /// a track for good, so it does not matter what is said in between.
+    pub(crate) fn absorb(&mut self, next: &Self) -> bool {
+        match (self, next) {
+            (
+                Self::Interest {
+                    alias, interest, ..
+                },
+                Self::Interest {
+                    alias: same,
+                    interest: newer,
+                    ..
+                },
+            ) if alias == same => *interest = *newer,
+            (Self::State(alias, state), Self::State(same, newer)) if alias == same => {
+                *state = Arc::clone(newer);
+            }
+            (Self::Speakers(room, speakers), Self::Speakers(same, newer)) if room == same => {
+                *speakers = merged(speakers, newer, |speaker| &speaker.participant);
+            }
+            (Self::Quality(room, judged), Self::Quality(same, newer)) if room == same => {
+                *judged = merged(judged, newer, |(participant, ..)| participant);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether a room is not the same before and after this, so that what is said of it may not be moved
+    /// across.
+    pub(crate) fn divides(&self, later: &Self) -> bool {
+        let (Self::Speakers(about, _) | Self::Quality(about, _)) = later else {
+            return false;
+        };
+        match self {
+            Self::RoomOpened(room) | Self::RoomHere(room, _) | Self::RoomClosed(room) => {
+                room == about
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The last word about each participant.
+fn merged<T: Clone>(
+    earlier: &[T],
+    later: &[T],
+    participant: impl Fn(&T) -> &ParticipantId,
+) -> Arc<[T]> {
+    let is_told_anew = |one: &&T| {
+        let mut anew = later.iter().map(&participant);
+        anew.any(|other| other == participant(*one))
+    };
+    let kept = earlier.iter().filter(|one| !is_told_anew(one));
+    kept.chain(later).cloned().collect()
 }
 
 #[derive(Debug)]

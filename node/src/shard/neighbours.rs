@@ -1,9 +1,10 @@
 //! The other shards of the node as one of them sees them: a ring of packets and a box of messages in each
 //! direction, and who has to be woken.
 //!
-//! Packets are lost when a ring is full, and counted: media never waits. Messages are not lost: what does
-//! not fit into the box of a shard that is busy waits here, and while much waits control has to. Knows
-//! nothing of what either means.
+//! Packets are lost when a ring is full, and counted: media never waits. Of messages nothing is lost that
+//! something depends on: what does not fit into the box of a shard that is busy waits here, and while much
+//! waits control has to. No more can wait than there are tracks, rooms and people to speak of. Knows nothing
+//! of what either means.
 
 use std::collections::VecDeque;
 
@@ -41,6 +42,8 @@ pub(crate) struct Stats {
     /// Packets for which there was no room.
     pub(crate) refused: u64,
     pub(crate) messages_out: u64,
+    /// Messages that would have had to wait, and will be said again.
+    pub(crate) messages_dropped: u64,
 }
 
 struct Neighbour {
@@ -98,13 +101,20 @@ impl Neighbours {
 
     // Messages.
 
-    /// Tells another shard something, after all that it was told before. What is said again anyway is
-    /// left out while others wait, however often clients make us say it.
+    /// Tells another shard something, after all that it was told before. While others wait, what is said
+    /// again anyway is left out, however often clients make us say it, and of what changes the last word is
+    /// told alone.
     pub(crate) fn tell(&mut self, to: u8, message: Message) {
         let Some(neighbour) = neighbour(&mut self.others, to) else {
             return;
         };
         if message.is_repeated() && !neighbour.waiting.is_empty() {
+            self.stats.messages_dropped += 1;
+            return;
+        }
+        let before = neighbour.waiting.iter_mut().rev();
+        let mut before = before.take_while(|other| !other.divides(&message));
+        if before.any(|other| other.absorb(&message)) {
             return;
         }
         self.stats.messages_out += 1;
@@ -254,12 +264,22 @@ impl ShardSet {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Instant;
 
-    use pipemesh_node_core::router::relay::Alias;
+    use pipemesh_node_core::forward::EncodingSet;
+    use pipemesh_node_core::quality::Quality;
+    use pipemesh_node_core::router::relay::{Alias, Interest};
+    use pipemesh_node_core::router::{Router, TrackKey};
+    use pipemesh_node_core::track::TrackSpec;
     use pipemesh_node_media::poll::Poller;
     use pipemesh_proto::ids::RoomId;
 
+    use super::super::command::SessionKey;
+    use super::super::event::Speaker;
+    use super::super::message::TrackState;
+    use super::super::session::RoomKey;
     use super::*;
+    use crate::session::plan::Extensions;
 
     fn three() -> (Vec<Poller>, Vec<Neighbours>) {
         let pollers: Vec<Poller> = (0..3).map(|_| Poller::new().unwrap()).collect();
@@ -309,6 +329,7 @@ mod tests {
             shards[0].tell(2, Message::Rates(Alias(0), Arc::default()));
         }
         assert_eq!(shards[0].stats.messages_out, before);
+        assert_eq!(shards[0].stats.messages_dropped, 10);
         while shards[2].poll_message().is_some() {}
         shards[0].flush();
         shards[0].tell(2, Message::Rates(Alias(0), Arc::default()));
@@ -318,6 +339,128 @@ mod tests {
         drop(gone);
         shards[0].tell(2, message(0));
         assert!(!shards[0].is_waiting());
+    }
+
+    #[test]
+    fn what_waits_for_a_shard_that_stands_still_has_an_end() {
+        let (_pollers, mut shards) = three();
+        for number in 0..BOX {
+            shards[0].tell(2, message(number));
+        }
+        const TRACKS: u64 = 100;
+        const ROUNDS: u8 = 201;
+        let room: RoomId = "RM_x".parse().unwrap();
+        for round in 0..ROUNDS {
+            for alias in 0..TRACKS {
+                shards[0].tell(2, interest(alias, round));
+                shards[0].tell(2, state(alias, round % 2 == 1));
+            }
+            for participant in ["PA_a", "PA_b"] {
+                shards[0].tell(2, speaks(&room, participant, round % 2 == 1));
+                shards[0].tell(2, judged(&room, participant, f32::from(round)));
+            }
+        }
+        let waiting = shards[0].others[2].as_ref().unwrap().waiting.len();
+        assert_eq!(waiting as u64, 2 * TRACKS + 2);
+
+        // The last word about everything arrives, once.
+        let (mut interests, mut states, mut people) = (0, 0, 0);
+        while shards[0].is_waiting() || shards[2].has_arrivals() {
+            shards[0].flush();
+            while let Some((_, message)) = shards[2].poll_message() {
+                match message {
+                    Message::Interest { interest, .. } => {
+                        assert_eq!(interest.wanted, ROUNDS - 1);
+                        interests += 1;
+                    }
+                    Message::State(_, state) => {
+                        assert!(!state.spec.muted);
+                        states += 1;
+                    }
+                    Message::Speakers(_, speakers) => {
+                        assert!(speakers.iter().all(|speaker| !speaker.active));
+                        people += speakers.len();
+                    }
+                    Message::Quality(_, judged) => {
+                        let last = f32::from(ROUNDS - 1);
+                        assert!(judged.iter().all(|(_, _, score)| *score == last));
+                        people += judged.len();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((interests, states, people), (TRACKS, TRACKS, 4));
+    }
+
+    #[test]
+    fn what_is_said_of_a_room_stays_on_its_side_of_the_rooms_end() {
+        let (_pollers, mut shards) = three();
+        for number in 0..BOX {
+            shards[0].tell(2, message(number));
+        }
+        let room: RoomId = "RM_x".parse().unwrap();
+        shards[0].tell(2, speaks(&room, "PA_a", true));
+        shards[0].tell(2, Message::RoomClosed(room.clone()));
+        shards[0].tell(2, speaks(&room, "PA_a", true));
+        let waiting = &shards[0].others[2].as_ref().unwrap().waiting;
+        let kinds = waiting.iter().map(std::mem::discriminant);
+        let kinds: Vec<_> = kinds.collect();
+        assert!(kinds.len() == 3 && kinds[0] == kinds[2] && kinds[0] != kinds[1]);
+    }
+
+    fn interest(alias: u64, wanted: u8) -> Message {
+        Message::Interest {
+            track: key(),
+            alias: Alias(alias),
+            interest: Interest {
+                wanted,
+                ..Interest::default()
+            },
+        }
+    }
+
+    fn state(alias: u64, muted: bool) -> Message {
+        let state = TrackState {
+            key: key(),
+            spec: TrackSpec { muted, ..spec() },
+            live: EncodingSet::default(),
+            extensions: Extensions::default(),
+            codecs: Vec::new(),
+        };
+        Message::State(Alias(alias), Arc::new(state))
+    }
+
+    fn speaks(room: &RoomId, participant: &str, active: bool) -> Message {
+        let speaker = Speaker {
+            participant: participant.parse().unwrap(),
+            level: 0.5,
+            active,
+        };
+        Message::Speakers(room.clone(), Arc::new([speaker]))
+    }
+
+    fn judged(room: &RoomId, participant: &str, score: f32) -> Message {
+        let judgement = (participant.parse().unwrap(), Quality::Good, score);
+        Message::Quality(room.clone(), Arc::new([judgement]))
+    }
+
+    fn key() -> TrackKey {
+        let now = Instant::now();
+        Router::new(now).publish(spec(), now)
+    }
+
+    fn spec() -> TrackSpec<RoomKey, SessionKey> {
+        TrackSpec {
+            room: 1,
+            participant: SessionKey(1),
+            is_video: true,
+            speaks: false,
+            nack: true,
+            muted: false,
+            encodings: 1,
+            sizes: Vec::new(),
+        }
     }
 
     #[test]
