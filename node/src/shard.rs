@@ -468,9 +468,7 @@ impl Shard {
         while let Some(output) = self.router.poll_output() {
             match output {
                 Output::RequestKeyFrame(source) => self.request_key_frame(source),
-                Output::RequestPackets(source, sequences) => {
-                    self.request_packets(source, &sequences)
-                }
+                Output::RequestPackets(source) => self.request_packets(source),
                 Output::DemandChanged(track, encodings) => self.tell_demand(track, encodings),
                 Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
                 Output::InterestChanged(track) => self.tell_interest(track),

@@ -1,6 +1,5 @@
 //! Which packets of a source are missing, and when to ask for them (again).
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Reordering shorter than this is not taken for loss. Networks that reorder do so within a few
@@ -21,7 +20,9 @@ const ASSUMED_ROUND_TRIP: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub struct LossTracker {
     highest: Option<u64>,
-    missing: BTreeMap<u64, Missing>,
+    /// Ascending, and as long as [`MAX_MISSING`] at most. Keeps its memory: where packets get lost, they do
+    /// so all the time.
+    missing: Vec<Missing>,
     /// Between a request and the packet it asked for, smoothed.
     ///
     /// Measured where it is needed: a publisher is sent no media in a connection of its own, so reports
@@ -31,6 +32,7 @@ pub struct LossTracker {
 
 #[derive(Debug, Clone, Copy)]
 struct Missing {
+    sequence: u64,
     since: Instant,
     first_request: Option<Instant>,
     requests: u8,
@@ -57,7 +59,8 @@ impl LossTracker {
     /// short, and nobody is asked twice for what is under way; a request that got lost makes it longer
     /// until the next answer.
     pub fn handle_repair(&mut self, sequence: u64, now: Instant) {
-        let missing = self.missing.get(&sequence);
+        let missing = self.place(sequence).ok();
+        let missing = missing.and_then(|place| self.missing.get(place));
         let Some(asked) = missing.and_then(|missing| missing.first_request) else {
             return;
         };
@@ -73,7 +76,14 @@ impl LossTracker {
 
     /// The source's numbers begin anew. Its path stays the same.
     pub fn restart(&mut self) {
-        (self.highest, self.missing) = (None, BTreeMap::new());
+        self.highest = None;
+        self.missing.clear();
+    }
+
+    /// Where a number is among those that are missing, or would be.
+    fn place(&self, sequence: u64) -> Result<usize, usize> {
+        self.missing
+            .binary_search_by_key(&sequence, |missing| missing.sequence)
     }
 
     pub fn handle_packet(&mut self, sequence: u64, now: Instant) -> Arrival {
@@ -82,7 +92,9 @@ impl LossTracker {
             return Arrival::Next;
         };
         if sequence <= highest {
-            self.missing.remove(&sequence);
+            if let Ok(place) = self.place(sequence) {
+                self.missing.remove(place);
+            }
             return Arrival::Late;
         }
         self.highest = Some(sequence);
@@ -94,27 +106,28 @@ impl LossTracker {
             self.missing.clear();
             return Arrival::Outage;
         }
-        let missing = Missing {
+        let missing = |sequence| Missing {
+            sequence,
             since: now,
             first_request: None,
             requests: 0,
             next: now + REORDERING,
         };
-        self.missing
-            .extend((highest + 1..sequence).map(|lost| (lost, missing)));
+        self.missing.extend((highest + 1..sequence).map(missing));
         Arrival::Gap
     }
 
     /// Nothing older is wanted any more, e.g. because a key frame began.
     pub fn forget_before(&mut self, sequence: u64) {
-        self.missing = self.missing.split_off(&sequence);
+        let (Ok(place) | Err(place)) = self.place(sequence);
+        self.missing.drain(..place);
     }
 
     /// Adds the numbers to ask for now, ascending, and gives up on those that are too old.
     pub fn due(&mut self, now: Instant, lost: &mut Vec<u16>) {
         let pause = (self.round_trip().mul_f32(1.1) + Duration::from_millis(5))
             .max(Duration::from_millis(25));
-        self.missing.retain(|&sequence, missing| {
+        self.missing.retain_mut(|missing| {
             if now.saturating_duration_since(missing.since) >= GIVE_UP_AFTER {
                 return false;
             }
@@ -122,19 +135,21 @@ impl LossTracker {
                 missing.requests += 1;
                 missing.first_request.get_or_insert(now);
                 missing.next = now + pause;
-                lost.push(sequence as u16);
+                lost.push(missing.sequence as u16);
             }
             missing.requests < MAX_REQUESTS
         });
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.missing.values().map(|missing| missing.next).min()
+        self.missing.iter().map(|missing| missing.next).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn start() -> Instant {
@@ -251,5 +266,14 @@ mod tests {
         assert_eq!(tracker.handle_packet(1003, start), Arrival::Gap);
         tracker.forget_before(1002);
         assert_eq!(due(&mut tracker, start + Duration::from_millis(20)), [1002]);
+        tracker.forget_before(1004);
+        tracker.forget_before(1);
+        assert_eq!(tracker.next_deadline(), None);
+        // So much is missing at a time, and no more.
+        assert_eq!(tracker.handle_packet(1100, start), Arrival::Gap);
+        assert_eq!(tracker.handle_packet(1260, start), Arrival::Gap);
+        assert_eq!(tracker.missing.len(), MAX_MISSING - 1);
+        assert_eq!(tracker.handle_packet(1263, start), Arrival::Outage);
+        assert!(tracker.missing.is_empty());
     }
 }

@@ -81,8 +81,8 @@ pub struct Repair<'a> {
 pub enum Output<R, P> {
     /// Ask the publisher of this encoding for a key frame.
     RequestKeyFrame(Source),
-    /// Ask the publisher for lost packets; ascending.
-    RequestPackets(Source, Vec<u16>),
+    /// Ask the publisher for lost packets: [`Router::take_lost`].
+    RequestPackets(Source),
     /// So many encodings of a video track, from the lowest up, are of use to anybody. Until it is said
     /// all of them are.
     DemandChanged(TrackKey, u8),

@@ -81,6 +81,8 @@ pub(crate) struct Encoding {
     pub(crate) stats: ReceiveStats,
     pub(crate) losses: LossTracker,
     pub(crate) losses_alarm: Alarm,
+    /// Numbers that are to be asked for, and nobody was told of yet.
+    pub(crate) lost: Vec<u16>,
     pub(crate) key_frames: KeyFrameRequests,
     pub(crate) key_frames_alarm: Alarm,
     pub(crate) last_packet: Option<Instant>,
@@ -103,6 +105,7 @@ impl Encoding {
         self.structure = Structure::default();
         self.stats = ReceiveStats::default();
         self.losses.restart();
+        self.lost.clear();
         self.pending.clear();
         self.pending_bytes = 0;
         self.restarts = self.restarts.wrapping_add(1);
@@ -128,6 +131,7 @@ impl<R, P> Track<R, P> {
                     stats: ReceiveStats::default(),
                     losses: LossTracker::default(),
                     losses_alarm: Alarm::default(),
+                    lost: Vec::new(),
                     key_frames: KeyFrameRequests::default(),
                     key_frames_alarm: Alarm::default(),
                     last_packet: None,

@@ -356,7 +356,7 @@ impl Pair {
                     self.to_taker.push_back(ToTaker::Rates(rates));
                 }
                 Output::DemandChanged(_, encodings) => self.demands.push(encodings),
-                Output::RequestPackets(..)
+                Output::RequestPackets(_)
                 | Output::SpeakersChanged(..)
                 | Output::InterestChanged(..) => {}
             }
@@ -367,7 +367,9 @@ impl Pair {
                     self.to_origin
                         .push_back(ToOrigin::KeyFrame(source.encoding));
                 }
-                Output::RequestPackets(source, sequences) => {
+                Output::RequestPackets(source) => {
+                    let mut sequences = Vec::new();
+                    self.taker.take_lost(source, &mut sequences);
                     self.missed += sequences.len();
                     let numbers = sequences
                         .iter()

@@ -26,12 +26,16 @@ const JUDGE_EVERY: Duration = Duration::from_secs(5);
 /// in those five seconds otherwise.
 const TELL_QUALITY_AFTER: Duration = Duration::from_secs(1);
 
+/// Lost packets that are asked for in one packet, which holds them even if no two of them are neighbours.
+const LOST_PER_PACKET: usize = 256;
+
 /// Empty between reports; here to keep its memory.
 #[derive(Default)]
 pub(super) struct Scratch {
     sources: Vec<(u32, Source)>,
     blocks: Vec<ReportBlock>,
     infos: Vec<(u32, SenderInfo)>,
+    lost: Vec<u16>,
 }
 
 impl Shard {
@@ -158,18 +162,21 @@ impl Shard {
         });
     }
 
-    pub(super) fn request_packets(&mut self, source: Source, sequences: &[u16]) {
-        if self.request_remote_packets(source, sequences) {
-            return;
+    pub(super) fn request_packets(&mut self, source: Source) {
+        let mut lost = std::mem::take(&mut self.scratch.lost);
+        self.router.take_lost(source, &mut lost);
+        if !self.request_remote_packets(source, &lost)
+            && let Some((index, media)) = self.publisher_of(source)
+        {
+            Counters::add(&self.counters.nacks_sent, lost.len() as u64);
+            let sender = self.connections[index].ssrc;
+            for lost in lost.chunks(LOST_PER_PACKET) {
+                self.wire.rtcp(index, |writer| {
+                    writer.nack(sender, media, lost);
+                });
+            }
         }
-        let Some((index, media)) = self.publisher_of(source) else {
-            return;
-        };
-        Counters::add(&self.counters.nacks_sent, sequences.len() as u64);
-        let sender = self.connections[index].ssrc;
-        self.wire.rtcp(index, |writer| {
-            writer.nack(sender, media, sequences);
-        });
+        self.scratch.lost = lost;
     }
 
     /// The connection an encoding comes from, and its SSRC; `None` before its first packet.

@@ -586,6 +586,7 @@ impl Wire {
         };
         let mut writer = CompoundWriter::new(&mut out[..MAX_RTCP_LEN]);
         write(&mut writer);
+        self.drops.add(DropReason::Limit, writer.left_out());
         let len = writer.len();
         if len == 0 {
             return;

@@ -213,7 +213,8 @@ impl History {
             match entry.fate {
                 Fate::Received => judgement.received += 1,
                 Fate::Missing => judgement.lost += 1,
-                // May yet be spoken of: feedback is reordered too.
+                // To wait for feedback that may never come would let a single lost one stop all judgement.
+                // What it says later of arrivals is believed; it is not counted here any more.
                 Fate::Unknown | Fate::Judged => {
                     number += 1;
                     continue;
@@ -276,6 +277,31 @@ mod tests {
         assert_eq!(history.judge(9_000, 20_000), judgement(2, 0));
         // Once judged, it stays so.
         assert_eq!(history.receive(0, 20_000), None);
+    }
+
+    #[test]
+    fn what_feedback_speaks_of_too_late_counts_neither_way() {
+        let mut history = History::new();
+        for packet in 0..10 {
+            history.send(packet * 1000, 100, 0);
+        }
+        // Of 2 to 5 nothing was said when the others were judged.
+        for arrived in [0, 1, 6, 9] {
+            history.receive(arrived, 20_000);
+        }
+        history.miss(7, 2);
+        let judgement = |received, lost| Judgement { received, lost };
+        assert_eq!(history.judge(9_000, 20_000), judgement(4, 2));
+        // It was its feedback that was late: 2 and 3 had arrived, 4 and 5 had not.
+        let late = history.receive(2, 30_000).map(|it| (it.number, it.size));
+        assert_eq!(late, Some((2, 100)), "what arrived is known to have");
+        assert!(history.receive(3, 30_000).is_some());
+        history.miss(4, 2);
+        assert_eq!(history.judge(9_000, 30_000), judgement(0, 0));
+        // Nobody waits for it either.
+        history.send(10_000, 100, 0);
+        history.receive(10, 40_000);
+        assert_eq!(history.judge(10_000, 40_000), judgement(1, 0));
     }
 
     #[test]

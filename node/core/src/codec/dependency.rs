@@ -13,6 +13,8 @@ use crate::track::Size;
 /// Length of the fields that every packet has.
 const MANDATORY_LEN: usize = 3;
 const MAX_TEMPLATES: usize = 64;
+/// Their number has five bits.
+const MAX_TARGETS: usize = 32;
 
 /// What a packet says of its frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,21 +29,49 @@ pub struct Descriptor {
     pub active_targets: Option<u32>,
 }
 
-/// What holds until the next key frame with a structure.
+/// What holds until the next key frame with a structure. In place, and not in memory of its own: any
+/// packet may bring one along.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Templates {
     /// Id of the first one.
     offset: u8,
-    templates: Vec<Template>,
+    templates: List<Template, MAX_TEMPLATES>,
     /// The layer of each decode target.
-    targets: Vec<Layer>,
+    targets: List<Layer, MAX_TARGETS>,
     pub spatial_layers: u8,
     /// Pixels of each spatial layer; none if the structure does not say.
     pub sizes: Option<[Size; MAX_SPATIAL]>,
 }
 
-/// What frames have in common that name it.
+/// So many values at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct List<T, const N: usize> {
+    values: [T; N],
+    len: usize,
+}
+
+impl<T: Copy + Default, const N: usize> List<T, N> {
+    fn new() -> Self {
+        Self {
+            values: [T::default(); N],
+            len: 0,
+        }
+    }
+
+    /// `None`: there is no room.
+    fn push(&mut self, value: T) -> Option<()> {
+        *self.values.get_mut(self.len)? = value;
+        self.len += 1;
+        Some(())
+    }
+
+    fn as_slice(&self) -> &[T] {
+        self.values.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// What frames have in common that name it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Template {
     layer: Layer,
     serves: LayerSet,
@@ -70,7 +100,7 @@ pub fn read(value: &[u8], known: Option<&Templates>) -> Option<(Descriptor, Opti
     };
     let templates = brought.as_ref().or(known)?;
     let active_targets = if flags.active_targets {
-        Some(bits.read(templates.targets.len())?)
+        Some(bits.read(templates.targets.len)?)
     } else {
         flags.structure.then_some(u32::MAX)
     };
@@ -129,28 +159,30 @@ impl Templates {
         let offset = bits.read(6)? as u8;
         let targets = bits.read(5)? as usize + 1;
         let layers = read_layers(bits)?;
-        let mut needed = Vec::with_capacity(layers.len());
-        for _ in &layers {
+        let layers = layers.as_slice();
+        let mut needed = List::<u32, MAX_TEMPLATES>::new();
+        for _ in layers {
             let mut by = 0u32;
             for target in 0..targets {
                 by |= u32::from(bits.read(2)? != NOT_PRESENT) << target;
             }
-            needed.push(by);
+            needed.push(by)?;
         }
-        let targets = layers_of_targets(targets, &layers, &needed);
-        let mut templates = Vec::with_capacity(layers.len());
-        for (layer, needed) in layers.iter().zip(&needed) {
+        let needed = needed.as_slice();
+        let targets = layers_of_targets(targets, layers, needed)?;
+        let mut templates = List::new();
+        for (layer, needed) in layers.iter().zip(needed) {
             let mut references = References::default();
             while bits.flag()? {
                 references.push(u64::from(bits.read(4)?) + 1);
             }
             templates.push(Template {
                 layer: *layer,
-                serves: spatial_layers(*layer, targets.iter(), *needed),
+                serves: spatial_layers(*layer, targets.as_slice(), *needed),
                 references,
-            });
+            })?;
         }
-        pass_over_chains(bits, targets.len(), templates.len())?;
+        pass_over_chains(bits, targets.len, templates.len)?;
         let spatial_layers = layers.last()?.spatial + 1;
         let sizes = if bits.flag()? {
             let mut sizes = [Size::default(); MAX_SPATIAL];
@@ -178,13 +210,13 @@ impl Templates {
 
     fn get(&self, id: u8) -> Option<&Template> {
         let index = id.wrapping_sub(self.offset) & 0x3F;
-        self.templates.get(usize::from(index))
+        self.templates.as_slice().get(usize::from(index))
     }
 
     /// The highest spatial layer among decode targets that are being sent.
     pub(crate) fn top(&self, active: u32) -> u8 {
         // The first target has the lowest bit.
-        let sent = self.targets.iter().enumerate();
+        let sent = self.targets.as_slice().iter().enumerate();
         let sent = sent.filter(|(index, _)| active & 1 << index != 0);
         let top = sent.map(|(_, layer)| layer.spatial).max();
         top.unwrap_or(self.spatial_layers.saturating_sub(1))
@@ -193,18 +225,18 @@ impl Templates {
     /// Spatial layers that need a frame which says itself which targets do.
     fn serves(&self, bits: &mut Bits<'_>, layer: Layer) -> Option<LayerSet> {
         let mut needed = 0;
-        for target in 0..self.targets.len() {
+        for target in 0..self.targets.len {
             needed |= u32::from(bits.read(2)? != NOT_PRESENT) << target;
         }
-        Some(spatial_layers(layer, self.targets.iter(), needed))
+        Some(spatial_layers(layer, self.targets.as_slice(), needed))
     }
 }
 
-fn read_layers(bits: &mut Bits<'_>) -> Option<Vec<Layer>> {
-    let mut layers = Vec::new();
+fn read_layers(bits: &mut Bits<'_>) -> Option<List<Layer, MAX_TEMPLATES>> {
+    let mut layers = List::new();
     let mut layer = Layer::default();
     loop {
-        layers.push(layer);
+        layers.push(layer)?;
         match bits.read(2)? {
             0 => {}
             1 => layer.temporal += 1,
@@ -216,34 +248,34 @@ fn read_layers(bits: &mut Bits<'_>) -> Option<Vec<Layer>> {
             }
             _ => return Some(layers),
         }
-        if layers.len() == MAX_TEMPLATES {
-            return None;
-        }
     }
 }
 
 /// A decode target is of the highest layers among the frames it needs.
-fn layers_of_targets(count: usize, layers: &[Layer], needed: &[u32]) -> Vec<Layer> {
+fn layers_of_targets(
+    count: usize,
+    layers: &[Layer],
+    needed: &[u32],
+) -> Option<List<Layer, MAX_TARGETS>> {
     let highest = |target: usize, part: fn(&Layer) -> u8| {
         let frames = layers.iter().zip(needed);
         let own = frames.filter(|(_, needed)| *needed & 1 << target != 0);
         own.map(|(layer, _)| part(layer)).max().unwrap_or(0)
     };
-    let target = |target| Layer {
-        spatial: highest(target, |layer| layer.spatial),
-        temporal: highest(target, |layer| layer.temporal),
-    };
-    (0..count).map(target).collect()
+    let mut targets = List::new();
+    for target in 0..count {
+        targets.push(Layer {
+            spatial: highest(target, |layer| layer.spatial),
+            temporal: highest(target, |layer| layer.temporal),
+        })?;
+    }
+    Some(targets)
 }
 
 /// Spatial layers with a target that needs the frame; always the frame's own.
-fn spatial_layers<'a>(
-    own: Layer,
-    targets: impl Iterator<Item = &'a Layer>,
-    needed: u32,
-) -> LayerSet {
+fn spatial_layers(own: Layer, targets: &[Layer], needed: u32) -> LayerSet {
     let mut set = LayerSet::only(own.spatial);
-    for (target, layer) in targets.enumerate() {
+    for (target, layer) in targets.iter().enumerate() {
         if needed & 1 << target != 0 {
             set.insert(layer.spatial);
         }

@@ -60,15 +60,25 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         if !encoding.losses_alarm.fire(now) {
             return;
         }
-        let mut lost = Vec::new();
-        encoding.losses.due(now, &mut lost);
+        let is_said = !encoding.lost.is_empty();
+        encoding.losses.due(now, &mut encoding.lost);
+        let is_new = !is_said && !encoding.lost.is_empty();
         let deadline = encoding.losses.next_deadline();
         let deadline = deadline.filter(|deadline| encoding.losses_alarm.set(*deadline));
-        if !lost.is_empty() {
-            self.agenda.say(Output::RequestPackets(source, lost));
+        if is_new {
+            self.agenda.say(Output::RequestPackets(source));
         }
         if let Some(deadline) = deadline {
             self.agenda.set(deadline, Timer::Losses(source));
+        }
+    }
+
+    /// Moves the numbers that [`Output::RequestPackets`] speaks of into `lost`, ascending. They take its
+    /// memory in exchange, so that nothing is allocated where packets get lost all the time.
+    pub fn take_lost(&mut self, source: Source, lost: &mut Vec<u16>) {
+        lost.clear();
+        if let Some(encoding) = self.encoding_mut(source) {
+            std::mem::swap(&mut encoding.lost, lost);
         }
     }
 

@@ -11,11 +11,13 @@ pub const MAX_BLOCKS: usize = 31;
 pub struct CompoundWriter<'a> {
     out: &'a mut [u8],
     len: usize,
+    left_out: usize,
 }
 
 impl<'a> CompoundWriter<'a> {
     pub fn new(out: &'a mut [u8]) -> Self {
-        Self { out, len: 0 }
+        let (len, left_out) = (0, 0);
+        Self { out, len, left_out }
     }
 
     pub fn len(&self) -> usize {
@@ -24,6 +26,11 @@ impl<'a> CompoundWriter<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Messages that did not fit.
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 
     pub fn sender_report(&mut self, ssrc: u32, info: SenderInfo, blocks: &[ReportBlock]) -> bool {
@@ -152,24 +159,29 @@ impl<'a> CompoundWriter<'a> {
         kind: u8,
         body: impl FnOnce(&mut MessageWriter<'_>) -> Option<()>,
     ) -> bool {
-        let Some(space) = self.out.get_mut(self.len..) else {
-            return false;
-        };
+        let written = self.try_message(count, kind, body);
+        self.len += written.unwrap_or_default();
+        self.left_out += usize::from(written.is_none());
+        written.is_some()
+    }
+
+    /// Answers how long the message is.
+    fn try_message(
+        &mut self,
+        count: u8,
+        kind: u8,
+        body: impl FnOnce(&mut MessageWriter<'_>) -> Option<()>,
+    ) -> Option<usize> {
+        let space = self.out.get_mut(self.len..)?;
         let mut message = MessageWriter { out: space, len: 4 };
-        if body(&mut message).is_none() || !message.len.is_multiple_of(4) {
-            return false;
-        }
+        body(&mut message)?;
         let len = message.len;
-        let Ok(words) = u16::try_from(len / 4 - 1) else {
-            return false;
-        };
-        let [w0, w1] = words.to_be_bytes();
-        let Some(header) = space.first_chunk_mut::<4>() else {
-            return false;
-        };
-        *header = [0x80 | count, kind, w0, w1];
-        self.len += len;
-        true
+        if !len.is_multiple_of(4) {
+            return None;
+        }
+        let [w0, w1] = u16::try_from(len / 4 - 1).ok()?.to_be_bytes();
+        *space.first_chunk_mut::<4>()? = [0x80 | count, kind, w0, w1];
+        Some(len)
     }
 }
 

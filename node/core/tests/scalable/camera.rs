@@ -433,7 +433,7 @@ impl Sim {
                     self.key_frame_requests += 1;
                     camera.request_key_frame();
                 }
-                Output::RequestPackets(..)
+                Output::RequestPackets(_)
                 | Output::SpeakersChanged(..)
                 | Output::DemandChanged(..)
                 | Output::InterestChanged(..)

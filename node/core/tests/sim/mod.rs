@@ -358,7 +358,9 @@ impl Sim {
                         camera.request_key_frame(source.encoding);
                     }
                 }
-                Output::RequestPackets(source, sequences) => {
+                Output::RequestPackets(source) => {
+                    let mut sequences = Vec::new();
+                    self.router.take_lost(source, &mut sequences);
                     self.packet_requests += sequences.len();
                     let lost = self.lost.remove(&source).unwrap_or_default();
                     let (asked, rest) = lost.into_iter().partition(|packet| {
