@@ -138,7 +138,7 @@ impl<T> Receiver<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl<T> Receiver<T> {
     pub(crate) fn try_recv(&mut self) -> Option<T> {
         match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
