@@ -10,7 +10,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(1000);
 /// Asked this often, each time a round trip later.
 const MAX_REQUESTS: u8 = 8;
 /// More missing than this is an outage, which a key frame ends and retransmissions only prolong.
-const MAX_MISSING: usize = 256;
+pub(crate) const MAX_MISSING: usize = 256;
 
 /// Until a publisher has answered once. Longer than most paths, since a request too many is answered
 /// with a packet too many by somebody whose uplink is full.

@@ -2,7 +2,8 @@
 //!
 //! What goes out to a receiver is numbered by what came in, so a packet that comes twice would be sealed
 //! twice under one number, which must never happen (RFC 7714 section 8.4). Repetitions come under an SSRC
-//! of their own, past the replay check of the original's, and name whatever number they like.
+//! of their own, past the replay check of the original's (`node/media/src/srtp/replay.rs`, which does the same
+//! for an SSRC), and name whatever number they like.
 
 #![warn(clippy::indexing_slicing)]
 

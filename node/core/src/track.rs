@@ -8,7 +8,7 @@ use crate::demand::Demand;
 use crate::forward::{EncodingSet, MAX_ENCODINGS, Portion};
 use crate::key_frames::KeyFrameRequests;
 use crate::layer::{Layer, LayerMeter, LayerRates, Limit};
-use crate::nack::LossTracker;
+use crate::nack::{LossTracker, MAX_MISSING};
 use crate::router::relay::{Relay, Upstream};
 use crate::router::{LayerWish, Pending, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
@@ -109,6 +109,14 @@ impl Encoding {
         self.pending.clear();
         self.pending_bytes = 0;
         self.restarts = self.restarts.wrapping_add(1);
+    }
+
+    /// Whether a packet of this number can be one that is sent again: of those that came, or that are hardly
+    /// ahead of them. One that was sent under a former SSRC, or a client's mistake, would move the count by half
+    /// a cycle, and all that comes after would be old.
+    pub(crate) fn may_have_missed(&self, sequence: u16) -> bool {
+        let highest = self.sequences.highest();
+        highest.is_some_and(|highest| self.sequences.peek(sequence) <= highest + MAX_MISSING as u64)
     }
 }
 

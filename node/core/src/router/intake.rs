@@ -39,6 +39,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .header
             .payload(media.packet)
             .ok_or(DropReason::Malformed)?;
+        if media.repaired && !encoding.may_have_missed(media.header.sequence) {
+            return Err(DropReason::UnknownSource);
+        }
         let sequence = encoding.sequences.unwrap(media.header.sequence);
         if !encoding.seen.admit(sequence) {
             return Err(DropReason::Replayed);
