@@ -53,8 +53,7 @@ impl Path {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Whatever comes from this path belongs to the connection, unless another one has proved that the
-    /// address is its own.
+    /// Whatever comes from this path belongs to the connection, unless the address is another one's.
     PathAdded(Path),
     /// The client is there. Follows `PathAdded` for the same path.
     PathProven(Path),
@@ -66,7 +65,7 @@ pub enum Event {
     /// The client has checked a path that it was proved to be at, for the first time or for the first
     /// since an interruption or a failure.
     Connected,
-    /// No check for 10 s, whereupon the path stays selected; or no path is left that is proven.
+    /// No check of a proven path for 10 s, whereupon the selected one stays selected; or none is left.
     Interrupted,
     /// No check for 30 s: every path is gone, nothing may be sent.
     Failed,
@@ -196,8 +195,8 @@ impl IceAgent {
         self.retire(retired);
     }
 
-    /// Answers a check that came in over `path`, now or once the path is proven; `is_taken`: another
-    /// connection has proved that the address is its own. Drain [`Self::poll_event`] and
+    /// Answers a check that came in over `path`, now or once the path is proven; `is_taken`: the
+    /// address is another connection's so far. Drain [`Self::poll_event`] and
     /// [`Self::poll_transmit`] afterwards.
     pub fn handle_binding(
         &mut self,
@@ -294,7 +293,7 @@ impl IceAgent {
         let last = self.last_check.filter(|_| self.state == State::Interrupted);
         let expiry = oldest.or(last).map(|last| last + CONSENT_EXPIRES_AFTER);
         let interruption = (self.state == State::Connected)
-            .then_some(self.last_check)
+            .then(|| self.last_proven_check())
             .flatten()
             .map(|last| last + INTERRUPTED_AFTER);
         let asked = self.paths.iter().filter_map(|known| {
@@ -308,7 +307,7 @@ impl IceAgent {
         let silence = |last| now.saturating_duration_since(last);
         if self.state == State::Connected
             && self
-                .last_check
+                .last_proven_check()
                 .is_some_and(|last| silence(last) >= INTERRUPTED_AFTER)
         {
             self.state = State::Interrupted;
@@ -338,6 +337,12 @@ impl IceAgent {
             self.state = State::Failed;
             self.events.push_back(Event::Failed);
         }
+    }
+
+    /// Of a path that may be sent to: those of others do not show that what is sent arrives.
+    fn last_proven_check(&self) -> Option<Instant> {
+        let proven = self.paths.iter().filter(|known| known.probation.is_none());
+        proven.map(|known| known.last_check).max()
     }
 
     /// Selects what was nominated, once it is proven; without a nomination, or if what was selected until

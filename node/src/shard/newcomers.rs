@@ -76,7 +76,7 @@ impl Newcomers {
             && paths.is_none_or(|limiter| limiter.check(to, now).is_ok())
     }
 
-    /// Counts one, which a check proved to be the client's.
+    /// Counts one, which an authenticated check came from.
     pub(crate) fn add_path(&mut self, begun: &mut Begun, to: IpAddr, now: Instant) {
         // It was asked before.
         let _ = begun.paths.allow(PATHS_OF_CLIENT, now);

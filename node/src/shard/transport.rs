@@ -29,7 +29,6 @@ impl Shard {
                 if is_new && verdict == ice::Verdict::Accepted {
                     self.newcomers.add_path(&mut connection.begun, from, now);
                 }
-                // Who checks it now has the address, whoever had it meanwhile.
                 let is_free = verdict == ice::Verdict::Accepted && !is_taken;
                 if is_free && self.paths.find(path) != Some(index) {
                     self.paths.insert(path, index);
@@ -76,10 +75,10 @@ impl Shard {
         self.schedule(index, now);
     }
 
-    /// Whether another connection's client was proved to be there.
+    /// Whether the address is another connection's: who claims it has to prove it before it is his. Were it
+    /// enough that the other has not proved it yet, anybody could take the addresses of those who join.
     fn is_taken(&mut self, path: Path, index: usize) -> bool {
-        let owner = self.paths.find(path).filter(|owner| *owner != index);
-        owner.is_some_and(|owner| self.connections[owner].ice.is_proven(path))
+        self.paths.find(path).is_some_and(|owner| owner != index)
     }
 
     pub(super) fn handle_ice_events(&mut self, index: usize, now: Instant) {
@@ -92,7 +91,7 @@ impl Shard {
                     }
                     self.stream_proved(path);
                 }
-                // A page that was reloaded comes from the address its former connection had proved.
+                // A page that was reloaded comes from the address its former connection had.
                 ice::Event::PathProven(path) => self.paths.insert(path, index),
                 ice::Event::PathRemoved(path) => {
                     lost_path = true;

@@ -101,6 +101,42 @@ async fn an_address_is_not_lost_to_who_only_claims_it() {
     node.stop().await;
 }
 
+/// … and who has not proved his own yet joins nevertheless.
+#[tokio::test]
+async fn an_address_is_not_kept_from_who_is_there() {
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let (_session, eve, remote) = unconnected(&signaling).await;
+    let claim = check::request(&eve.local().ufrag, &remote.ufrag, &remote.password, true);
+    let open = participant("bob", "room", ConnectionLayout::Dual);
+    let session = signaling.open(open).await;
+    let wire = Wire::new().await;
+    let mut bob = Subscriber { session, wire };
+    let remote = sdp::remote(&bob.negotiate().await.sdp);
+    let mut claims = tokio::time::interval(Duration::from_millis(1));
+    for joins in [false, true] {
+        // She is there first, and goes on.
+        if joins {
+            bob.wire.connect(remote.clone());
+        }
+        let enough = async {
+            match joins {
+                true => bob.wire.connected().await,
+                false => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        tokio::pin!(enough);
+        loop {
+            tokio::select! {
+                () = &mut enough => break,
+                _ = claims.tick() => bob.wire.send_raw(claim.clone()),
+            }
+        }
+    }
+    bob.connected().await;
+    node.stop().await;
+}
+
 /// Bob has the password, and can write another address into what he sends: the node's answers go there,
 /// and media does not.
 #[tokio::test]

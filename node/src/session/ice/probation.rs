@@ -13,6 +13,13 @@ use super::stun::{Message, TRANSACTION_LENGTH};
 const ASK_AGAIN: Duration = Duration::from_millis(150);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// So many checks of ours go before answers: who moved and lost one waits for the next, and a client that is
+/// answered takes its time with its own. More would keep a client waiting that never answers.
+const BEFORE_ANSWERS: u32 = 4;
+
+/// Bytes of a check of ours, of most clients.
+const USUAL_CHECK: usize = 112;
+
 /// Bytes that are kept account of: a handshake's, and more than checks need.
 const MAX_CREDIT: usize = 16_384;
 
@@ -70,6 +77,16 @@ impl Probation {
 
     pub(super) fn was_asked(&self) -> bool {
         self.asked > 0
+    }
+
+    /// What is to be left for our next check when the client's is answered. A client that restarts ICE may be
+    /// heard from before its new credentials are known, and with them what that takes.
+    pub(super) fn reserve(&self) -> usize {
+        match self.asked {
+            0 => self.cost.max(USUAL_CHECK),
+            1..BEFORE_ANSWERS => self.cost,
+            _ => 0,
+        }
     }
 
     /// Makes the check due, which takes so many bytes, unless it was made a moment ago or there is no

@@ -12,9 +12,6 @@ use super::{DropReason, Event, IceAgent, Path, drop_reason};
 /// Bytes of a transaction that name who asked; the others cannot be guessed.
 const NAME_LENGTH: usize = 4;
 
-/// Bytes of a check of ours, of most clients.
-const USUAL_CHECK: usize = 112;
-
 /// One that is to come or goes on.
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
@@ -121,8 +118,8 @@ impl IceAgent {
         let is_first = is_asked && !probation.was_asked();
         let goes_first = is_first && self.ask(index, now);
         let probation = self.paths[index].probation.as_mut()?;
-        // A client that restarts ICE may be heard from before its new credentials are known.
-        let reserve = usize::from(is_first && !goes_first) * USUAL_CHECK;
+        let keeps_back = is_asked && !goes_first;
+        let reserve = if keeps_back { probation.reserve() } else { 0 };
         let is_paid = probation.spend_beside(reserve, reply.bytes().len());
         probation.owed = (!is_paid).then_some(reply);
         if is_asked && !goes_first {

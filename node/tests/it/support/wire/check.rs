@@ -65,3 +65,12 @@ pub(crate) fn is_success(datagram: &[u8]) -> bool {
     let success: MessageType = BINDING_SUCCESS;
     message.unmarshal_binary(datagram).is_ok() && message.typ == success
 }
+
+/// … to a client that knows the node by this password.
+pub(crate) fn is_success_for(datagram: &[u8], password: &str) -> bool {
+    let mut message = Message::new();
+    let provider = AwsLcRsProvider::new();
+    is_success(datagram)
+        && message.unmarshal_binary(datagram).is_ok()
+        && MessageIntegrity::check(&mut message, password.as_bytes(), provider.crypto()).is_ok()
+}

@@ -215,14 +215,14 @@ impl Task {
         let now = Instant::now();
         match datagram.first() {
             Some(0..=3) => {
-                if !check::is_success(datagram) {
+                // What answers another one's checks from here is not for us.
+                let Some(peer) = &mut self.peer else { return };
+                if !check::is_success_for(datagram, &peer.remote.password) {
                     return;
                 }
                 self.shared.received.lock().unwrap().consents += 1;
-                if let Some(peer) = &mut self.peer {
-                    peer.consented = true;
-                    peer.next_check = now + KEEP_EVERY;
-                }
+                peer.consented = true;
+                peer.next_check = now + KEEP_EVERY;
                 self.dtls.start(now);
             }
             Some(20..=63) => {
