@@ -54,6 +54,8 @@ struct Scene {
     allocated: u64,
     asked: u64,
     repaired: u64,
+    forwarded: u64,
+    resent: u64,
 }
 
 impl Scene {
@@ -72,7 +74,8 @@ impl Scene {
         };
         let track = router.publish(spec, now);
         for _ in 0..SUBSCRIBERS {
-            router.subscribe(track, LayerWish::default(), codec, 1, now);
+            let subscribed = router.subscribe(track, LayerWish::default(), codec, 1, now);
+            subscribed.unwrap();
         }
         Self {
             router,
@@ -90,6 +93,8 @@ impl Scene {
             allocated: 0,
             asked: 0,
             repaired: 0,
+            forwarded: 0,
+            resent: 0,
         }
     }
 
@@ -195,9 +200,10 @@ impl Scene {
         let due = self.nacks.extract_if(.., |(at, ..)| *at <= until);
         for (_, key, sequence) in due {
             let router = &mut self.router;
-            counted(&mut self.allocated, || {
+            let is_resent = counted(&mut self.allocated, || {
                 router.handle_loss(key, sequence, ROUND_TRIP, until).is_ok()
             });
+            self.resent += u64::from(is_resent);
         }
     }
 
@@ -223,12 +229,14 @@ impl Scene {
             nacks,
             random,
             now,
+            forwarded,
             ..
         } = self;
         let outcome = counted(&mut self.allocated, || {
             router.forward(*now, |burst| {
                 while let Some(key) = burst.next_subscriber() {
                     let forwards = burst.forwards();
+                    *forwarded += forwards.len() as u64;
                     for forward in forwards {
                         if random.random_bool(LOSS) {
                             let sequence = forward.rewrite.sequence as u16;
@@ -278,10 +286,15 @@ fn nothing_is_allocated_for_packets_where_five_in_a_hundred_are_lost() {
         let mut scene = Scene::new(codec);
         scene.run(WARM_UP);
         (scene.allocated, scene.asked, scene.repaired) = (0, 0, 0);
+        (scene.forwarded, scene.resent) = (0, 0);
         scene.run(FRAMES);
         let packets = f64::from(FRAMES) * f64::from(PACKETS_PER_FRAME);
         assert!(scene.asked as f64 > packets * LOSS * 0.9, "{}", scene.asked);
         assert!(scene.repaired as f64 > packets * LOSS * 0.8);
+        let copies = packets * SUBSCRIBERS as f64;
+        let (forwarded, resent) = (scene.forwarded as f64, scene.resent as f64);
+        assert!(forwarded > copies * 0.9, "{forwarded} of {copies}");
+        assert!(resent > forwarded * LOSS * 0.8, "{resent} of {forwarded}");
         assert_eq!(scene.allocated, 0, "{codec:?}");
     }
 }
