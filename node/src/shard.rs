@@ -47,7 +47,6 @@ use pipemesh_node_core::router::{Output, Router};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
 use pipemesh_node_media::poll::{Poller, Token};
-use pipemesh_node_media::srtp::Opener;
 use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
 use pipemesh_node_media::udp::{ReceiveBatch, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
@@ -238,7 +237,6 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             for _ in 0..RECEIVE_ROUNDS {
                 let received = shard.wire.sockets()[socket].receive(&mut batch)?;
                 now = Instant::now();
-                shard.fetch_ahead(socket as u32, &batch);
                 for (remote, datagram) in batch.datagrams() {
                     let path = Path {
                         socket: socket as u32,
@@ -366,38 +364,6 @@ impl Shard {
             data_dirty: Vec::new(),
             allocator: allocation::Allocator::default(),
             counters,
-        }
-    }
-
-    /// What will be needed of the connections that datagrams came from is asked for all at once. Reports
-    /// come from everybody in turn, each of whom was forgotten by the cache since the last.
-    fn fetch_ahead(&self, socket: u32, batch: &ReceiveBatch) {
-        let mut found = [0; ReceiveBatch::CAPACITY];
-        let mut count = 0;
-        let mut last = None;
-        for remote in batch.sources() {
-            // Media comes in runs.
-            if last.replace(remote) == Some(remote) {
-                continue;
-            }
-            if let Some(index) = self.paths.peek(Path { socket, remote })
-                && let Some(place) = found.get_mut(count)
-            {
-                *place = index;
-                count += 1;
-                self.wire.prefetch_link(index);
-                if let Some(connection) = self.connections.get(index) {
-                    connection.prefetch();
-                }
-            }
-        }
-        // One is not worth a second look.
-        let found = found.get(..count).filter(|found| found.len() > 1);
-        for index in found.into_iter().flatten() {
-            self.wire.prefetch_shaping(*index);
-            let connection = self.connections.get(*index);
-            let opener = connection.and_then(|connection| connection.opener.as_ref());
-            opener.into_iter().for_each(Opener::prefetch_rtcp);
         }
     }
 

@@ -11,7 +11,6 @@ use pipemesh_node_core::bandwidth::incoming::IncomingBandwidth;
 use pipemesh_node_core::ingress::Ingress;
 use pipemesh_node_core::rtcp::ArrivalLog;
 use pipemesh_node_core::wheel::Alarm;
-use pipemesh_node_media::prefetch::prefetch;
 use pipemesh_node_media::srtp::{MasterKey, Opener, Profile, Sealer, WrongLength};
 
 use super::command::Role;
@@ -131,14 +130,6 @@ impl Connection {
             state: ConnectionState::New,
             alarm: Alarm::default(),
         }
-    }
-
-    /// Asks for what every datagram touches, to be there when it is needed.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        prefetch(&self.opener);
-        prefetch(&self.ingress);
-        prefetch(&self.send);
     }
 
     /// The handshake is complete; the keys are held back until [`Self::verify`].

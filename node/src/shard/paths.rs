@@ -28,12 +28,6 @@ impl Paths {
         Some(index)
     }
 
-    /// As [`Self::find`], for a look ahead.
-    #[inline]
-    pub(super) fn peek(&self, path: Path) -> Option<usize> {
-        self.map.get(&path).copied()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.map.len()
     }

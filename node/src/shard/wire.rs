@@ -231,18 +231,6 @@ impl Wire {
         &mut self.links[connection]
     }
 
-    /// Asks for what a client's report touches, to be there when it is needed; in two steps, since the first
-    /// says where the second lies.
-    pub(crate) fn prefetch_link(&self, connection: usize) {
-        self.links.get(connection).into_iter().for_each(prefetch);
-    }
-
-    pub(crate) fn prefetch_shaping(&self, connection: usize) {
-        let link = self.links.get(connection);
-        let shaping = link.and_then(|link| link.shaping.as_ref());
-        shaping.into_iter().for_each(|it| it.prefetch_all());
-    }
-
     pub(crate) fn set_outgoing(&mut self, key: SubscriptionKey, outgoing: Outgoing) {
         if key.index() >= self.outgoing.len() {
             self.outgoing.resize_with(key.index() + 1, || None);

@@ -33,9 +33,9 @@ pub(super) struct AcknowledgedRate {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     since: i64,
-    /// How long the first one waited, and the last one.
+    /// How long the first ones waited, and the last ones.
     waited: (i64, i64),
-    /// Behind the first one.
+    /// Behind those that came first.
     bytes: u64,
     packets: u32,
 }

@@ -127,12 +127,6 @@ impl Opener {
         self.rtcp_sources.allow(max_sources);
     }
 
-    /// Asks for what opening RTCP reads, to be there when it is needed.
-    #[inline]
-    pub fn prefetch_rtcp(&self) {
-        self.rtcp.prefetch();
-    }
-
     /// Opens an RTP packet in place. `header_len` counts CSRCs and extensions; the caller has parsed
     /// them. A source's first packet is taken to have rollover counter 0. If packets do not fit the
     /// counter they should have, those that follow are tried with later ones as well.

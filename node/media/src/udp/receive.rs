@@ -108,11 +108,6 @@ impl ReceiveBatch {
         })
     }
 
-    /// Where they came from, message by message.
-    pub fn sources(&self) -> impl Iterator<Item = SocketAddr> {
-        self.messages.iter().map(|message| message.source)
-    }
-
     pub fn stats(&self) -> &ReceiveStats {
         &self.stats
     }

@@ -104,12 +104,6 @@ impl Shaping {
         prefetch_head(self, PACKETS_PART);
     }
 
-    /// The same of what a report touches.
-    #[inline]
-    pub(super) fn prefetch_all(&self) {
-        prefetch(self);
-    }
-
     #[inline]
     pub(super) fn prefetch_note(&self) {
         self.bandwidth.next_place().into_iter().for_each(prefetch);
