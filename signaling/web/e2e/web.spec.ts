@@ -155,6 +155,8 @@ test('devices that are refused or missing are spoken of', async () => {
 
 test('the keyboard reaches everything', async () => {
   const { page } = await open('?room=keys');
+  // The first thing to be told is where one types.
+  await expect(page.getByLabel('Your name')).toBeFocused();
   await page.keyboard.type('Ada');
   await page.keyboard.press('Enter');
   await expect(page.getByRole('toolbar', { name: 'Call' })).toBeVisible();
