@@ -1,8 +1,13 @@
 //! What arrives from a server, fed to what reads it: for fuzzers (`make fuzz`), and for the test that
 //! repeats every input worth keeping.
 
+mod channels;
+mod user;
+
 use std::time::{Duration, Instant};
 
+pub use self::channels::channels;
+pub use self::user::user;
 use super::media::packet::{Codec, MIN_VIDEO, Payload};
 use super::media::receiver::{Receiver, Setup};
 use super::media::stamp::{Inner, Stamp, TrackStamp};
@@ -16,9 +21,11 @@ use super::wire::{be16, be32, rtcp, stun, transport_cc};
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("channels", channels),
     ("description", description),
     ("media", media),
     ("packets", packets),
+    ("user", user),
 ];
 
 const PASSWORD: &str = "passwordpasswordpassword";

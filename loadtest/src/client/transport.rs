@@ -110,9 +110,14 @@ impl Transport {
         now: Instant,
     ) -> Self {
         let mut transport = Self::new(identity, data::Opener::Client, rng, now);
-        transport.ice.select(peer);
-        transport.handle_keys(keys, now);
+        transport.secure(keys, peer, now);
         transport
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn secure(&mut self, keys: &MasterKeys, peer: SocketAddr, now: Instant) {
+        self.ice.select(peer);
+        self.handle_keys(keys, now);
     }
 
     pub(crate) fn credentials(&self) -> &Credentials {

@@ -10,6 +10,8 @@ mod remote;
 mod snapshot;
 
 use std::collections::{BTreeMap, VecDeque};
+#[cfg(any(test, feature = "fuzzing"))]
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ use livekit_protocol::leave_request::Action;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{JoinResponse, LeaveRequest};
+#[cfg(any(test, feature = "fuzzing"))]
+use pipemesh_node_media::srtp::MasterKeys;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -174,6 +178,18 @@ impl User {
             Layout::Single => 1,
             Layout::Dual => 2,
         }
+    }
+
+    /// As after a handshake with `peer` that led to these keys.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn secure(
+        &mut self,
+        socket: usize,
+        keys: &MasterKeys,
+        peer: SocketAddr,
+        now: Instant,
+    ) {
+        self.connections[socket].transport.secure(keys, peer, now);
     }
 
     pub(super) fn handle_datagram(&mut self, socket: usize, datagram: &mut [u8], now: Instant) {

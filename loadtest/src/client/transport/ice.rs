@@ -133,7 +133,7 @@ impl IceAgent {
         self.selected
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn select(&mut self, peer: SocketAddr) {
         self.selected = Some(peer);
     }
