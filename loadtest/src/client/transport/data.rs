@@ -3,6 +3,8 @@
 //!
 //! Pure: decrypted datagrams and time in; datagrams to encrypt and events out.
 
+mod gate;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -19,6 +21,8 @@ use rtc::sctp::{
 };
 use rtc::shared::TransportProtocol;
 use rtc::shared::marshal::{Marshal, Unmarshal};
+
+use self::gate::{Admission, Gate, RECEIVE_WINDOW};
 
 /// rtc-sctp finds associations by their tags and only records addresses.
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2);
@@ -63,6 +67,9 @@ pub(crate) struct Data {
     endpoint: Endpoint,
     handle: AssociationHandle,
     association: Association,
+    gate: Gate,
+    /// The server has ended it, or been cut off.
+    is_over: bool,
     opener: Opener,
     /// Whose opening the other side has acknowledged, or asked for.
     open: BTreeMap<Reliability, u16>,
@@ -76,13 +83,17 @@ impl Data {
     pub(crate) fn connect(opener: Opener, now: Instant) -> Option<Self> {
         let config = EndpointConfig::default().into();
         let mut endpoint = Endpoint::new(SERVER, TransportProtocol::UDP, config, None);
-        let transport = TransportConfig::default().with_max_message_size(MAX_MESSAGE);
+        let transport = TransportConfig::default()
+            .with_max_message_size(MAX_MESSAGE)
+            .with_max_receive_buffer_size(RECEIVE_WINDOW);
         let config = ClientConfig::new(transport);
         let (handle, association) = endpoint.connect(now, config, SERVER).ok()?;
         Some(Self {
             endpoint,
             handle,
             association,
+            gate: Gate::new(),
+            is_over: false,
             opener,
             open: BTreeMap::new(),
             opening: BTreeMap::new(),
@@ -103,7 +114,7 @@ impl Data {
                 stream.and_then(|mut it| it.write_chunk_with_ppi(now, &payload, Ppi::Binary));
             return write.is_ok();
         }
-        let room = self.waiting.len() < MAX_WAITING;
+        let room = self.waiting.len() < MAX_WAITING && !self.is_over;
         if room {
             self.waiting.push_back((reliability, payload));
         }
@@ -111,6 +122,18 @@ impl Data {
     }
 
     pub(crate) fn handle_datagram(&mut self, datagram: Bytes, now: Instant) {
+        if self.is_over {
+            return;
+        }
+        match self.gate.admit(&datagram) {
+            Admission::Pass => {}
+            Admission::Refuse => return,
+            Admission::End => {
+                self.is_over = true;
+                self.open.clear();
+                return self.waiting.clear();
+            }
+        }
         if let Some((handle, DatagramEvent::AssociationEvent(event))) =
             self.endpoint.handle(now, SERVER, None, datagram)
             && handle == self.handle
@@ -126,14 +149,20 @@ impl Data {
 
     /// What to encrypt and send; ask until nothing is answered.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Vec<Bytes>> {
+        if self.is_over {
+            return None;
+        }
         match self.association.poll_transmit(now)?.message {
-            Payload::RawEncode(packets) => Some(packets),
+            Payload::RawEncode(packets) => {
+                packets.iter().for_each(|packet| self.gate.observe(packet));
+                Some(packets)
+            }
             _ => None,
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.association.poll_timeout()
+        self.association.poll_timeout().filter(|_| !self.is_over)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
