@@ -21,7 +21,8 @@ pub fn channels(input: &[u8]) {
         _ => Opener::Server,
     };
     let mut data = Data::connect(opener, now).expect("nothing has come yet");
-    let tag = associate(&mut data, now).expect("its first packet is INIT");
+    let (tag, sent) = associate(&mut data, now).expect("the association stands");
+    assert_eq!(sent.is_empty(), opener == Opener::Server, "channels open");
     for piece in pieces(input).take(64) {
         let Some((&how, chunks)) = piece.split_first() else {
             continue;
@@ -48,24 +49,29 @@ pub fn channels(input: &[u8]) {
     }
 }
 
-/// Plays the server until the association stands (RFC 9260 section 5.1); the client's tag.
-fn associate(data: &mut Data, now: Instant) -> Option<[u8; 4]> {
+/// Plays the server until the association stands (RFC 9260 section 5.1): the client's tag, and what it
+/// sends first.
+fn associate(data: &mut Data, now: Instant) -> Option<([u8; 4], Vec<Bytes>)> {
+    const COOKIE_ECHO: u8 = 10;
+    const COOKIE_ACK: [u8; 4] = [11, 0, 0, 4];
     let init = data.poll_transmit(now)?.pop()?;
     let tag = *init.get(HEADER + 4..)?.first_chunk()?;
-    // Tag 1, a window, 128 streams each way, TSN 1; a cookie, and that streams are reset and messages
-    // abandoned (RFC 6525, RFC 3758).
+    // Tag 1, a window, 128 streams each way, TSN 1; that messages are abandoned and streams reset (RFC 3758,
+    // RFC 6525), and a cookie. rtc-sctp reads no parameter of four bytes that is the last.
     let mut answer = vec![
         2, 0, 0, 40, 0, 0, 0, 1, 0, 8, 0, 0, 0, 128, 0, 128, 0, 0, 0, 1,
     ];
-    answer.extend([0, 7, 0, 8, 1, 2, 3, 4]);
-    answer.extend([0x80, 8, 0, 6, 130, 192, 0, 0]);
     answer.extend([0xC0, 0, 0, 4]);
+    answer.extend([0x80, 8, 0, 6, 130, 192, 0, 0]);
+    answer.extend([0, 7, 0, 8, 1, 2, 3, 4]);
     data.handle_datagram(packet(tag, &answer), now);
-    while data.poll_transmit(now).is_some() {}
-    const COOKIE_ACK: [u8; 4] = [11, 0, 0, 4];
+    let echo = data.poll_transmit(now)?.pop()?;
+    if echo.get(HEADER) != Some(&COOKIE_ECHO) {
+        return None;
+    }
     data.handle_datagram(packet(tag, &COOKIE_ACK), now);
-    while data.poll_transmit(now).is_some() {}
-    Some(tag)
+    let sent = std::iter::from_fn(|| data.poll_transmit(now)).flatten();
+    Some((tag, sent.collect()))
 }
 
 /// With the checksum that rtc-sctp wants to see (CRC-32C).
