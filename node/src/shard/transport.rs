@@ -91,14 +91,15 @@ impl Shard {
                     }
                     self.stream_proved(path);
                 }
-                // A page that was reloaded comes from the address its former connection had.
-                ice::Event::PathProven(path) => self.paths.insert(path, index),
+                ice::Event::PathProven(path) => self.take_over(path, index, now),
                 ice::Event::PathRemoved(path) => {
                     lost_path = true;
                     self.paths.remove(path, index);
                     let link = self.wire.link(index);
                     link.destination = link.destination.filter(|to| *to != destination(path));
-                    self.wire.streams.finish(path.socket);
+                    if self.paths.find(path).is_none() {
+                        self.wire.streams.finish(path.socket);
+                    }
                 }
                 ice::Event::PathSelected(path) => {
                     self.wire.link(index).destination = Some(destination(path));
@@ -130,6 +131,18 @@ impl Shard {
             && self.sessions[session].downlink() == Some(index)
         {
             self.deactivate(session, now);
+        }
+    }
+
+    /// The address is this connection's. A page that was reloaded comes from that of its former connection,
+    /// which is sent nothing there any more.
+    fn take_over(&mut self, path: Path, index: usize, now: Instant) {
+        let former = self.paths.find(path).filter(|former| *former != index);
+        self.paths.insert(path, index);
+        if let Some(former) = former {
+            self.connections[former].ice.close_path(path);
+            self.handle_ice_events(former, now);
+            self.schedule(former, now);
         }
     }
 

@@ -108,29 +108,32 @@ async fn an_address_is_not_kept_from_who_is_there() {
     let signaling = node.signaling().await;
     let (_session, eve, remote) = unconnected(&signaling).await;
     let claim = check::request(&eve.local().ufrag, &remote.ufrag, &remote.password, true);
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let claims = socket.try_clone().unwrap();
+    let claim = || claims.send_to(&claim, remote.candidates[0]);
+    // She is there first.
+    claim().unwrap();
+    node.until_metric("pipemesh_paths", &[], |paths| paths == 1.0)
+        .await;
     let open = participant("bob", "room", ConnectionLayout::Dual);
     let session = signaling.open(open).await;
-    let wire = Wire::new().await;
+    let wire = Wire::over(UdpSocket::from_std(socket).unwrap(), PROFILE);
     let mut bob = Subscriber { session, wire };
-    let remote = sdp::remote(&bob.negotiate().await.sdp);
-    let mut claims = tokio::time::interval(Duration::from_millis(1));
-    for joins in [false, true] {
-        // She is there first, and goes on.
-        if joins {
-            bob.wire.connect(remote.clone());
-        }
-        let enough = async {
-            match joins {
-                true => bob.wire.connected().await,
-                false => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
-        tokio::pin!(enough);
-        loop {
-            tokio::select! {
-                () = &mut enough => break,
-                _ = claims.tick() => bob.wire.send_raw(claim.clone()),
-            }
+    let offer = bob.session.next_offer().await;
+    bob.wire.connect(sdp::remote(&offer.sdp));
+    // His checks are there before his description, and she goes on.
+    let mut pause = tokio::time::interval(Duration::from_millis(1));
+    for _ in 0..500 {
+        pause.tick().await;
+        let _ = claim();
+    }
+    let answer = sdp::answer(bob.wire.local(), &offer.sdp);
+    bob.session.accept(offer.offer_id, answer).await;
+    loop {
+        tokio::select! {
+            () = bob.wire.connected() => break,
+            _ = pause.tick() => drop(claim()),
         }
     }
     bob.connected().await;

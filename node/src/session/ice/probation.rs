@@ -27,6 +27,8 @@ const MAX_CREDIT: usize = 16_384;
 pub(super) struct Probation {
     /// The restart whose credentials the client's last check from there had.
     pub(super) generation: u64,
+    /// The address was another connection's when it was checked last.
+    pub(super) is_taken: bool,
     /// Bytes that came from there, less those that went there.
     credit: usize,
     /// Of our check, once it was made.

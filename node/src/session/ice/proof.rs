@@ -109,18 +109,21 @@ impl IceAgent {
         is_taken: bool,
         now: Instant,
     ) -> Option<Message> {
-        let is_asked = is_taken || self.wants_proof(index);
         let Some(probation) = &mut self.paths[index].probation else {
             return Some(reply);
         };
+        probation.is_taken = is_taken;
         probation.receive(request.len());
         probation.set_generation(generation);
-        let is_first = is_asked && !probation.was_asked();
+        let was_asked = probation.was_asked();
+        let is_asked = self.wants_proof(index);
+        let is_first = is_asked && !was_asked;
         let goes_first = is_first && self.ask(index, now);
         let probation = self.paths[index].probation.as_mut()?;
         let keeps_back = is_asked && !goes_first;
         let reserve = if keeps_back { probation.reserve() } else { 0 };
-        let is_paid = probation.spend_beside(reserve, reply.bytes().len());
+        // Who is answered begins a handshake, which would be taken for the other's.
+        let is_paid = !is_taken && probation.spend_beside(reserve, reply.bytes().len());
         probation.owed = (!is_paid).then_some(reply);
         if is_asked && !goes_first {
             self.ask(index, now);
@@ -226,7 +229,7 @@ impl IceAgent {
         let cookie = self.handshake.as_ref().map(|handshake| &handshake.cookie);
         let is_awaited = matches!(cookie, Some(Cookie::Unsent | Cookie::SentTo(_)));
         let probation = self.paths[index].probation.as_ref();
-        probation.is_some_and(|probation| !is_awaited || probation.was_asked())
+        probation.is_some_and(|it| !is_awaited || it.is_taken || it.was_asked())
     }
 }
 

@@ -222,6 +222,33 @@ fn a_client_that_moves_is_followed_in_one_round_trip() {
     assert_eq!((ledger.asked.len(), ledger.replies.len()), (0, 1));
 }
 
+/// Its handshake would be taken for that of whoever has the address.
+#[test]
+fn who_checks_from_anothers_address_is_answered_once_it_is_proved() {
+    let start = Instant::now();
+    let mut ledger = Ledger::new(agent());
+    let check = Check::to(&ledger.agent).nominating();
+    let mut now = start;
+    for _ in 0..20 {
+        ledger.check(&check, path(1), true, now);
+        now += Duration::from_millis(50);
+    }
+    assert_eq!((ledger.asked.len(), ledger.replies.len()), (0, 0));
+    // The description comes late.
+    ledger.agent.set_remote(REMOTE, REMOTE_PASSWORD, now);
+    ledger.settle();
+    assert_eq!(ledger.asked.len(), 1);
+    for _ in 0..20 {
+        ledger.check(&check, path(1), true, now);
+        now += Duration::from_millis(500);
+    }
+    assert!(ledger.asked.len() > 4, "{}", ledger.asked.len());
+    assert_eq!(ledger.replies, []);
+    ledger.answers();
+    assert_eq!(ledger.agent.selected(), Some(path(1)));
+    assert_eq!(ledger.replies, [path(1)]);
+}
+
 #[test]
 fn a_path_that_was_not_nominated_is_proved_meanwhile() {
     let start = Instant::now();
