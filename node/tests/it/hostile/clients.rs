@@ -133,7 +133,9 @@ async fn clients_that_mean_harm_hurt_nobody() {
             assert!(!villains.mallory.wire.received().closed, "{kind:?}");
         }
     }
-    before.expect("it was noted").check(&node);
+    before
+        .expect("it was noted")
+        .check(&node, KINDS.len() * DATAGRAMS);
     call.check();
     node.stop().await;
 }

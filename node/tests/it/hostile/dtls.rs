@@ -62,7 +62,7 @@ async fn malformed_records_do_not_hinder_a_handshake() {
         }
         assert_eq!(useless(), already + datagrams as f64);
     }
-    before.expect("it was noted").check(&node);
+    before.expect("it was noted").check(&node, DATAGRAMS);
     wire.go_on_with_handshake();
     connected(&mut session, &wire).await;
     sctp::associate(&wire).await;
@@ -98,7 +98,7 @@ async fn malformed_records_do_not_end_an_association() {
         assert!(association.is_alive(&wire).await);
         assert!(!wire.received().closed);
     }
-    before.expect("it was noted").check(&node);
+    before.expect("it was noted").check(&node, DATAGRAMS);
     call.check();
     node.stop().await;
 }

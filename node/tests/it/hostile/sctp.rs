@@ -78,7 +78,7 @@ async fn hostile_data_channels_hurt_nobody() {
     let refused = REFUSED.settled(&node, &mut call).await - already;
     eprintln!("{refused} were refused");
     assert!(refused > DATAGRAMS as f64 / 2.0, "{refused}");
-    before.expect("it was noted").check(&node);
+    before.expect("it was noted").check(&node, DATAGRAMS);
     call.check();
     node.stop().await;
 }

@@ -139,7 +139,9 @@ async fn strangers_are_told_nothing_and_hurt_nobody() {
             Tally::Dropped.has_grown(&node, already, unanswered).await;
         }
     }
-    before.expect("it was noted").check(&node);
+    before
+        .expect("it was noted")
+        .check(&node, kinds.len() * DATAGRAMS);
     call.check();
     node.stop().await;
 }
@@ -176,7 +178,7 @@ async fn an_address_that_has_shown_no_cookie_gets_no_more_than_it_sends() {
         eprintln!("{exchange:?}");
         assert!(exchange.answers > 0, "somebody listens");
     }
-    before.expect("it was noted").check(&node);
+    before.expect("it was noted").check(&node, DATAGRAMS);
     call.check();
     drop(session);
     node.stop().await;
