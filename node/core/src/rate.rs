@@ -138,7 +138,7 @@ mod tests {
         fn measures_no_more_than_there_was(
             steps in prop::collection::vec((0u64..400, 0u64..3000), 1..200),
         ) {
-                let window = Duration::from_millis(800);
+            let window = Duration::from_millis(800);
             let mut meter = RateMeter::new(window);
             let mut now = 0;
             let mut added = Vec::new();

@@ -45,7 +45,7 @@ impl ReceiveStats {
     }
 
     /// The report since the last call. `None`: nothing has been received yet.
-    pub fn report(&mut self, ssrc: u32, now: Instant) -> Option<ReportBlock> {
+    pub fn report(&mut self, ssrc: u32, now: Instant) -> Option<Report> {
         let first = self.first?;
         let expected = self.highest - first + 1;
         let lost = |expected: u64, received: u64| expected as i64 - received as i64;
@@ -64,7 +64,7 @@ impl ReceiveStats {
                 compact(now.saturating_duration_since(*at)),
             ),
         };
-        Some(ReportBlock {
+        let block = ReportBlock {
             ssrc,
             fraction_lost: fraction as u8,
             total_lost: lost(expected, self.received).clamp(-0x80_0000, 0x7F_FFFF) as i32,
@@ -73,8 +73,20 @@ impl ReceiveStats {
             jitter: self.jitter >> 4,
             last_report,
             delay,
+        };
+        Some(Report {
+            block,
+            expected: expected_interval,
         })
     }
+}
+
+/// What is reported of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    pub block: ReportBlock,
+    /// Packets that its share of lost ones is a share of.
+    pub expected: u64,
 }
 
 /// A duration in 1/65536 s, as reports count.
@@ -142,7 +154,8 @@ mod tests {
         for sequence in (0..100).filter(|sequence| sequence % 4 != 1) {
             stats.handle_packet(0x1_0000 + sequence, 0, 0);
         }
-        let block = stats.report(1, now).unwrap();
+        let Report { block, expected } = stats.report(1, now).unwrap();
+        assert_eq!(expected, 100);
         assert_eq!(
             (
                 block.fraction_lost,
@@ -154,7 +167,8 @@ mod tests {
         for sequence in 100..200 {
             stats.handle_packet(0x1_0000 + sequence, 0, 0);
         }
-        let block = stats.report(1, now).unwrap();
+        let Report { block, expected } = stats.report(1, now).unwrap();
+        assert_eq!(expected, 100);
         assert_eq!(
             (
                 block.fraction_lost,
@@ -167,8 +181,9 @@ mod tests {
         for _ in 0..50 {
             stats.handle_packet(0x1_0000 + 199, 0, 0);
         }
-        let block = stats.report(1, now).unwrap();
+        let Report { block, expected } = stats.report(1, now).unwrap();
         assert_eq!((block.fraction_lost, block.total_lost), (0, -25));
+        assert_eq!(expected, 0);
     }
 
     #[test]
@@ -182,7 +197,7 @@ mod tests {
                 packet * 3000 + late,
             );
         }
-        let jitter = stats.report(1, start()).unwrap().jitter;
+        let jitter = stats.report(1, start()).unwrap().block.jitter;
         assert!((80..=95).contains(&jitter), "{jitter}");
     }
 
@@ -198,7 +213,8 @@ mod tests {
             octets: 0,
         };
         stats.handle_sender_report(info, now);
-        let block = stats.report(1, now + Duration::from_millis(250)).unwrap();
+        let report = stats.report(1, now + Duration::from_millis(250)).unwrap();
+        let block = report.block;
         assert_eq!((block.last_report, block.delay), (0x3344_5566, 16_384));
         assert_eq!(
             round_trip(0x3344_5566 + 16_384 + 6554, &block),

@@ -64,10 +64,12 @@ impl Shard {
         let mut sources = std::mem::take(&mut self.scratch.sources);
         sources.extend(connection.inbound.media_sources());
         let mut blocks = std::mem::take(&mut self.scratch.blocks);
-        let mut worst_loss = 0;
+        let (mut lost, mut expected) = (0.0, 0.0);
         for (ssrc, source) in sources.drain(..) {
-            if let Some(block) = self.router.receiver_report(source, ssrc, now) {
-                worst_loss = worst_loss.max(block.fraction_lost);
+            if let Some(report) = self.router.receiver_report(source, ssrc, now) {
+                let block = report.block;
+                expected += report.expected as f32;
+                lost += report.expected as f32 * f32::from(block.fraction_lost) / 256.0;
                 let rate = self.clock_rate(index, source);
                 let jitter = Duration::from_secs_f64(f64::from(block.jitter) / f64::from(rate));
                 self.sessions[session]
@@ -76,8 +78,11 @@ impl Shard {
                 blocks.push(block);
             }
         }
-        if let Some(incoming) = &mut self.connections[index].incoming {
-            incoming.handle_loss(f32::from(worst_loss) / 256.0, now);
+        // All of them share a path: a source of few packets says little of it.
+        if let Some(incoming) = &mut self.connections[index].incoming
+            && expected > 0.0
+        {
+            incoming.handle_loss(lost / expected, now);
         }
         for blocks in blocks.chunks(MAX_BLOCKS) {
             self.wire.rtcp(index, |writer| {

@@ -108,7 +108,7 @@ impl IncomingBandwidth {
         self.delay.receive(sent, arrival);
     }
 
-    /// The worst share of packets of a stream that was lost lately. A policer loses without a queue.
+    /// The share of the client's packets that was lost lately. A policer loses without a queue.
     pub fn handle_loss(&mut self, share: f32, now: Instant) {
         if share > LOSSY {
             let now = self.clock.micros(now) as i64;

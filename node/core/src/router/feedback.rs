@@ -7,9 +7,9 @@ use super::{Repair, Router, Source, SubscriptionKey};
 use crate::codec::Codec;
 use crate::drops::DropReason;
 use crate::forward::continuity::Rewrite;
-use crate::rtcp::{ReportBlock, SenderInfo};
+use crate::rtcp::SenderInfo;
 use crate::rtp::Header;
-use crate::stats::{SenderClock, ticks};
+use crate::stats::{Report, SenderClock, ticks};
 
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     /// A publisher's sender report for one encoding.
@@ -38,12 +38,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     /// What to report to the publisher of an encoding; `None` before its first packet.
-    pub fn receiver_report(
-        &mut self,
-        source: Source,
-        ssrc: u32,
-        now: Instant,
-    ) -> Option<ReportBlock> {
+    pub fn receiver_report(&mut self, source: Source, ssrc: u32, now: Instant) -> Option<Report> {
         let track = self.track_mut(source.track)?;
         track
             .encodings

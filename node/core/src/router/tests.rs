@@ -402,7 +402,7 @@ fn a_sender_report_carries_the_publishers_clock_in_the_subscribers_timestamps() 
         octets: 2,
     };
     assert_eq!(router.sender_report(key, later), Some(expected));
-    let report = router.receiver_report(source, 5, later).unwrap();
+    let report = router.receiver_report(source, 5, later).unwrap().block;
     assert_eq!((report.last_report, report.delay), (100 << 16, 98_304));
 }
 
