@@ -251,10 +251,10 @@ impl Bandwidth {
         self.history.next() as u16
     }
 
-    /// Where the next packet will be noted: to be fetched before it is needed.
+    /// Where the next packets will be noted, or the first of them: to be fetched before it is needed.
     #[inline]
-    pub fn next_place(&self) -> Option<&(impl Sized + use<>)> {
-        self.history.next_place()
+    pub fn next_places(&self, packets: usize) -> &[impl Sized + use<>] {
+        self.history.next_places(packets)
     }
 
     /// A packet leaves that carries none: the client has not negotiated it, for this media or at all.

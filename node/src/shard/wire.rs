@@ -121,17 +121,18 @@ impl Outgoing {
         (dropped, self.next_unsent.max(kept.unwrap_or_default()))
     }
 
-    /// Seals a packet, which leaves now. One that is refused has used up no number of any kind.
+    /// Seals a packet, which leaves now, and answers its length. One that is refused has used up no number
+    /// of any kind.
     #[inline]
     fn seal(
         &mut self,
-        mut out: Slot<'_>,
+        out: &mut [u8],
         sealer: &Sealer,
         shaping: Option<&mut Shaping>,
         packet: &Outbound<'_>,
         rewrite: &Rewrite,
         now: Instant,
-    ) -> Result<(), DropReason> {
+    ) -> Result<usize, DropReason> {
         let emptied = rewrite.is_filler.then(|| packet.emptied());
         let packet = emptied.as_ref().unwrap_or(packet);
         let shape =
@@ -150,29 +151,21 @@ impl Outgoing {
             return Err(DropReason::Limit);
         }
         let stamp = Stamp::next(shaping.as_deref(), &self.extensions, now);
-        let header_len = write_header(
-            &mut out,
-            header,
-            packet,
-            &self.extensions,
-            rewrite.shift,
-            stamp,
-        );
+        let shift = rewrite.shift;
+        let header_len = write_header(out, header, packet, &self.extensions, shift, stamp);
         let header_len = header_len
             .filter(|len| len + payload_len + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
             .ok_or(DropReason::Limit)?;
         stamp.spend(shaping, size, packet.kind(), now);
         let rest = shape.begin(&mut out[header_len..]);
         let patched_len = payload_len - rest.len();
-        let len =
-            sealer.seal_rtp_patched(rewrite.sequence, &mut out, header_len, patched_len, rest);
-        out.commit(len);
+        let len = sealer.seal_rtp_patched(rewrite.sequence, out, header_len, patched_len, rest);
         // What comes late says nothing of the frame that is under way.
         if rewrite.sequence >= self.next_unsent {
             self.next_unsent = rewrite.sequence + 1;
             self.last_timestamp = Some(rewrite.timestamp);
         }
-        Ok(())
+        Ok(len)
     }
 
     fn payload_type(&self, codec: Codec) -> Option<&PayloadType> {
@@ -268,15 +261,12 @@ impl Wire {
             encoding,
             sequences: &sequences[..count],
         };
-        loop {
-            self.fetch_places(burst);
-            let Some(key) = burst.next_subscriber() else {
-                break;
-            };
-            self.fetch_keys(burst);
+        while let Some(key) = burst.next_subscriber() {
+            self.fetch_places(burst, packets.len());
             if let Some(next) = self.forward_to(key, burst.forwards(), packets, from, now) {
                 burst.take_back(key, next);
             }
+            self.fetch_keys(burst);
         }
     }
 
@@ -284,30 +274,34 @@ impl Wire {
     /// lies in four places, each of which says where the next is, so it comes in four steps; and in two
     /// parts, since a processor waits when it is asked for more than some twenty lines of memory at a time.
     #[inline]
-    fn fetch_places(&self, burst: &Burst<'_>) {
-        if let Some((key, place)) = burst.upcoming(4) {
+    fn fetch_places(&self, burst: &Burst<'_>, packets: usize) {
+        if let Some((key, place)) = burst.upcoming(3) {
             prefetch(place);
             self.outgoing
                 .get(key.index())
                 .into_iter()
                 .for_each(prefetch);
         }
-        self.upcoming_link(burst, 3).into_iter().for_each(prefetch);
+        self.upcoming_link(burst, 2).into_iter().for_each(prefetch);
+        if let Some(shaping) = self.upcoming_shaping(burst, 1) {
+            shaping.prefetch();
+        }
+        if let Some(shaping) = self.upcoming_shaping(burst, 0) {
+            shaping.prefetch_notes(packets);
+        }
     }
 
-    /// The second part, when the next subscriber has had its turn with the router.
+    /// The second part, when this subscriber's packets have been sealed.
     #[inline]
     fn fetch_keys(&self, burst: &Burst<'_>) {
-        if let Some(link) = self.upcoming_link(burst, 1) {
-            link.sealer.iter().for_each(Sealer::prefetch);
-            link.shaping.iter().for_each(|shaping| shaping.prefetch());
-        }
-        let shaping = self
-            .upcoming_link(burst, 0)
-            .and_then(|link| link.shaping.as_ref());
-        if let Some(shaping) = shaping {
-            shaping.prefetch_note();
-        }
+        let link = self.upcoming_link(burst, 1);
+        let sealer = link.and_then(|link| link.sealer.as_ref());
+        sealer.into_iter().for_each(Sealer::prefetch);
+    }
+
+    #[inline]
+    fn upcoming_shaping(&self, burst: &Burst<'_>, ahead: usize) -> Option<&Shaping> {
+        self.upcoming_link(burst, ahead)?.shaping.as_deref()
     }
 
     #[inline]
@@ -357,11 +351,16 @@ impl Wire {
             let rewrite = &forward.rewrite;
             let left = match packets.get(forward.packet) {
                 Some(Some(packet)) if may_leave(&mut shaping, packet.kind(), now) => {
-                    let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
                     let shaping = shaping.as_deref_mut();
-                    out.ok_or(DropReason::QueueFull)
-                        .and_then(|out| outgoing.seal(out, sealer, shaping, packet, rewrite, now))
-                        .map(|()| *forwarded += 1)
+                    match reserve(egress, sockets, streams, pending, &mut link.run, to) {
+                        Some(mut out) => outgoing
+                            .seal(&mut out, sealer, shaping, packet, rewrite, now)
+                            .map(|len| {
+                                out.commit(len);
+                                *forwarded += 1;
+                            }),
+                        None => Err(DropReason::QueueFull),
+                    }
                 }
                 Some(Some(packet)) => {
                     let sequence = from.sequences.get(forward.packet);
@@ -434,9 +433,10 @@ impl Wire {
             return Err(DropReason::NoKeys);
         };
         let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
-        let out = out.ok_or(DropReason::QueueFull)?;
+        let mut out = out.ok_or(DropReason::QueueFull)?;
         let shaping = link.shaping.as_deref_mut();
-        outgoing.seal(out, sealer, shaping, packet, &waiting.rewrite, now)?;
+        let len = outgoing.seal(&mut out, sealer, shaping, packet, &waiting.rewrite, now)?;
+        out.commit(len);
         self.forwarded += 1;
         Ok(())
     }

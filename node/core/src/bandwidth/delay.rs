@@ -16,6 +16,8 @@
 const GROUP: i64 = 10_000;
 /// Groups that the line is fitted to: at least 200 ms.
 const WINDOW: usize = 20;
+/// So many of them are added up side by side.
+const LANES: usize = 4;
 /// Of the delay before, in the smoothed one.
 const SMOOTHING: f64 = 0.85;
 /// The trend is judged as if the queue had grown like that for this many groups at most.
@@ -159,15 +161,18 @@ impl DelayTrend {
             return None;
         }
         let start = self.last()?.arrival;
-        // In one pass: it is done for every group of every receiver.
-        let (mut sum_x, mut sum_y, mut sum_xx, mut sum_xy) = (0.0, 0.0, 0.0, 0.0);
-        for sample in &self.samples {
-            let (x, y) = ((sample.arrival - start) as f64, sample.smoothed);
-            sum_x += x;
-            sum_y += y;
-            sum_xx += x * x;
-            sum_xy += x * y;
+        // In one pass, and in sums that do not wait for each other: it is done for every group of every
+        // receiver.
+        let mut lanes = [[0.0; 4]; LANES];
+        for samples in self.samples.chunks(LANES) {
+            for (lane, sample) in lanes.iter_mut().zip(samples) {
+                let (x, y) = ((sample.arrival - start) as f64, sample.smoothed);
+                add(lane, [x, y, x * x, x * y]);
+            }
         }
+        let mut sums = [0.0; 4];
+        lanes.into_iter().for_each(|lane| add(&mut sums, lane));
+        let [sum_x, sum_y, sum_xx, sum_xy] = sums;
         let count = self.samples.len() as f64;
         let run = sum_xx - sum_x * sum_x / count;
         let rise = sum_xy - sum_x * sum_y / count;
@@ -233,6 +238,13 @@ impl DelayTrend {
         self.oldest = 0;
         self.groups = 0;
         self.detector.pause();
+    }
+}
+
+#[inline]
+fn add(sums: &mut [f64; 4], terms: [f64; 4]) {
+    for (sum, term) in sums.iter_mut().zip(terms) {
+        *sum += term;
     }
 }
 

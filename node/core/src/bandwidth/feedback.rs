@@ -107,6 +107,7 @@ pub struct Statuses<'a> {
 impl Iterator for Statuses<'_> {
     type Item = Status;
 
+    #[inline]
     fn next(&mut self) -> Option<Status> {
         if self.left == 0 {
             return None;

@@ -96,10 +96,12 @@ impl History {
         number as u16
     }
 
-    /// Where the next packet will be noted: to be fetched before it is needed.
+    /// Where the next packets will be noted, up to the ring's end: to be fetched before it is needed.
     #[inline]
-    pub(super) fn next_place(&self) -> Option<&(impl Sized + use<>)> {
-        self.ring.get(self.next as usize & (self.ring.len() - 1))
+    pub(super) fn next_places(&self, packets: usize) -> &[impl Sized + use<>] {
+        let next = self.next as usize & (self.ring.len() - 1);
+        let end = self.ring.len().min(next + packets);
+        self.ring.get(next..end).unwrap_or_default()
     }
 
     /// The number that the next packet gets, extended.

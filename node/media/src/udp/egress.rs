@@ -128,27 +128,34 @@ impl Egress {
     ///
     /// If `max_len` is above [`MAX_DATAGRAM_LEN`] or the destination's socket is neither one of ours nor
     /// a stream.
-    #[inline]
+    // What it answers is needed at once, and stays in registers.
+    #[inline(always)]
     pub fn reserve(&mut self, run: &mut Run, to: Destination, max_len: usize) -> Option<Slot<'_>> {
         assert!(max_len <= MAX_DATAGRAM_LEN, "a datagram of {max_len} bytes");
         let chunk = self.pool.chunk(run.chunk);
         if chunk.generation != run.generation || chunk.to != to || !chunk.has_room(max_len) {
-            let queue = match to.socket {
-                FIRST_STREAM.. => &mut self.stream_queue,
-                socket => &mut self.queues[socket as usize],
-            };
-            let number = self.pool.open(to)?;
-            queue.push(number);
-            *run = Run {
-                chunk: number,
-                generation: self.pool.chunk(number).generation,
-            };
+            *run = self.begin(to)?;
         }
         let (chunk, bytes) = self.pool.space(run.chunk, max_len);
         Some(Slot {
             chunk,
             bytes,
             waiting: &mut self.waiting,
+        })
+    }
+
+    /// A run that has nothing yet, behind all that waits for its socket.
+    #[inline(never)]
+    fn begin(&mut self, to: Destination) -> Option<Run> {
+        let queue = match to.socket {
+            FIRST_STREAM.. => &mut self.stream_queue,
+            socket => &mut self.queues[socket as usize],
+        };
+        let chunk = self.pool.open(to)?;
+        queue.push(chunk);
+        Some(Run {
+            chunk,
+            generation: self.pool.chunk(chunk).generation,
         })
     }
 

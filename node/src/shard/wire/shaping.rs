@@ -105,8 +105,8 @@ impl Shaping {
     }
 
     #[inline]
-    pub(super) fn prefetch_note(&self) {
-        self.bandwidth.next_place().into_iter().for_each(prefetch);
+    pub(super) fn prefetch_notes(&self, packets: usize) {
+        prefetch(self.bandwidth.next_places(packets));
     }
 
     /// Whether what the client is sent has to fit its bandwidth.
