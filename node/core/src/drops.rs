@@ -75,7 +75,9 @@ impl DropReason {
             }
             Self::Unauthenticated => "Authentication failed.",
             Self::Replayed => "Seen before.",
-            Self::UnknownSource => "Belongs to no announced track, subscription or channel.",
+            Self::UnknownSource => {
+                "Belongs to no announced track, subscription or channel, or is sent again and was never missed."
+            }
             Self::UnknownPayloadType => {
                 "Of a payload type that was not negotiated, by the sender or by the receiver."
             }
