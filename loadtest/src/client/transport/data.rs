@@ -238,6 +238,12 @@ impl Data {
     }
 
     fn handle_control(&mut self, id: u16, payload: &BytesMut, now: Instant) {
+        /// DATA_CHANNEL_ACK and DATA_CHANNEL_OPEN are all there is (RFC 8832 section 8.2.1). rtc-datachannel
+        /// knows others, of its own, and panics when one is cut off.
+        const KINDS: [u8; 2] = [2, 3];
+        if payload.first().is_none_or(|kind| !KINDS.contains(kind)) {
+            return;
+        }
         let opened = match Message::unmarshal(&mut &payload[..]) {
             Ok(Message::DataChannelAck(_)) => self.opening.remove(&id),
             Ok(Message::DataChannelOpen(open)) => {
