@@ -22,18 +22,21 @@ pub struct ReceiveStats {
 impl ReceiveStats {
     /// `arrival` is in timestamp units of the stream.
     pub fn handle_packet(&mut self, sequence: u64, timestamp: u32, arrival: u32) {
-        let first = *self.first.get_or_insert(sequence);
-        if sequence < first {
-            self.first = Some(sequence);
-        }
-        self.highest = self.highest.max(sequence);
-        self.received += 1;
+        self.count(sequence);
         let transit = arrival.wrapping_sub(timestamp);
         if let Some(last) = self.last_transit {
             let difference = (transit.wrapping_sub(last) as i32).unsigned_abs();
             self.jitter = self.jitter.saturating_add(difference) - ((self.jitter + 8) >> 4);
         }
         self.last_transit = Some(transit);
+    }
+
+    /// A packet that came, whatever becomes of it.
+    pub fn count(&mut self, sequence: u64) {
+        let first = self.first.map_or(sequence, |first| first.min(sequence));
+        self.first = Some(first);
+        self.highest = self.highest.max(sequence);
+        self.received += 1;
     }
 
     pub fn handle_sender_report(&mut self, info: SenderInfo, now: Instant) {

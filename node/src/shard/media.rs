@@ -101,7 +101,7 @@ impl Shard {
             router, neighbours, ..
         } = self;
         let gathered = match router.handle_media(source, media, now) {
-            Err(DropReason::Limit) => {
+            Err(DropReason::Limit) if !media.repaired => {
                 return self.leave_out(index, &header, DropReason::Limit, now);
             }
             gathered => gathered?,

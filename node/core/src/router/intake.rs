@@ -95,8 +95,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Ok(gathered)
     }
 
-    /// A packet of this source has come and is dropped on purpose. It is not asked for again, and nobody
-    /// misses it: whoever was being sent the encoding goes on with its next key frame. Forward what has
+    /// A packet of this source has come by itself and is dropped on purpose. Its publisher is not told that it
+    /// was lost, it is not asked for again, and nobody misses it: whoever was being sent the encoding goes on with its next key frame. Forward what has
     /// gathered before, unless it [is torn](Self::is_torn) already.
     pub fn leave_out(&mut self, source: Source, sequence: u16, now: Instant) {
         let Some(track) = self.tracks.get_mut(source.track.0) else {
@@ -107,6 +107,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         };
         let highest = encoding.sequences.highest();
         let number = encoding.sequences.unwrap(sequence);
+        encoding.stats.count(number);
         if highest.is_some_and(|highest| number <= highest) {
             // It comes late, and is missed already.
             return;

@@ -407,6 +407,27 @@ fn a_sender_report_carries_the_publishers_clock_in_the_subscribers_timestamps() 
 }
 
 #[test]
+fn a_publisher_is_told_what_the_line_lost_and_not_what_was_left_out() {
+    let now = start();
+    let mut router = TestRouter::new(now);
+    let track = router.publish(microphone(1), now);
+    let source = Source { track, encoding: 0 };
+    for sequence in 0..100 {
+        match sequence % 10 {
+            1 => {}
+            2..6 => router.leave_out(source, sequence, now),
+            _ => {
+                let packet = audio(sequence, u32::from(sequence) * 960);
+                deliver(&mut router, track, &packet, 127, now).unwrap();
+            }
+        }
+    }
+    let report = router.receiver_report(source, 5, now).unwrap();
+    assert_eq!((report.expected, report.block.total_lost), (100, 10));
+    assert_eq!(report.block.fraction_lost, 25);
+}
+
+#[test]
 fn who_speaks_is_told_and_ends_with_the_track() {
     let start = start();
     let mut router = TestRouter::new(start);

@@ -61,16 +61,20 @@ pub(crate) fn answer(datagram: &[u8], ufrag: &str, password: &str) -> Option<Vec
 
 /// Whether a datagram is the node's consent.
 pub(crate) fn is_success(datagram: &[u8]) -> bool {
-    let mut message = Message::new();
-    let success: MessageType = BINDING_SUCCESS;
-    message.unmarshal_binary(datagram).is_ok() && message.typ == success
+    success(datagram).is_some()
 }
 
-/// … to a client that knows the node by this password.
-pub(crate) fn is_success_for(datagram: &[u8], password: &str) -> bool {
+fn success(datagram: &[u8]) -> Option<Message> {
     let mut message = Message::new();
+    message.unmarshal_binary(datagram).ok()?;
+    let success: MessageType = BINDING_SUCCESS;
+    (message.typ == success).then_some(message)
+}
+
+/// Whether it is, to a client that knows the node by this password.
+pub(crate) fn is_success_for(datagram: &[u8], password: &str) -> bool {
     let provider = AwsLcRsProvider::new();
-    is_success(datagram)
-        && message.unmarshal_binary(datagram).is_ok()
-        && MessageIntegrity::check(&mut message, password.as_bytes(), provider.crypto()).is_ok()
+    success(datagram).is_some_and(|mut message| {
+        MessageIntegrity::check(&mut message, password.as_bytes(), provider.crypto()).is_ok()
+    })
 }
