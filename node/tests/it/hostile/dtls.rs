@@ -3,7 +3,7 @@
 
 use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState};
 
-use super::{BATCH, Before, DATAGRAMS, HANDSHAKE_DROPPED, Tally, WARM_UP, hostile_wire};
+use super::{BATCH, Before, DATAGRAMS, HANDSHAKE_DROPPED, MAX_LEFT, Tally, WARM_UP, hostile_wire};
 use crate::support::call::Call;
 use crate::support::control::{Session, Signaling, participant};
 use crate::support::node::TestNode;
@@ -62,7 +62,7 @@ async fn malformed_records_do_not_hinder_a_handshake() {
         }
         assert_eq!(useless(), already + datagrams as f64);
     }
-    before.expect("it was noted").check(&node, DATAGRAMS);
+    before.expect("it was noted").check(&node, MAX_LEFT);
     wire.go_on_with_handshake();
     connected(&mut session, &wire).await;
     sctp::associate(&wire).await;
@@ -98,7 +98,7 @@ async fn malformed_records_do_not_end_an_association() {
         assert!(association.is_alive(&wire).await);
         assert!(!wire.received().closed);
     }
-    before.expect("it was noted").check(&node, DATAGRAMS);
+    before.expect("it was noted").check(&node, MAX_LEFT);
     call.check();
     node.stop().await;
 }

@@ -13,6 +13,10 @@ use crate::support::{garbage, random, sctp};
 const BATCH: usize = 10;
 const REFUSED: Tally = Tally::DroppedAs("malformed");
 
+/// Bytes. Associations come and go by the hundred, and what the allocator keeps of their memory grows for a
+/// while: to 0.85 MB, after sixteen times as many packets, too.
+const MAX_KEPT: usize = 1 << 20;
+
 /// How far an attack has come.
 #[derive(Debug, Default)]
 struct Attack {
@@ -78,7 +82,7 @@ async fn hostile_data_channels_hurt_nobody() {
     let refused = REFUSED.settled(&node, &mut call).await - already;
     eprintln!("{refused} were refused");
     assert!(refused > DATAGRAMS as f64 / 2.0, "{refused}");
-    before.expect("it was noted").check(&node, DATAGRAMS);
+    before.expect("it was noted").check(&node, MAX_KEPT);
     call.check();
     node.stop().await;
 }
