@@ -245,6 +245,15 @@ impl Bandwidth {
         self.history.send(now, size, self.probe_id)
     }
 
+    /// A packet is sent again as it was, under the `number` it had if it had one. When it arrives says how
+    /// long it took to be asked for, and nothing of the path.
+    pub fn packet_repeated(&mut self, number: Option<u16>, size: u16, kind: PacketKind) {
+        self.spend(size, kind);
+        if let Some(number) = number {
+            self.history.repeat(number);
+        }
+    }
+
     /// The number that the next packet gets.
     #[inline]
     pub fn next_number(&self) -> u16 {

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::codec::Codec;
+
 /// How long a packet can be asked for. A retransmission later than this is useless to a decoder that
 /// waits at most a few hundred milliseconds; shorter would fail receivers with a long round trip.
 const HISTORY: Duration = Duration::from_secs(1);
@@ -38,8 +40,9 @@ struct Entry {
 }
 
 /// What was read of a packet once and is needed again when it is resent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketMeta {
+    pub codec: Codec,
     pub spatial: u8,
     /// The packet is the last one of its frame.
     pub ends_frame: bool,
@@ -50,6 +53,7 @@ const EMPTY: Entry = Entry {
     start: 0,
     len: 0,
     meta: PacketMeta {
+        codec: Codec::Opus,
         spatial: 0,
         ends_frame: false,
     },
@@ -234,12 +238,7 @@ mod tests {
             let at =
                 |sequence: u64| start + Duration::from_micros(sequence * 1_000_000 / per_second);
             for sequence in 0..per_second * 6 {
-                cache.store(
-                    sequence,
-                    &packet(sequence, len),
-                    PacketMeta::default(),
-                    at(sequence),
-                );
+                cache.store(sequence, &packet(sequence, len), EMPTY.meta, at(sequence));
             }
             let last = per_second * 6 - 1;
             for sequence in last - per_second * 9 / 10..=last {
@@ -260,7 +259,7 @@ mod tests {
             cache.store(
                 sequence,
                 &packet(sequence, 100),
-                PacketMeta::default(),
+                EMPTY.meta,
                 start + Duration::from_millis(sequence * 20),
             );
         }
@@ -272,12 +271,7 @@ mod tests {
         let mut cache = PacketCache::new(16, 1 << 12);
         let now = start();
         for sequence in 0..20_000 {
-            cache.store(
-                sequence,
-                &packet(sequence, 1400),
-                PacketMeta::default(),
-                now,
-            );
+            cache.store(sequence, &packet(sequence, 1400), EMPTY.meta, now);
         }
         assert!(cache.memory() <= MAX_BYTES + MAX_PACKETS * size_of::<Entry>());
         assert_eq!(cache.packet(19_999), Some(&packet(19_999, 1400)[..]));
@@ -287,8 +281,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_not_kept() {
         let mut cache = PacketCache::new(16, 1 << 12);
-        cache.store(1, &[0; 5000], PacketMeta::default(), start());
-        cache.store(2, &[0; 70_000], PacketMeta::default(), start());
+        cache.store(1, &[0; 5000], EMPTY.meta, start());
+        cache.store(2, &[0; 70_000], EMPTY.meta, start());
         assert_eq!(cache.packet(1), None);
         assert_eq!(cache.packet(2), None);
     }
@@ -305,7 +299,7 @@ mod tests {
             for (round, (sequence, len, millis)) in stores.into_iter().enumerate() {
                 now += Duration::from_millis(millis);
                 let bytes = packet(round as u64, len);
-                cache.store(sequence, &bytes, PacketMeta::default(), now);
+                cache.store(sequence, &bytes, EMPTY.meta, now);
                 prop_assert_eq!(cache.packet(sequence), Some(&bytes[..]));
                 model.insert(sequence, bytes);
                 for (sequence, bytes) in &model {

@@ -73,6 +73,7 @@ pub struct Media<'a> {
 /// A packet to be sent again, described as it was the first time.
 #[derive(Debug)]
 pub struct Repair<'a> {
+    pub codec: Codec,
     pub packet: &'a [u8],
     pub rewrite: Rewrite,
 }

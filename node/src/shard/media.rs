@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::router::{Gathered, SubscriptionKey};
 use pipemesh_node_core::rtcp::{Message, Messages, ReportBlock};
@@ -29,11 +28,10 @@ const MAX_REPORTED: usize = 8;
 /// Two requests for one packet closer than this are one.
 const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(10);
 
-/// Who asks for packets again: what they are sent as, and how long they take.
+/// Who asks for packets again, and how long they take.
 #[derive(Clone, Copy)]
 struct Receiver {
     key: SubscriptionKey,
-    codec: Codec,
     /// Those of the publisher's section.
     extensions: Extensions,
     round_trip: Duration,
@@ -328,13 +326,9 @@ impl Shard {
             .and_then(|(_, track)| self.tracks.get(track));
         let publisher = published.and_then(|published| self.publisher(published.key));
         let connection = &self.connections[index];
-        let mut sections = connection.send.iter();
-        let section = sections.find(|section| section.ssrc == ssrc);
-        let codec = section.and_then(|section| section.codecs.first());
         let round_trip = self.sessions[connection.session].link.round_trip;
         Ok(Receiver {
             key,
-            codec: codec.ok_or(DropReason::UnknownPayloadType)?.codec,
             extensions: publisher.ok_or(DropReason::Gone)?.extensions,
             round_trip: round_trip
                 .unwrap_or(ASSUMED_ROUND_TRIP)
@@ -350,16 +344,15 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let Receiver {
             key,
-            codec,
             extensions,
             round_trip,
         } = receiver;
         let repair = self.router.handle_loss(*key, sequence, *round_trip, now)?;
-        let packet = repair.packet;
+        let (codec, packet) = (repair.codec, repair.packet);
         let header = Header::parse(packet).ok_or(DropReason::Malformed)?;
         let payload = header.payload(packet);
         let ids = payload.and_then(|payload| codec.frame_ids(payload));
-        let outbound = Outbound::new(*codec, &header, packet, None, ids.as_ref(), extensions);
+        let outbound = Outbound::new(codec, &header, packet, None, ids.as_ref(), extensions);
         let outbound = outbound.ok_or(DropReason::Malformed)?;
         self.wire.repair(*key, repair.rewrite, &outbound, now)
     }

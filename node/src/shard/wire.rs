@@ -6,6 +6,7 @@
 
 mod outbound;
 mod padding;
+mod repeats;
 mod shaping;
 
 use std::time::Instant;
@@ -28,6 +29,7 @@ use pipemesh_node_media::udp::{
 
 pub(crate) use outbound::Outbound;
 use outbound::{Shape, level};
+use repeats::Repeats;
 use shaping::PacerStats;
 pub(crate) use shaping::{Shaping, Waiting};
 
@@ -64,6 +66,8 @@ pub(crate) struct Outgoing {
     codecs: [Option<PayloadType>; Codec::COUNT],
     extensions: Extensions,
     repair: Option<Repairs>,
+    /// Of audio, which has no retransmission stream, if its receiver asks for what it misses.
+    repeats: Option<Repeats>,
     /// The first number that has not left, and the timestamp that left last: what has a number may
     /// still wait.
     next_unsent: u64,
@@ -85,10 +89,13 @@ impl Outgoing {
         for known in section.codecs.iter().rev() {
             codecs[known.codec as usize] = Some(*known);
         }
+        let is_audio = section.codecs.iter().all(|known| !known.codec.is_video());
+        let repeats = (is_audio && section.feedback.nack).then(Repeats::new);
         Self {
             link,
             ssrc: section.ssrc,
             codecs,
+            repeats,
             extensions: section.extensions,
             repair: section.repair_ssrc.map(|ssrc| Repairs {
                 ssrc,
@@ -137,6 +144,58 @@ impl Outgoing {
         let packet = emptied.as_ref().unwrap_or(packet);
         let shape =
             Shape::new(self, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
+        let size = datagram_len(shape.payload.len());
+        let stamp = Stamp::next(shaping.as_deref(), &self.extensions, now);
+        let header_len = self.write_header(out, packet, &shape, rewrite, stamp)?;
+        stamp.spend(shaping, size, packet.kind(), now);
+        let len = shape.seal(out, header_len, sealer, rewrite.sequence);
+        if let Some(repeats) = &mut self.repeats {
+            repeats.note(rewrite.sequence, stamp, &out[..len]);
+        }
+        // What comes late says nothing of the frame that is under way.
+        if rewrite.sequence >= self.next_unsent {
+            self.next_unsent = rewrite.sequence + 1;
+            self.last_timestamp = Some(rewrite.timestamp);
+        }
+        Ok(len)
+    }
+
+    /// Seals a packet that was sent before, as it was then, and answers its length. What would be another
+    /// packet is refused.
+    fn seal_again(
+        &self,
+        out: &mut [u8],
+        sealer: &Sealer,
+        shaping: Option<&mut Shaping>,
+        packet: &Outbound<'_>,
+        shape: &Shape<'_>,
+        rewrite: &Rewrite,
+    ) -> Result<usize, DropReason> {
+        let repeats = self.repeats.as_ref();
+        let repeats = repeats.ok_or(DropReason::UnknownPayloadType)?;
+        let stamp = repeats.stamp(rewrite.sequence);
+        let header_len = self.write_header(out, packet, shape, rewrite, stamp)?;
+        let len = shape.seal(out, header_len, sealer, rewrite.sequence);
+        if !repeats.is_same(rewrite.sequence, &out[..len]) {
+            return Err(DropReason::NotKept);
+        }
+        if let Some(shaping) = shaping {
+            shaping.repeated(stamp.number, len, packet.kind());
+        }
+        Ok(len)
+    }
+
+    /// Writes the header of a packet of the media stream, and answers its length. Refused is what is longer
+    /// than can be sent.
+    #[inline(always)]
+    fn write_header(
+        &self,
+        out: &mut [u8],
+        packet: &Outbound<'_>,
+        shape: &Shape<'_>,
+        rewrite: &Rewrite,
+        stamp: Stamp,
+    ) -> Result<usize, DropReason> {
         let header = OutgoingHeader {
             padding: packet.padding,
             marker: packet.marker || rewrite.ends_picture,
@@ -145,27 +204,12 @@ impl Outgoing {
             timestamp: rewrite.timestamp,
             ssrc: self.ssrc,
         };
-        let payload_len = shape.payload.len();
-        let size = datagram_len(payload_len);
-        if size > MAX_DATAGRAM_LEN {
+        if datagram_len(shape.payload.len()) > MAX_DATAGRAM_LEN {
             return Err(DropReason::Limit);
         }
-        let stamp = Stamp::next(shaping.as_deref(), &self.extensions, now);
-        let shift = rewrite.shift;
-        let header_len = write_header(out, header, packet, &self.extensions, shift, stamp);
-        let header_len = header_len
-            .filter(|len| len + payload_len + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
-            .ok_or(DropReason::Limit)?;
-        stamp.spend(shaping, size, packet.kind(), now);
-        let rest = shape.begin(&mut out[header_len..]);
-        let patched_len = payload_len - rest.len();
-        let len = sealer.seal_rtp_patched(rewrite.sequence, out, header_len, patched_len, rest);
-        // What comes late says nothing of the frame that is under way.
-        if rewrite.sequence >= self.next_unsent {
-            self.next_unsent = rewrite.sequence + 1;
-            self.last_timestamp = Some(rewrite.timestamp);
-        }
-        Ok(len)
+        write_header(out, header, packet, &self.extensions, rewrite.shift, stamp)
+            .filter(|len| len + shape.payload.len() + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
+            .ok_or(DropReason::Limit)
     }
 
     fn payload_type(&self, codec: Codec) -> Option<&PayloadType> {
@@ -476,7 +520,8 @@ impl Wire {
         self.withdraw(waiting.subscription)
     }
 
-    /// Seals a packet that was sent before for the subscriber's retransmission stream.
+    /// Seals a packet that was sent before: for the subscriber's retransmission stream, or as it was where
+    /// there is none.
     pub(crate) fn repair(
         &mut self,
         key: SubscriptionKey,
@@ -500,16 +545,13 @@ impl Wire {
         let packet = emptied.as_ref().unwrap_or(packet);
         let shape =
             Shape::new(outgoing, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
-        // Without a retransmission stream nothing is sent again: a number is sealed once.
-        let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
-            return Err(DropReason::UnknownPayloadType);
-        };
         let link = links.get_mut(outgoing.link).ok_or(DropReason::Gone)?;
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
         };
         let mut shaping = link.shaping.as_deref_mut();
         if let Some(shaping) = &mut shaping
+            && packet.kind() == PacketKind::Video
             && !shaping.admits(PacketKind::Repair, now)
         {
             // The client asks again.
@@ -517,6 +559,12 @@ impl Wire {
         }
         let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
         let mut out = out.ok_or(DropReason::QueueFull)?;
+        let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
+            let len = outgoing.seal_again(&mut out, sealer, shaping, packet, &shape, &rewrite)?;
+            out.commit(len);
+            self.repaired += 1;
+            return Ok(());
+        };
         let header = OutgoingHeader {
             padding: packet.padding,
             marker: packet.marker || rewrite.ends_picture,
@@ -715,7 +763,7 @@ struct Origin<'a> {
 }
 
 /// What the receiver's feedback, or its own estimate, goes by.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Stamp {
     /// Transport-wide: one count for all that a connection is sent with it, in the order of sending.
     number: Option<u16>,
@@ -724,24 +772,26 @@ struct Stamp {
 }
 
 impl Stamp {
+    const NONE: Self = Self {
+        number: None,
+        time: [0; 3],
+    };
+
     /// Of a packet that leaves now, if all goes well; then it is [spent](Self::spend).
     #[inline]
     fn next(shaping: Option<&Shaping>, extensions: &Extensions, now: Instant) -> Self {
         let Some(shaping) = shaping else {
-            return Self {
-                number: None,
-                time: [0; 3],
-            };
+            return Self::NONE;
         };
         if extensions.transport_sequence.is_some() {
             return Self {
                 number: Some(shaping.bandwidth.next_number()),
-                time: [0; 3],
+                ..Self::NONE
             };
         }
         Self {
-            number: None,
             time: shaping.absolute_time(now),
+            ..Self::NONE
         }
     }
 

@@ -1,14 +1,17 @@
 //! AES-GCM forgives no second packet under one nonce. A client that does everything that draws numbers,
 //! in any order, never sees one twice: neither by its own account nor by its replay protection. Every
-//! packet counts that is sent to it, under whatever SSRC and for whatever reason.
+//! packet counts that is sent to it, under whatever SSRC and for whatever reason. Audio that is sent again
+//! comes as the very datagram that it was, and is no second packet.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::rtp::SequenceUnwrapper;
+use pipemesh_node_core::rtp::{Header, SequenceUnwrapper};
+use pipemesh_node_media::srtp::OpenError;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
 use rand::Rng;
+use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use tokio::time::MissedTickBehavior;
 
@@ -17,11 +20,13 @@ use crate::support::control::{layers, subscription};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::random;
-use crate::support::sdp::{Reports, Sent};
+use crate::support::sdp::{self, Reports, Sent};
 use crate::support::subscriber::{Subscriber, sent};
-use crate::support::wire::{Received, Wire};
+use crate::support::wire::{Outgoing, Received, Wire};
 
 const TRACK: &str = "TR_ann";
+/// The SSRC of her voice.
+const VOICE: u32 = 0x3000;
 const ROUNDS: u32 = 400;
 /// Between two, where it matters.
 const FRAME: Duration = Duration::from_millis(5);
@@ -65,8 +70,46 @@ async fn no_number_is_used_twice_for_a_client_that_tells_what_arrived() {
     node.stop().await;
 }
 
+/// Ann's voice.
+struct Voice {
+    track: String,
+    mid: String,
+    said: u32,
+}
+
+impl Voice {
+    fn speak(&mut self, ann: &Publisher) {
+        self.said += 1;
+        ann.wire.send(Outgoing {
+            ssrc: VOICE,
+            index: self.said.into(),
+            payload_type: sdp::OPUS,
+            timestamp: 960 * self.said,
+            extensions: vec![(sdp::extension::MID, self.mid.clone().into_bytes())],
+            payload: self.said.to_be_bytes().repeat(20),
+            ..Outgoing::default()
+        });
+    }
+}
+
+/// Asks for packets of a stream: lost ones, old ones, and some that were never sent.
+fn ask(bob: &Subscriber, ssrc: u32, random: &mut StdRng) {
+    let numbers: Vec<u16> = {
+        let received = bob.wire.received();
+        let known = received.rtp.iter().rev();
+        let known = known.filter(|packet| packet.ssrc == ssrc).take(40);
+        known.map(|packet| packet.index as u16).collect()
+    };
+    let mut lost: Vec<u16> = numbers.choose_multiple(random, 8).copied().collect();
+    lost.push(random.random());
+    lost.sort_unstable();
+    bob.wire.send_rtcp(|writer| {
+        writer.nack(1, ssrc, &lost);
+    });
+}
+
 /// What has hardly happened so far, of that packets wait, are filled up, are sent again and are taken back.
-fn missing(node: &TestNode) -> Vec<(&'static str, f64)> {
+fn missing(node: &TestNode, bob: &Subscriber) -> Vec<(&'static str, f64)> {
     let (sent, kind) = ("pipemesh_rtp_packets_sent_total", "kind");
     let metrics: [(&'static str, &[(&str, &str)]); 4] = [
         ("pipemesh_rtp_packets_delayed_total", &[]),
@@ -76,7 +119,12 @@ fn missing(node: &TestNode) -> Vec<(&'static str, f64)> {
     ];
     let happened = metrics.map(|(name, labels)| {
         let case = labels.first().map_or("delayed", |(_, value)| *value);
-        (case, node.metric(name, labels))
+        // What was sent again as it was is no other packet.
+        let same = match case {
+            "retransmitted" => bob.wire.received().refused.len() as f64,
+            _ => 0.0,
+        };
+        (case, node.metric(name, labels) - same)
     });
     happened
         .into_iter()
@@ -103,6 +151,13 @@ async fn do_everything(node: &TestNode, reports: Reports) {
     let mut eve = Subscriber::join(&signaling, "room", "eve").await;
     let steady = eve.subscribe(TRACK, layers(1)).await;
     let mut stream: Option<Sent> = None;
+    let (track, mid) = ann.add_microphone().await;
+    let mut voice = Voice {
+        track,
+        mid,
+        said: 0,
+    };
+    let mut heard = bob.subscribe(&voice.track, layers(0)).await;
     // Somebody who waits for one goes on only with it.
     let mut needs_key_frame = true;
     for round in 0..ROUNDS {
@@ -111,6 +166,15 @@ async fn do_everything(node: &TestNode, reports: Reports) {
         }
         ann.send_frames(std::mem::take(&mut needs_key_frame) || random.random_ratio(1, 3));
         eve.frame(steady.ssrc, 0, round).await;
+        voice.speak(&ann);
+        match random.random_range(0..32) {
+            0 => {
+                bob.unsubscribe(&voice.track).await;
+                heard = bob.subscribe(&voice.track, layers(0)).await;
+            }
+            1..16 => ask(&bob, heard.ssrc, &mut random),
+            _ => {}
+        }
         let wish = layers(random.random_range(1..=RIDS.len() as u32));
         match (stream, random.random_range(0..16)) {
             (None, _) => stream = Some(bob.subscribe(TRACK, wish).await),
@@ -130,22 +194,7 @@ async fn do_everything(node: &TestNode, reports: Reports) {
                 let answer = bob.session.request(change).await;
                 assert!(matches!(answer, Event::Done(_)), "{answer:?}");
             }
-            (Some(Sent { ssrc, .. }), 5..=7) => {
-                // Lost ones, old ones, and some that were never sent.
-                let known = bob.recorded(ssrc);
-                let numbers = known
-                    .iter()
-                    .rev()
-                    .take(40)
-                    .map(|packet| packet.index as u16);
-                let numbers: Vec<u16> = numbers.collect();
-                let mut lost: Vec<u16> = numbers.choose_multiple(&mut random, 8).copied().collect();
-                lost.push(random.random());
-                lost.sort_unstable();
-                bob.wire.send_rtcp(|writer| {
-                    writer.nack(1, ssrc, &lost);
-                });
-            }
+            (Some(Sent { ssrc, .. }), 5..=7) => ask(&bob, ssrc, &mut random),
             (Some(Sent { ssrc, .. }), 8) => bob.wire.send_rtcp(|writer| {
                 writer.picture_loss(1, ssrc);
             }),
@@ -184,7 +233,7 @@ async fn do_everything(node: &TestNode, reports: Reports) {
         let mut thin = None;
         for round in ROUNDS.. {
             let elapsed = begun.elapsed();
-            let missing = missing(node);
+            let missing = missing(node, &bob);
             if elapsed > THIN && missing.is_empty() {
                 break;
             }
@@ -210,6 +259,7 @@ async fn do_everything(node: &TestNode, reports: Reports) {
     let least = ROUNDS as usize / if limited { 4 } else { 2 };
     assert!(packets > least, "{packets} packets");
     assert!(streams > 10, "{streams} streams");
+    assert!(received.refused.len() > 20, "audio is sent again");
     if reports == Reports::Arrivals {
         check_numbers(&received);
     }
@@ -237,8 +287,19 @@ fn check(received: &Received) -> usize {
     for packet in &received.rtcp {
         assert!(reported.insert((packet.ssrc, packet.index)), "{packet:?}");
     }
-    // What was sent twice under one number would be among these.
-    assert!(received.refused.is_empty(), "{:?}", received.refused);
+    // What was sent twice under one number would be among these: nothing but what had come already.
+    for (error, datagram) in &received.refused {
+        assert_eq!(*error, OpenError::Replayed);
+        let ssrc = Header::parse(datagram).unwrap().ssrc;
+        let of_stream = received.rtp.iter().filter(|packet| packet.ssrc == ssrc);
+        let mut same = of_stream.filter(|packet| packet.datagram == *datagram);
+        let first = same.next().expect("another packet under the same number");
+        assert_eq!(
+            first.payload_type,
+            sdp::OPUS,
+            "only audio is sent again as it was"
+        );
+    }
     let streams: BTreeSet<u32> = used.iter().map(|(ssrc, _)| *ssrc).collect();
     streams.len()
 }

@@ -54,13 +54,10 @@ async fn is_complete(viewer: &Participant, tracks: usize, network: &str) {
             track.frames.frozen,
             track.key_frame_requests,
         );
-        // Audio has no stream to be sent again on: what is lost on the way to a receiver is for redundancy
-        // to replace (RFC 2198), and the line itself loses that much.
-        let most = match track.is_video || network == "good" {
-            true => RESIDUAL_LOSS,
-            false => 2.0 * LOSS,
-        };
-        assert!(track.residual_loss() < most, "{network}: {track:#?}");
+        assert!(
+            track.residual_loss() < RESIDUAL_LOSS,
+            "{network}: {track:#?}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::frames::{FrameCounts, Frames};
 use super::packet;
-use super::sequence::{Counts, Place, Sequence, Via};
+use super::sequence::{Counts, Place, Repair, Sequence, Via};
 use super::stamp::{Stamp, TrackStamp, Unstamped};
 use crate::client::sdp::Format;
 use crate::client::stats::{Integrity, LayerChange};
@@ -31,6 +31,15 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn is_video(&self) -> bool {
         self.format != Format::Opus
+    }
+
+    fn repair(&self) -> Repair {
+        match (self.is_video(), self.repair_ssrc) {
+            _ if !self.nack => Repair::None,
+            (false, _) => Repair::InPlace,
+            (true, Some(_)) => Repair::Aside,
+            (true, None) => Repair::None,
+        }
     }
 }
 
@@ -65,7 +74,7 @@ impl Receiver {
         Self {
             setup,
             expected,
-            sequence: Sequence::new(setup.nack && setup.repair_ssrc.is_some()),
+            sequence: Sequence::new(setup.repair()),
             frames: Frames::default(),
             integrity: Integrity::default(),
             bytes: 0,
@@ -115,6 +124,14 @@ impl Receiver {
     pub(crate) fn handle_media(&mut self, header: &Header, len: usize, now: Instant) -> Place {
         self.bytes += len as u64;
         self.first_packet.get_or_insert(now);
+        let place = self.sequence.handle(header.sequence, Via::Media, now);
+        if let Place::Newest { .. } = place {
+            self.note_transit(header, now);
+        }
+        place
+    }
+
+    fn note_transit(&mut self, header: &Header, now: Instant) {
         let arrival = clock::nanos(now) as f64 / 1e9 * self.clock_rate();
         // Timestamps wrap, and so does their difference to the clock.
         let transit = f64::from(
@@ -129,7 +146,6 @@ impl Receiver {
                 self.jitter += (change - self.jitter) / 16.0;
             }
         }
-        self.sequence.handle(header.sequence, Via::Media, now)
     }
 
     /// The place of a packet that was sent again, by its original number. None: it is padding.

@@ -15,6 +15,17 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// A jump further ahead than this is a stream that began anew, not a loss.
 const MAX_JUMP: u64 = 5_000;
 
+/// How what is missing is sent again, as negotiated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// Not at all.
+    None,
+    /// On a retransmission stream.
+    Aside,
+    /// As it was: audio.
+    InPlace,
+}
+
 /// How a packet came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Via {
@@ -56,8 +67,7 @@ struct Missing {
 
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    /// Retransmissions were negotiated.
-    asks: bool,
+    repair: Repair,
     first: u64,
     highest: Option<u64>,
     missing: BTreeMap<u64, Missing>,
@@ -66,9 +76,9 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    pub(crate) fn new(asks: bool) -> Self {
+    pub(crate) fn new(repair: Repair) -> Self {
         Self {
-            asks,
+            repair,
             first: 0,
             highest: None,
             missing: BTreeMap::new(),
@@ -120,10 +130,9 @@ impl Sequence {
             return Place::Newest { step };
         }
         let due = now
-            + if self.asks {
-                REORDER_GRACE
-            } else {
-                GIVE_UP_AFTER
+            + match self.repair {
+                Repair::None => GIVE_UP_AFTER,
+                Repair::Aside | Repair::InPlace => REORDER_GRACE,
             };
         for number in highest + 1..number {
             let missing = Missing {
@@ -138,14 +147,15 @@ impl Sequence {
     }
 
     fn handle_older(&mut self, number: u64, via: Via) -> Place {
-        if self.missing.remove(&number).is_none() {
+        let Some(missing) = self.missing.remove(&number) else {
             self.counts.duplicates += 1;
             return Place::Duplicate;
-        }
+        };
         self.counts.received += 1;
-        match via {
-            Via::Retransmission => self.counts.recovered += 1,
-            Via::Media => self.counts.reordered += 1,
+        match (via, self.repair) {
+            (Via::Retransmission, _) => self.counts.recovered += 1,
+            (Via::Media, Repair::InPlace) if missing.asks > 0 => self.counts.recovered += 1,
+            (Via::Media, _) => self.counts.reordered += 1,
         }
         Place::Missing
     }
@@ -164,7 +174,8 @@ impl Sequence {
         if self.due.is_none_or(|due| now < due) {
             return (Vec::new(), false);
         }
-        let (asks, pause) = (self.asks, (round_trip + round_trip / 4).max(SHORTEST_PAUSE));
+        let asks = self.repair != Repair::None;
+        let pause = (round_trip + round_trip / 4).max(SHORTEST_PAUSE);
         let (mut wanted, mut given_up, mut next) = (Vec::new(), 0, None::<Instant>);
         self.missing.retain(|number, missing| {
             let age = now.saturating_duration_since(missing.since);
@@ -203,7 +214,7 @@ mod tests {
     #[test]
     fn gaps_are_asked_for_again_and_again_and_given_up() {
         let start = Instant::now();
-        let mut sequence = Sequence::new(true);
+        let mut sequence = Sequence::new(Repair::Aside);
         sequence.handle(65_534, Via::Media, start);
         assert_eq!(
             sequence.handle(2, Via::Media, start),
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn without_retransmission_nothing_is_asked_for() {
         let start = Instant::now();
-        let mut sequence = Sequence::new(false);
+        let mut sequence = Sequence::new(Repair::None);
         sequence.handle(1, Via::Media, start);
         sequence.handle(4, Via::Media, start);
         assert_eq!(
@@ -261,9 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_again_as_it_was_is_told_from_what_was_late() {
+        let start = Instant::now();
+        let mut sequence = Sequence::new(Repair::InPlace);
+        sequence.handle(1, Via::Media, start);
+        sequence.handle(4, Via::Media, start);
+        sequence.handle(3, Via::Media, start + ms(2));
+        let asked = sequence.handle_timeout(ROUND_TRIP, start + ms(5));
+        assert_eq!(asked, (vec![2], false));
+        let place = sequence.handle(2, Via::Media, start + ms(45));
+        assert_eq!(place, Place::Missing);
+        let counts = sequence.counts();
+        assert_eq!((counts.reordered, counts.recovered, counts.lost), (1, 1, 0));
+    }
+
+    #[test]
     fn a_jump_is_no_loss() {
         let start = Instant::now();
-        let mut sequence = Sequence::new(true);
+        let mut sequence = Sequence::new(Repair::Aside);
         sequence.handle(1, Via::Media, start);
         assert_eq!(
             sequence.handle(9_000, Via::Media, start),

@@ -19,6 +19,8 @@ enum Fate {
     /// No feedback spoke of it.
     Unknown,
     Missing,
+    /// It was sent again as it was: lost at first, and its arrival says nothing of the path.
+    Repeated,
     Received,
 }
 
@@ -96,6 +98,16 @@ impl History {
         number as u16
     }
 
+    /// A packet is sent again under the number it had.
+    pub(super) fn repeat(&mut self, sequence: u16) {
+        let number = self.extend(sequence);
+        if let Some(entry) = number.and_then(|number| self.entry(number))
+            && let Fate::Unknown | Fate::Missing = entry.fate
+        {
+            entry.fate = Fate::Repeated;
+        }
+    }
+
     /// Where the next packets will be noted, up to the ring's end: to be fetched before it is needed.
     #[inline]
     pub(super) fn next_places(&self, packets: usize) -> &[impl Sized + use<>] {
@@ -161,7 +173,7 @@ impl History {
         let entry = self.entry(number)?;
         match entry.fate {
             Fate::Unknown | Fate::Missing => {}
-            Fate::Judged | Fate::Received => return None,
+            Fate::Judged | Fate::Repeated | Fate::Received => return None,
         }
         entry.fate = Fate::Received;
         let age = (now as u32).wrapping_sub(entry.at);
@@ -214,7 +226,7 @@ impl History {
             }
             match entry.fate {
                 Fate::Received => judgement.received += 1,
-                Fate::Missing => judgement.lost += 1,
+                Fate::Missing | Fate::Repeated => judgement.lost += 1,
                 // To wait for feedback that may never come would let a single lost one stop all judgement.
                 // What it says later of arrivals is believed; it is not counted here any more.
                 Fate::Unknown | Fate::Judged => {
@@ -279,6 +291,28 @@ mod tests {
         assert_eq!(history.judge(9_000, 20_000), judgement(2, 0));
         // Once judged, it stays so.
         assert_eq!(history.receive(0, 20_000), None);
+    }
+
+    #[test]
+    fn what_is_sent_again_was_lost_and_does_not_arrive() {
+        let mut history = History::new();
+        for packet in 0..6 {
+            history.send(packet * 1000, 100, 0);
+        }
+        history.receive(0, 20_000);
+        history.miss(1, 1);
+        // One that is known to be missing, one that nothing was said of, one that had arrived, and one that
+        // was never sent.
+        for again in [1, 2, 0, 6] {
+            history.repeat(again);
+        }
+        assert_eq!(history.receive(1, 80_000), None);
+        assert_eq!(history.receive(2, 80_000), None);
+        history.miss(1, 2);
+        assert!(history.receive(5, 80_000).is_some());
+        let (received, lost) = (2, 2);
+        assert_eq!(history.judge(9_000, 80_000), Judgement { received, lost });
+        assert_eq!(history.receive(1, 80_000), None);
     }
 
     #[test]

@@ -129,7 +129,11 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             ends_picture: meta.ends_frame && meta.spatial == resend.origin.top,
             is_filler: meta.spatial > resend.origin.top,
         };
-        Ok(Repair { packet, rewrite })
+        Ok(Repair {
+            codec: meta.codec,
+            packet,
+            rewrite,
+        })
     }
 }
 

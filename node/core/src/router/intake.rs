@@ -176,6 +176,7 @@ impl Encoding {
     #[inline]
     fn keep(&mut self, sequence: u64, media: &Media<'_>, info: &PacketInfo, now: Instant) {
         let meta = PacketMeta {
+            codec: media.codec,
             spatial: info.frame.map_or(0, |frame| frame.layer.spatial),
             ends_frame: info.frame.is_some_and(|frame| frame.ends),
         };

@@ -23,15 +23,12 @@ pub(super) struct Terms {
     pub(super) transport_wide: bool,
     /// What the client sends says when: the header extension is agreed.
     pub(super) timed: bool,
-    /// Audio is protected by redundancy, which makes retransmissions pointless.
-    pub(super) redundant: bool,
 }
 
 /// What is agreed on of what the client offers for a codec.
 pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
     let Terms {
         receive,
-        redundant,
         transport_wide,
         timed,
         ..
@@ -47,23 +44,33 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
             })
         }
         MediaKind::Audio => Feedback {
-            // libwebrtc retransmits audio when it is asked to, but never offers it.
-            nack: receive && !redundant,
+            // libwebrtc asks for audio and sends it again, but never offers either.
+            nack: true,
             transport_wide: offered.transport_wide && transport_wide,
             ..Feedback::default()
         },
     }
 }
 
-/// What the node takes on what it sends. Audio has no retransmission stream, and sending a packet again
-/// under its own number would seal that number twice.
+/// What the node takes on what it sends.
 pub(super) fn offered(kind: MediaKind) -> Feedback {
     match kind {
         MediaKind::Video => VIDEO,
         MediaKind::Audio => Feedback {
+            nack: true,
             transport_wide: true,
             ..Feedback::default()
         },
+    }
+}
+
+/// What is agreed on of what the node offers, by what the client answers for a codec.
+pub(super) fn agree(kind: MediaKind, answered: Feedback) -> Feedback {
+    let agreed = offered(kind).intersection(answered);
+    Feedback {
+        // libwebrtc asks for audio if that was offered, and does not say so.
+        nack: agreed.nack || kind == MediaKind::Audio,
+        ..agreed
     }
 }
 

@@ -322,8 +322,7 @@ impl Offerer {
             subscription.place = Place::Unsupported;
             return Some(subscription.outgoing.track.clone());
         };
-        let offered = feedback::offered(subscription.kind());
-        let feedback = offered.intersection(media.feedback);
+        let feedback = feedback::agree(subscription.kind(), media.feedback);
         let mappings = extensions::agree(&answered.mappings);
         let sending = Sending {
             mid: section.mid.clone(),

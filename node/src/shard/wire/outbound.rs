@@ -6,6 +6,7 @@ use pipemesh_node_core::bandwidth::PacketKind;
 use pipemesh_node_core::codec::ids::{FrameIds, Shift};
 use pipemesh_node_core::codec::{Codec, dependency, red};
 use pipemesh_node_core::rtp::{Header, HeaderWriter};
+use pipemesh_node_media::srtp::Sealer;
 
 use super::Outgoing;
 use crate::session::plan::{Extensions, PayloadType};
@@ -265,6 +266,21 @@ impl<'a> Shape<'a> {
             }),
             (None, _, _) => None,
         }
+    }
+
+    /// Seals the payload behind a header, and answers the length of all that. `index`: of the packet, as the
+    /// cipher counts.
+    #[inline(always)]
+    pub(super) fn seal(
+        &self,
+        out: &mut [u8],
+        header_len: usize,
+        sealer: &Sealer,
+        index: u64,
+    ) -> usize {
+        let rest = self.begin(&mut out[header_len..]);
+        let patched_len = self.payload.len() - rest.len();
+        sealer.seal_rtp_patched(index, out, header_len, patched_len, rest)
     }
 
     /// Writes what differs into `out`, and answers the rest of the payload.

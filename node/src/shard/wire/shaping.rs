@@ -156,6 +156,11 @@ impl Shaping {
         self.bandwidth.unnumbered_sent(len as u16, kind);
     }
 
+    /// A packet is sent again as it was, under the number it had if it had one.
+    pub(super) fn repeated(&mut self, number: Option<u16>, len: usize, kind: PacketKind) {
+        self.bandwidth.packet_repeated(number, len as u16, kind);
+    }
+
     #[inline]
     fn note_begun(&mut self, now: Instant) {
         if self.reports == Reports::Unneeded {

@@ -14,6 +14,8 @@ use super::*;
 use crate::session::plan::Feedback;
 
 const PAYLOAD_TYPE: u8 = 96;
+const OPUS: u8 = 111;
+const RED: u8 = 63;
 const SSRC: u32 = 0x5151;
 const REPAIR_TYPE: u8 = 97;
 const REPAIR_SSRC: u32 = 0x5152;
@@ -56,8 +58,23 @@ fn delta(lens: &[usize]) -> Vec<Vec<u8>> {
     payloads
 }
 
+/// A voice; redundant (RFC 2198), with the block before.
+fn voice(codec: Codec, place: u8) -> Vec<Vec<u8>> {
+    const BLOCK_LEN: usize = 60;
+    let block = [place; BLOCK_LEN];
+    let payload = match codec {
+        Codec::Red => {
+            let headers = [0x80 | 100, 0, 0, BLOCK_LEN as u8, 100];
+            [&headers[..], &[place.wrapping_sub(1); BLOCK_LEN], &block].concat()
+        }
+        _ => block.to_vec(),
+    };
+    vec![payload]
+}
+
 /// One subscriber behind a real socket.
 struct Stage {
+    codec: Codec,
     now: Instant,
     router: Router<u32, u32>,
     wire: Wire,
@@ -95,6 +112,16 @@ impl Seen {
 
 impl Stage {
     fn new(extensions: Extensions) -> Self {
+        let camera = PayloadType {
+            codec: Codec::Vp8,
+            number: PAYLOAD_TYPE,
+            repair: Some(REPAIR_TYPE),
+        };
+        Self::of(Codec::Vp8, &[camera], extensions)
+    }
+
+    /// A track of a codec, and what its subscriber takes.
+    fn of(codec: Codec, taken: &[PayloadType], extensions: Extensions) -> Self {
         let (sender, receiver) = (bind(), bind());
         let to = receiver.local_addr();
         let now = Instant::now();
@@ -103,7 +130,7 @@ impl Stage {
             TrackSpec {
                 room: 1,
                 participant: 1,
-                is_video: true,
+                is_video: codec.is_video(),
                 speaks: false,
                 nack: true,
                 muted: false,
@@ -113,10 +140,13 @@ impl Stage {
             now,
         );
         let key = router
-            .subscribe(track, LayerWish::default(), Codec::Vp8, FIRST, now)
+            .subscribe(track, LayerWish::default(), codec, FIRST, now)
             .unwrap();
         let mut wire = Wire::new(vec![sender]);
-        let shaped = extensions.transport_sequence.is_some();
+        let shaped = extensions
+            .transport_sequence
+            .or(extensions.absolute_send_time);
+        let shaped = shaped.is_some();
         *wire.link(0) = Link {
             destination: Some(Destination {
                 socket: 0,
@@ -130,20 +160,18 @@ impl Stage {
             mid: "0".into(),
             track: "TR_camera".parse().unwrap(),
             ssrc: SSRC,
-            repair_ssrc: Some(REPAIR_SSRC),
-            codecs: vec![PayloadType {
-                codec: Codec::Vp8,
-                number: PAYLOAD_TYPE,
-                repair: Some(REPAIR_TYPE),
-            }],
+            repair_ssrc: codec.is_video().then_some(REPAIR_SSRC),
+            codecs: taken.to_vec(),
             extensions,
             feedback: Feedback {
+                nack: true,
                 transport_wide: shaped,
                 ..Feedback::default()
             },
         };
         wire.set_outgoing(key, Outgoing::new(0, &section, FIRST, FIRST_REPAIR));
         Self {
+            codec,
             now,
             router,
             wire,
@@ -190,7 +218,7 @@ impl Stage {
             packet.truncate(header_len);
             packet.extend(payload);
             let media = Media {
-                codec: Codec::Vp8,
+                codec: self.codec,
                 header: Header::parse(&packet).unwrap(),
                 packet: &packet,
                 audio_level: None,
@@ -268,7 +296,7 @@ impl Stage {
             let repair = router.handle_loss(self.key, *sequence, round_trip, now)?;
             let (packet, carried) = (repair.packet, &self.carried);
             let header = Header::parse(packet).unwrap();
-            let outbound = Outbound::new(Codec::Vp8, &header, packet, None, None, carried);
+            let outbound = Outbound::new(repair.codec, &header, packet, None, None, carried);
             self.wire
                 .repair(self.key, repair.rewrite, &outbound.unwrap(), now)
         });
@@ -294,18 +322,26 @@ impl Stage {
 
     /// What has arrived since the last look, opened: no number comes twice, or it would not open.
     fn received(&mut self) -> Vec<Seen> {
+        let datagrams = self.datagrams().into_iter();
+        let seen = datagrams.map(|mut packet| {
+            let header = Header::parse(&packet).unwrap();
+            let opened = self.opener.open_rtp(&mut packet, header.header_len());
+            packet.truncate(opened.unwrap().len);
+            Seen { header, packet }
+        });
+        seen.collect()
+    }
+
+    /// The same as it comes, sealed.
+    fn datagrams(&mut self) -> Vec<Vec<u8>> {
         let _ = self.wire.flush();
         let mut batch = ReceiveBatch::new();
-        let mut seen = Vec::new();
+        let mut received = Vec::new();
         while self.receiver.receive(&mut batch).unwrap() > 0 {
-            for (_, datagram) in batch.datagrams() {
-                let header = Header::parse(datagram).unwrap();
-                let opened = self.opener.open_rtp(datagram, header.header_len());
-                let packet = datagram[..opened.unwrap().len].to_vec();
-                seen.push(Seen { header, packet });
-            }
+            let datagrams = batch.datagrams();
+            received.extend(datagrams.map(|(_, datagram)| datagram.to_vec()));
         }
-        seen
+        received
     }
 }
 
@@ -581,6 +617,90 @@ fn what_the_kernel_refuses_is_sent_again_under_another_number() {
     for (seen, lost) in received[1..].iter().zip([FIRST + 1, FIRST + 2]) {
         assert_eq!(seen.payload()[..2], (lost as u16).to_be_bytes());
     }
+}
+
+fn microphone(codec: Codec, taken: &[Codec], extensions: Extensions) -> Stage {
+    let taken = taken.iter().map(|codec| PayloadType {
+        codec: *codec,
+        number: if *codec == Codec::Red { RED } else { OPUS },
+        repair: None,
+    });
+    Stage::of(codec, &taken.collect::<Vec<_>>(), extensions)
+}
+
+/// Audio has no retransmission stream: what is missed is the very datagram that was sent, as often as it is
+/// asked for, and nothing is numbered anew.
+#[test]
+fn audio_is_sent_again_as_it_was() {
+    let numbered = Extensions {
+        transport_sequence: Some(NUMBERED),
+        ..Extensions::default()
+    };
+    let timed = Extensions {
+        absolute_send_time: Some(2),
+        absolute_capture_time: Some(CAPTURED),
+        ..Extensions::default()
+    };
+    for extensions in [Extensions::default(), numbered, timed] {
+        for (codec, taken) in [
+            (Codec::Opus, &[Codec::Opus][..]),
+            (Codec::Red, &[Codec::Red, Codec::Opus]),
+            // What is taken out of redundant audio, too.
+            (Codec::Red, &[Codec::Opus]),
+        ] {
+            let mut stage = microphone(codec, taken, extensions);
+            for place in 0..10 {
+                stage.publish(&voice(codec, place));
+                stage.passes(20);
+            }
+            let sent = stage.datagrams();
+            assert_eq!(sent.len(), 10);
+            let lost = [4, 2, 9].map(|place| FIRST as u16 + place);
+            assert_eq!(stage.asks_for(&lost), [Ok(()); 3]);
+            let again = [4, 2, 9].map(|place: usize| sent[place].clone());
+            assert_eq!(stage.datagrams(), again, "{codec:?} as {taken:?}");
+            stage.passes(20);
+            assert_eq!(stage.asks_for(&lost[..1]), [Ok(())]);
+            assert_eq!(stage.datagrams(), again[..1]);
+            assert_eq!(stage.wire.repaired, 4);
+            stage.publish(&voice(codec, 10));
+            let next = stage.received().pop().unwrap();
+            assert_eq!(next.header.sequence, FIRST as u16 + 10);
+            let number = extensions.transport_sequence.map(|_| 10);
+            assert_eq!(next.number(), number);
+        }
+    }
+}
+
+/// A packet that cannot be made as it was, because something is understood otherwise by now, would be a
+/// second one under its number.
+#[test]
+fn audio_that_would_be_another_packet_is_not_sent_again() {
+    let extensions = Extensions {
+        absolute_capture_time: Some(CAPTURED),
+        ..Extensions::default()
+    };
+    let mut stage = microphone(Codec::Opus, &[Codec::Opus], extensions);
+    stage.publish(&voice(Codec::Opus, 0));
+    let sent = stage.datagrams();
+    let carried = std::mem::take(&mut stage.carried);
+    let lost = [FIRST as u16];
+    assert_eq!(stage.asks_for(&lost), [Err(DropReason::NotKept)]);
+    assert_eq!(stage.datagrams().len(), 0);
+    stage.carried = carried;
+    stage.passes(20);
+    assert_eq!(stage.asks_for(&lost), [Ok(())]);
+    assert_eq!(stage.datagrams(), sent);
+    // Of packets that are too old to be heard nothing is known.
+    for place in 1..=32 {
+        stage.publish(&voice(Codec::Opus, place));
+        stage.passes(20);
+    }
+    stage.datagrams();
+    let lost = [FIRST as u16, FIRST as u16 + 1];
+    let answers = [Err(DropReason::NotKept), Ok(())];
+    assert_eq!(stage.asks_for(&lost), answers);
+    assert_eq!(stage.datagrams().len(), 1);
 }
 
 #[test]

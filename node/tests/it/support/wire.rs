@@ -71,6 +71,8 @@ pub(crate) struct RtpPacket {
     /// The transport-wide number.
     pub(crate) number: Option<u16>,
     pub(crate) payload: Vec<u8>,
+    /// As it came.
+    pub(crate) datagram: Vec<u8>,
 }
 
 /// A compound RTCP packet as the node sent it.

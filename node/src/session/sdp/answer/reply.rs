@@ -155,17 +155,12 @@ impl<'o, 'a> Reply<'o, 'a> {
         media.map_or(Feedback::default(), |codec| self.feedback(codec))
     }
 
-    fn redundant(&self) -> bool {
-        self.listed.iter().any(|codec| codec.is_redundancy())
-    }
-
     fn feedback(&self, codec: &OfferedCodec<'_>) -> Feedback {
         let terms = Terms {
             kind: self.kind(),
             receive: self.direction.receive,
             transport_wide: self.transport_wide,
             timed: self.timed,
-            redundant: self.redundant(),
         };
         feedback::accept(codec.feedback, terms)
     }

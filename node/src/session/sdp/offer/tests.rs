@@ -61,7 +61,9 @@ fn every_track_has_a_section() {
         panic!()
     };
     let numbers: Vec<u8> = voice.codecs.iter().map(|codec| codec.number).collect();
-    assert_eq!((numbers, voice.feedback.nack), (vec![63, 111], false));
+    assert_eq!((numbers, voice.feedback.nack), (vec![63, 111], true));
+    let offered = lines(sections(&offer.sdp)[1], "a=rtcp-fb:111 nack");
+    assert_eq!(offered.len(), 1, "{offered:?}");
     assert_eq!(
         (
             face.codecs.len(),

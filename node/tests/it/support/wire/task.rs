@@ -268,7 +268,8 @@ impl Task {
                     if let (Some(line), Some(number)) = (&mut self.line, packet.number) {
                         line.carry(number, sealed.len(), Instant::now());
                     }
-                    received.rtp.push(packet);
+                    let datagram = sealed;
+                    received.rtp.push(RtpPacket { datagram, ..packet });
                 }
                 Err(error) => received.refused.push((error, sealed)),
             }
@@ -378,6 +379,7 @@ fn open_rtp(opener: &mut Opener, packet: &mut [u8]) -> Result<RtpPacket, OpenErr
             .extension(packet, extension::TRANSPORT_SEQUENCE)
             .map(|number| u16::from_be_bytes([number[0], number[1]])),
         payload: payload.expect("the node writes RTP").to_vec(),
+        datagram: Vec::new(),
     })
 }
 

@@ -27,7 +27,7 @@ fn the_preferred_codec_is_the_only_one_answered() {
 
 #[test]
 fn redundancy_comes_first_if_it_is_wanted() {
-    fn check(red: bool, numbers: &str, nack: bool) {
+    fn check(red: bool, numbers: &str) {
         let mut answerer = answerer();
         let mic = Publication {
             red,
@@ -37,14 +37,14 @@ fn redundancy_comes_first_if_it_is_wanted() {
         let answer = exchange(&mut client(&[('a', Some("mic"))]), &mut answerer);
         let section = sections(&answer.sdp)[0];
         assert!(section.starts_with(&format!("m=audio 9 UDP/TLS/RTP/SAVPF {numbers}\r\n")));
-        assert_eq!(section.contains("a=rtcp-fb:111 nack\r\n"), nack);
+        // What redundancy replaces is lost with the packet behind it often enough.
+        assert!(section.contains("a=rtcp-fb:111 nack\r\n"));
         let receive = &answer.exchange.plan.receive[0];
-        assert_eq!(receive.feedback.nack, nack);
-        assert!(receive.feedback.transport_wide);
+        assert!(receive.feedback.nack && receive.feedback.transport_wide);
         assert_eq!(receive.extensions.audio_level, Some(1));
     }
-    check(true, "63 111", false);
-    check(false, "111", true);
+    check(true, "63 111");
+    check(false, "111");
 }
 
 #[test]
