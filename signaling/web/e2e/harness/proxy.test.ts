@@ -55,6 +55,13 @@ test('loses DTLS and nothing else', async () => {
   expect(proxy.counts).toEqual({ lost: 3, passed: 12 });
 });
 
+test('loses media and nothing else', async () => {
+  proxy = await UdpProxy.start('127.0.0.2', '127.0.0.1', [port], { media: 1, seed: 1 });
+  for (const first of [128, 191]) client.send(Buffer.from([first]), port, '127.0.0.2');
+  for (const first of [0, 20, 63, 127, 192]) expect(await echo(first)).toEqual([first]);
+  expect(proxy.counts).toEqual({ lost: 2, passed: 10 });
+});
+
 test('loses as much as it was told, the same for the same seed', () => {
   const draw = (seed: number) => Array.from({ length: 10_000 }, mulberry32(seed));
   expect(draw(7)).toEqual(draw(7));

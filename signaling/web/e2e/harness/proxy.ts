@@ -7,9 +7,11 @@
 import { type RemoteInfo, type Socket, createSocket } from 'node:dgram';
 import { once } from 'node:events';
 
+/** Shares of datagrams that are lost, in both directions. */
 export interface Loss {
-  /** Share of DTLS datagrams that are lost, in both directions. */
-  dtls: number;
+  dtls?: number;
+  /** RTP and RTCP. */
+  media?: number;
   seed: number;
 }
 
@@ -31,7 +33,7 @@ export class UdpProxy {
     this.random = mulberry32(loss.seed);
   }
 
-  static async start(listen: string, target: string, ports: number[], loss: Loss = { dtls: 0, seed: 0 }): Promise<UdpProxy> {
+  static async start(listen: string, target: string, ports: number[], loss: Loss = { seed: 0 }): Promise<UdpProxy> {
     const proxy = new UdpProxy(target, loss);
     for (const port of ports) {
       const listener = createSocket('udp4');
@@ -73,7 +75,9 @@ export class UdpProxy {
   private loses(datagram: Buffer): boolean {
     const first = datagram[0] ?? 0;
     const isDtls = first >= 20 && first <= 63;
-    const lost = isDtls && this.random() < this.loss.dtls;
+    const isMedia = first >= 128 && first <= 191;
+    const share = (isDtls && this.loss.dtls) || (isMedia && this.loss.media) || 0;
+    const lost = share > 0 && this.random() < share;
     this.counts[lost ? 'lost' : 'passed'] += 1;
     return lost;
   }

@@ -71,6 +71,15 @@ export interface AudioStats {
   totalSamplesDuration: number;
   concealedSamples: number;
   bytesReceived: number;
+  packetsReceived: number;
+  packetsLost: number;
+  nackCount: number;
+}
+
+export interface SentStats {
+  packetsSent: number;
+  retransmittedPacketsSent: number;
+  nackCount: number;
 }
 
 /** The protocols of both ends of the selected pair of candidates. */
@@ -247,6 +256,19 @@ const driver = {
       totalSamplesDuration: row.totalSamplesDuration ?? 0,
       concealedSamples: row.concealedSamples ?? 0,
       bytesReceived: row.bytesReceived ?? 0,
+      packetsReceived: row.packetsReceived ?? 0,
+      packetsLost: row.packetsLost ?? 0,
+      nackCount: row.nackCount ?? 0,
+    };
+  },
+
+  async sent(source: Source): Promise<SentStats | undefined> {
+    const report = await local(source).track?.getRTCStatsReport();
+    const row = rows<RTCOutboundRtpStreamStats>(report, 'outbound-rtp')[0];
+    return row && {
+      packetsSent: row.packetsSent ?? 0,
+      retransmittedPacketsSent: row.retransmittedPacketsSent ?? 0,
+      nackCount: row.nackCount ?? 0,
     };
   },
 
