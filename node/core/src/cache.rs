@@ -128,6 +128,12 @@ impl PacketCache {
         bytes * 2 < self.bytes.len()
     }
 
+    /// Whether a packet that is still there may be asked for.
+    pub fn is_recent(&self, sequence: u64, now: Instant) -> bool {
+        let entry = &self.index[self.slot(sequence)];
+        entry.sequence == sequence && is_young(entry.stored_at, now)
+    }
+
     /// What was stored with a packet that is still there.
     pub fn meta(&self, sequence: u64) -> Option<PacketMeta> {
         let entry = &self.index[self.slot(sequence)];

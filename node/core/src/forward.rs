@@ -304,6 +304,9 @@ impl Forwarder {
         }
         let rewrite = self.numbers.forward(&packet.numbered(), now)?;
         self.resends.earn();
+        if rewrite.sequence + 1 < self.numbers.next() {
+            self.resends.note_late(rewrite.sequence, now);
+        }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
         Some(rewrite)

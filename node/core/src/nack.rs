@@ -69,6 +69,13 @@ impl LossTracker {
         self.round_trip = Some(smoothed.unwrap_or(sample));
     }
 
+    /// Whether a packet is missing, and its publisher was asked for it.
+    #[inline]
+    pub fn was_asked_for(&self, sequence: u64) -> bool {
+        let asked = |place: usize| self.missing.get(place)?.first_request;
+        !self.missing.is_empty() && self.place(sequence).ok().and_then(asked).is_some()
+    }
+
     /// How long the publisher takes to answer a request.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(ASSUMED_ROUND_TRIP)

@@ -52,8 +52,8 @@ pub(crate) struct Connection {
     /// A timer is set for feedback on what arrived.
     pub(crate) feedback_due: bool,
     pub(crate) send: Vec<SendSection>,
-    /// The first number never used, of every SSRC that was sent under and is not now: no (key, SSRC,
-    /// index) may be sealed twice, however often a subscription comes and goes.
+    /// The first number never used, of every SSRC that was sent under and is not now: no two
+    /// packets may have one (key, SSRC, index), however often a subscription comes and goes.
     spent: HashMap<u32, u64>,
     pub(crate) data_plan: Option<DataPlan>,
     pub(crate) data: Option<Box<DataChannels>>,

@@ -160,8 +160,8 @@ impl Outgoing {
         Ok(len)
     }
 
-    /// Seals a packet that was sent before, as it was then, and answers its length. What would be another
-    /// packet is refused.
+    /// Seals a packet that was sent before as it was then, and answers its length. Refused if it comes out as
+    /// another packet.
     fn seal_again(
         &self,
         out: &mut [u8],
@@ -174,6 +174,7 @@ impl Outgoing {
         let repeats = self.repeats.as_ref();
         let repeats = repeats.ok_or(DropReason::UnknownPayloadType)?;
         let stamp = repeats.stamp(rewrite.sequence);
+        let stamp = stamp.ok_or(DropReason::NotKept)?;
         let header_len = self.write_header(out, packet, shape, rewrite, stamp)?;
         let len = shape.seal(out, header_len, sealer, rewrite.sequence);
         if !repeats.is_same(rewrite.sequence, &out[..len]) {

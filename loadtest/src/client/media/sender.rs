@@ -26,6 +26,17 @@ pub(crate) struct Uplink<'a> {
     pub(crate) counts: &'a mut SentCounts,
 }
 
+impl Uplink<'_> {
+    /// The transport-wide number of a packet, if it carries one: none is left out.
+    fn number(&mut self, terms: &Terms) -> u16 {
+        let number = *self.transport_sequence;
+        if terms.extensions.transport_cc > 0 {
+            *self.transport_sequence = number.wrapping_add(1);
+        }
+        number
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SentCounts {
     pub(crate) packets: u64,
@@ -129,10 +140,9 @@ impl Sender {
             marker,
             payload,
             named: !self.known,
-            transport_sequence: *uplink.transport_sequence,
+            transport_sequence: uplink.number(terms),
             level,
         };
-        *uplink.transport_sequence = uplink.transport_sequence.wrapping_add(1);
         self.index += 1;
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload.len as u32);
@@ -209,8 +219,7 @@ impl Sender {
             ssrc: self.repair_ssrc,
         };
         let ids = terms.extensions;
-        let sequence = uplink.transport_sequence.to_be_bytes();
-        *uplink.transport_sequence = uplink.transport_sequence.wrapping_add(1);
+        let sequence = uplink.number(terms).to_be_bytes();
         let named = |id: u8, text: &str| id > 0 && !self.repair_known && !text.is_empty();
         let mut dependency = [0; MAX_DEPENDENCY];
         let extensions = [

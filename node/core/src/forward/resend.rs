@@ -66,6 +66,15 @@ impl Resends {
         }
     }
 
+    /// A packet that came late is sent for the first time: who asks for it within a round trip asked before it
+    /// arrived. Of no use before anybody has asked for anything, so it takes no memory then.
+    pub(super) fn note_late(&mut self, sequence: u64, now: Instant) {
+        let mask = self.recent.len().wrapping_sub(1) as u64;
+        if let Some(slot) = self.recent.get_mut((sequence & mask) as usize) {
+            *slot = Some((sequence, now));
+        }
+    }
+
     fn grow(&mut self) {
         let len = (self.recent.len() * 2).max(FIRST_REMEMBERED);
         let former = std::mem::replace(&mut self.recent, vec![None; len]);
@@ -102,6 +111,18 @@ mod tests {
         }
         assert!(resends.allow(7, ROUND_TRIP, at(40)));
         assert!(!resends.allow(7, ROUND_TRIP, at(41)));
+    }
+
+    #[test]
+    fn what_has_just_left_is_not_sent_again() {
+        let start = start();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut resends = Resends::default();
+        resends.note_late(3, at(0));
+        assert!(resends.allow(7, ROUND_TRIP, at(0)));
+        resends.note_late(8, at(0));
+        assert!(!resends.allow(8, ROUND_TRIP, at(39)));
+        assert!(resends.allow(8, ROUND_TRIP, at(40)));
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let resend = forwarder.find(sequence).and_then(|resend| {
             let encodings = &track?.encodings;
             let encoding = encodings.get(usize::from(resend.origin.encoding))?;
+            if !encoding.cache.is_recent(resend.origin.sequence, now) {
+                return None;
+            }
             let packet = encoding.cache.packet(resend.origin.sequence)?;
             let meta = encoding.cache.meta(resend.origin.sequence)?;
             Some((resend, packet, meta))

@@ -151,7 +151,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 impl Encoding {
     #[inline]
     fn note_arrival(&mut self, sequence: u64, media: &Media<'_>, origin: Instant, now: Instant) {
-        if media.repaired {
+        // Audio is sent again as it was, not on a stream of its own. It was lost all the same.
+        let is_audio = !media.codec.is_video();
+        if media.repaired || is_audio && self.losses.was_asked_for(sequence) {
             return self.losses.handle_repair(sequence, now);
         }
         let since = now.saturating_duration_since(origin);

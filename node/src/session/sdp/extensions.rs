@@ -108,14 +108,19 @@ impl Mapping {
 /// Answers the peer's mappings with ours.
 ///
 /// Everything that may ever be of use is accepted, whatever the section is used for at present:
-/// libwebrtc does not offer an extension again, on any section, once an answer has left it out.
-/// Absolute send times are the second choice; they are taken where `transport_wide` feedback does
+/// libwebrtc does not offer an extension again, on any section of the kind, once an answer has left it
+/// out. Absolute send times are the second choice; they are taken where `transport_wide` feedback does
 /// not come with the sequence numbers.
-pub(super) fn accept(offered: &[Mapping], transport_wide: bool) -> Vec<Mapping> {
+///
+/// Neither is taken on audio. Asked for a packet of audio, libwebrtc sends it again under the same SRTP index,
+/// but with a new transport-wide number or send time in the header: a second packet under one nonce of
+/// AES-GCM, from which whoever sees both can compute the key that authenticates (RFC 7714 section 8.4).
+pub(super) fn accept(offered: &[Mapping], video: bool, transport_wide: bool) -> Vec<Mapping> {
     let sequence = |mapping: &Mapping| mapping.extension == Extension::TransportSequence;
     let by_sequence = transport_wide && offered.iter().any(sequence);
     let wanted = |mapping: &&Mapping| match mapping.extension {
-        Extension::AbsoluteSendTime => !by_sequence,
+        Extension::AbsoluteSendTime => video && !by_sequence,
+        Extension::TransportSequence => video,
         _ => true,
     };
     let mut accepted: Vec<Mapping> = Vec::new();
@@ -252,6 +257,6 @@ mod tests {
             .zip([ALL[0].1, ALL[0].1, ALL[1].1])
             .filter_map(|(id, uri)| Mapping::parse(&format!("{id} {uri}")))
             .collect();
-        assert_eq!(accept(&offered, true), offered[..1]);
+        assert_eq!(accept(&offered, true, true), offered[..1]);
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Terms {
     pub(super) transport_wide: bool,
     /// What the client sends says when: the header extension is agreed.
     pub(super) timed: bool,
+    /// What is sent again comes on a retransmission stream.
+    pub(super) repaired_aside: bool,
 }
 
 /// What is agreed on of what the client offers for a codec.
@@ -31,6 +33,7 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
         receive,
         transport_wide,
         timed,
+        repaired_aside,
         ..
     } = terms;
     match terms.kind {
@@ -38,6 +41,9 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
             // Without transport-wide feedback a sender cannot estimate, so it is told; by us only if we
             // can estimate.
             offered.intersection(Feedback {
+                // Otherwise it would come again under the number it had, marked otherwise than before: see
+                // `extensions::accept`.
+                nack: repaired_aside || !receive || !(transport_wide || timed),
                 transport_wide,
                 estimated_maximum_bitrate: !transport_wide && (timed || !receive),
                 ..VIDEO

@@ -692,9 +692,9 @@ fn audio_that_would_be_another_packet_is_not_sent_again() {
     assert_eq!(stage.asks_for(&lost), [Ok(())]);
     assert_eq!(stage.datagrams(), sent);
     // Of packets that are too old to be heard nothing is known.
-    for place in 1..=32 {
+    for place in 1..=64 {
         stage.publish(&voice(Codec::Opus, place));
-        stage.passes(20);
+        stage.passes(10);
     }
     stage.datagrams();
     let lost = [FIRST as u16, FIRST as u16 + 1];

@@ -7,6 +7,8 @@
 import { type RemoteInfo, type Socket, createSocket } from 'node:dgram';
 import { once } from 'node:events';
 
+import { Repeats } from './repeats';
+
 /** Shares of datagrams that are lost, in both directions. */
 export interface Loss {
   dtls?: number;
@@ -25,6 +27,8 @@ export class UdpProxy {
   private readonly flows = new Map<string, Flow>();
   private readonly random: () => number;
   readonly counts = { passed: 0, lost: 0 };
+  /** Of what was sent, lost or not. */
+  readonly repeats = new Repeats();
 
   private constructor(
     private readonly target: string,
@@ -59,12 +63,14 @@ export class UdpProxy {
   }
 
   private fromClient(datagram: Buffer, client: RemoteInfo, listener: Socket, port: number): void {
-    if (this.loses(datagram)) return;
     const key = `${client.address}:${client.port}>${port}`;
+    this.repeats.note(key, datagram);
+    if (this.loses(datagram)) return;
     let flow = this.flows.get(key);
     if (!flow) {
       flow = { upstream: createSocket('udp4'), client };
       flow.upstream.on('message', (answer) => {
+        this.repeats.note(`< ${key}`, answer);
         if (!this.loses(answer)) listener.send(answer, client.port, client.address);
       });
       this.flows.set(key, flow);

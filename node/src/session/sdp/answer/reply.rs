@@ -79,8 +79,9 @@ impl<'o, 'a> Reply<'o, 'a> {
             listed = codecs::best_of_each(&offered.codecs);
         }
         let mut media = listed.iter().filter(|codec| !codec.is_redundancy());
-        let transport_wide = media.all(|codec| codec.feedback.transport_wide);
-        let mappings = extensions::accept(&offered.mappings, transport_wide);
+        let is_video = offered.media == Media::Video;
+        let transport_wide = is_video && media.all(|codec| codec.feedback.transport_wide);
+        let mappings = extensions::accept(&offered.mappings, is_video, transport_wide);
         let agreed = extensions::received(&mappings, transport_wide);
         let transport_wide = transport_wide && agreed.transport_sequence.is_some();
         let numbers: Vec<u8> = received.iter().map(|codec| codec.number).collect();
@@ -161,6 +162,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             receive: self.direction.receive,
             transport_wide: self.transport_wide,
             timed: self.timed,
+            repaired_aside: codec.repair.is_some(),
         };
         feedback::accept(codec.feedback, terms)
     }

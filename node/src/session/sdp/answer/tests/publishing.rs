@@ -40,7 +40,13 @@ fn redundancy_comes_first_if_it_is_wanted() {
         // What redundancy replaces is lost with the packet behind it often enough.
         assert!(section.contains("a=rtcp-fb:111 nack\r\n"));
         let receive = &answer.exchange.plan.receive[0];
-        assert!(receive.feedback.nack && receive.feedback.transport_wide);
+        assert!(receive.feedback.nack);
+        // It is sent again as it was: nothing in it may change from one time to the next.
+        assert!(!receive.feedback.transport_wide);
+        let extensions = &receive.extensions;
+        assert_eq!(extensions.transport_sequence, None);
+        assert_eq!(extensions.absolute_send_time, None);
+        assert!(!section.contains("transport-cc") && !section.contains("abs-send-time"));
         assert_eq!(receive.extensions.audio_level, Some(1));
     }
     check(true, "63 111");
@@ -290,10 +296,36 @@ fn extensions_are_accepted_on_placeholders() {
         (direction(video), ids(video)),
         ("inactive", vec!["3", "4", "10", "11"])
     );
-    assert_eq!(
-        (direction(audio), ids(audio)),
-        ("inactive", vec!["1", "3", "4"])
-    );
+    assert_eq!((direction(audio), ids(audio)), ("inactive", vec!["1", "4"]));
+}
+
+/// It would come again under the number it had, but not as it was.
+#[test]
+fn video_without_retransmission_stream_is_not_asked_for_again() {
+    for (is_repaired, is_marked, nack) in [
+        (true, true, true),
+        (false, true, false),
+        (false, false, true),
+    ] {
+        let mut answerer = answerer();
+        let camera = publication("cam", MediaKind::Video, None);
+        answerer.announce(camera).unwrap();
+        let mut offer = client(&[('v', Some("cam"))]).offer();
+        if !is_repaired {
+            offer = offer.replace("rtx/90000", "unknown/90000");
+        }
+        if !is_marked {
+            offer = offer.replace("a=rtcp-fb:96 transport-cc\r\n", "");
+            offer = offer.replace("abs-send-time", "unknown");
+        }
+        let answer = answer(&mut answerer, &offer);
+        let receive = &answer.exchange.plan.receive[0];
+        let repair = receive.codecs[0].repair;
+        assert_eq!(
+            (repair.is_some(), receive.feedback.nack),
+            (is_repaired, nack)
+        );
+    }
 }
 
 #[test]
