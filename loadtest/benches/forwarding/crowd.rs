@@ -238,10 +238,10 @@ impl Crowd {
     /// What the node allocates for each packet that it forwards. Sessions have reports, checks and
     /// heartbeats whether media flows or not; what they allocate is not the packets' doing.
     pub(crate) async fn allocations(&self, pace: Pace) -> anyhow::Result<f64> {
-        let busy = self.allocating(pace).await?;
+        let busy = self.allocating().await?;
         self.hush(true);
         tokio::time::sleep(pace.warm_up).await;
-        let idle = self.allocating(pace).await?;
+        let idle = self.allocating().await?;
         println!(
             "allocations: {:.0} a second while {:.0} packets are forwarded, {:.0} while none is",
             busy.0, busy.1, idle.0,
@@ -250,9 +250,12 @@ impl Crowd {
     }
 
     /// Allocations and forwarded packets in a second.
-    async fn allocating(&self, pace: Pace) -> anyhow::Result<(f64, f64)> {
+    async fn allocating(&self) -> anyhow::Result<(f64, f64)> {
+        /// Sessions tell how good their connections are, which takes memory, every five seconds, many of them
+        /// at once.
+        const WINDOW: Duration = Duration::from_secs(10);
         let (before, began) = (self.mesh.counters()?, Instant::now());
-        tokio::time::sleep(pace.window).await;
+        tokio::time::sleep(WINDOW).await;
         let (after, elapsed) = (self.mesh.counters()?, began.elapsed().as_secs_f64());
         let allocations = (after.allocations - before.allocations) / elapsed;
         Ok((allocations, (after.forwarded - before.forwarded) / elapsed))
