@@ -139,6 +139,8 @@ fn share(part: u64, whole: u64) -> f64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sent {
     pub packets: u64,
+    /// Those that transport-wide feedback can speak of.
+    pub numbered: u64,
     pub bytes: u64,
     /// Sent again because the server missed them.
     pub repairs: u64,

@@ -101,7 +101,9 @@ async fn three_people_in_both_dialects_receive_each_other() {
         // What was sent in the last moments the server has not spoken of yet.
         let sent = stats.sent;
         let told = sent.acknowledged + sent.reported_lost;
-        assert!(told * 10 > sent.packets * 9, "{sent:?}");
+        assert!(told * 10 > sent.numbered * 9, "{sent:?}");
+        // The cameras' packets, which are far more than those of voices.
+        assert!(sent.numbered * 4 > sent.packets * 3, "{sent:?}");
         assert_eq!(stats.tracks.len(), 4);
         for track in &stats.tracks {
             // A thread that the machine keeps waiting loses what its sockets cannot hold.

@@ -32,6 +32,7 @@ impl Uplink<'_> {
         let number = *self.transport_sequence;
         if terms.extensions.transport_cc > 0 {
             *self.transport_sequence = number.wrapping_add(1);
+            self.counts.numbered += 1;
         }
         number
     }
@@ -40,6 +41,8 @@ impl Uplink<'_> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SentCounts {
     pub(crate) packets: u64,
+    /// Those that carry a transport-wide number.
+    pub(crate) numbered: u64,
     pub(crate) bytes: u64,
     pub(crate) repairs: u64,
     pub(crate) frames: u64,

@@ -113,6 +113,7 @@ impl User {
         let (measured, counts) = (&uplink.measured, uplink.measured.sent);
         let mut sent = Sent {
             packets: counts.packets,
+            numbered: counts.numbered,
             bytes: counts.bytes,
             repairs: counts.repairs,
             frames: counts.frames,
