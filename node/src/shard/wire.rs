@@ -5,22 +5,21 @@
 //! tracks or wishes.
 
 mod outbound;
+mod outgoing;
 mod padding;
 mod repeats;
 mod shaping;
+mod stamp;
 
 use std::time::Instant;
 
 use pipemesh_node_core::bandwidth::PacketKind;
-use pipemesh_node_core::codec::Codec;
-use pipemesh_node_core::codec::ids::Shift;
 use pipemesh_node_core::drops::{DropReason, Drops};
 use pipemesh_node_core::forward::continuity::Rewrite;
 use pipemesh_node_core::router::{Burst, Forward, MAX_BURST, SubscriptionKey};
 use pipemesh_node_core::rtcp::CompoundWriter;
-use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_media::prefetch::prefetch;
-use pipemesh_node_media::srtp::{Profile, Sealer};
+use pipemesh_node_media::srtp::Sealer;
 use pipemesh_node_media::tcp::Streams;
 use pipemesh_node_media::udp::{
     Destination, Egress, EgressOptions, EgressStats, FlushReport, MAX_DATAGRAM_LEN, Run, Slot,
@@ -28,12 +27,12 @@ use pipemesh_node_media::udp::{
 };
 
 pub(crate) use outbound::Outbound;
-use outbound::{Shape, level};
-use repeats::Repeats;
+use outbound::level;
+pub(crate) use outgoing::Outgoing;
 use shaping::PacerStats;
 pub(crate) use shaping::{Shaping, Waiting};
 
-use crate::session::plan::{Extensions, PayloadType, SendSection};
+use crate::session::plan::Extensions;
 
 /// Chunks of 24 KB in which datagrams wait for the end of the batch, one for each subscriber with
 /// something to send; they cost address space until they are used.
@@ -56,166 +55,6 @@ pub(crate) struct Link {
     /// None: the client reports nothing of its bandwidth, and is sent everything at once.
     pub(crate) shaping: Option<Box<Shaping>>,
     run: Run,
-}
-
-/// How one subscription's packets are marked.
-pub(crate) struct Outgoing {
-    link: usize,
-    ssrc: u32,
-    /// By codec: found without leaving the cache line.
-    codecs: [Option<PayloadType>; Codec::COUNT],
-    extensions: Extensions,
-    repair: Option<Repairs>,
-    /// Of audio, which has no retransmission stream, if its receiver asks for what it misses.
-    repeats: Option<Repeats>,
-    /// The first number that has not left, and the timestamp that left last: what has a number may
-    /// still wait.
-    next_unsent: u64,
-    last_timestamp: Option<u32>,
-}
-
-/// The retransmission stream of a subscription (RFC 4588): numbers of its own, never used twice.
-struct Repairs {
-    ssrc: u32,
-    next_sequence: u64,
-}
-
-impl Outgoing {
-    /// `first` is media's first number, `first_repair` that of the retransmission stream, with the same
-    /// rules.
-    pub(crate) fn new(link: usize, section: &SendSection, first: u64, first_repair: u64) -> Self {
-        let mut codecs = [None; Codec::COUNT];
-        // The first one of a codec is the one that was preferred.
-        for known in section.codecs.iter().rev() {
-            codecs[known.codec as usize] = Some(*known);
-        }
-        let is_audio = section.codecs.iter().all(|known| !known.codec.is_video());
-        let repeats = (is_audio && section.feedback.nack).then(Repeats::new);
-        Self {
-            link,
-            ssrc: section.ssrc,
-            codecs,
-            repeats,
-            extensions: section.extensions,
-            repair: section.repair_ssrc.map(|ssrc| Repairs {
-                ssrc,
-                next_sequence: first_repair,
-            }),
-            next_unsent: first,
-            last_timestamp: None,
-        }
-    }
-
-    pub(crate) fn link(&self) -> usize {
-        self.link
-    }
-
-    /// Which numbers are used up: SSRC and the first number that is not.
-    pub(crate) fn spent(&self) -> impl Iterator<Item = (u32, u64)> + use<> {
-        let repair = self
-            .repair
-            .as_ref()
-            .map(|repair| (repair.ssrc, repair.next_sequence));
-        let media = (self.ssrc, self.next_unsent);
-        [Some(media), repair].into_iter().flatten()
-    }
-
-    /// Takes back what waits and does not belong to the frame that is under way. Answers how many packets
-    /// that were, and the first number that has not left and will not.
-    fn withdraw(&self, key: SubscriptionKey, shaping: Option<&mut Shaping>) -> (usize, u64) {
-        let withdrawn = shaping.map(|shaping| shaping.withdraw(key, self.last_timestamp));
-        let (dropped, kept) = withdrawn.unwrap_or_default();
-        (dropped, self.next_unsent.max(kept.unwrap_or_default()))
-    }
-
-    /// Seals a packet, which leaves now, and answers its length. One that is refused has used up no number
-    /// of any kind.
-    #[inline]
-    fn seal(
-        &mut self,
-        out: &mut [u8],
-        sealer: &Sealer,
-        shaping: Option<&mut Shaping>,
-        packet: &Outbound<'_>,
-        rewrite: &Rewrite,
-        now: Instant,
-    ) -> Result<usize, DropReason> {
-        let emptied = rewrite.is_filler.then(|| packet.emptied());
-        let packet = emptied.as_ref().unwrap_or(packet);
-        let shape =
-            Shape::new(self, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
-        let size = datagram_len(shape.payload.len());
-        let stamp = Stamp::next(shaping.as_deref(), &self.extensions, now);
-        let header_len = self.write_header(out, packet, &shape, rewrite, stamp)?;
-        stamp.spend(shaping, size, packet.kind(), now);
-        let len = shape.seal(out, header_len, sealer, rewrite.sequence);
-        if let Some(repeats) = &mut self.repeats {
-            repeats.note(rewrite.sequence, stamp, &out[..len]);
-        }
-        // What comes late says nothing of the frame that is under way.
-        if rewrite.sequence >= self.next_unsent {
-            self.next_unsent = rewrite.sequence + 1;
-            self.last_timestamp = Some(rewrite.timestamp);
-        }
-        Ok(len)
-    }
-
-    /// Seals a packet that was sent before as it was then, and answers its length. Refused if it comes out as
-    /// another packet.
-    fn seal_again(
-        &self,
-        out: &mut [u8],
-        sealer: &Sealer,
-        shaping: Option<&mut Shaping>,
-        packet: &Outbound<'_>,
-        shape: &Shape<'_>,
-        rewrite: &Rewrite,
-    ) -> Result<usize, DropReason> {
-        let repeats = self.repeats.as_ref();
-        let repeats = repeats.ok_or(DropReason::UnknownPayloadType)?;
-        let stamp = repeats.stamp(rewrite.sequence);
-        let stamp = stamp.ok_or(DropReason::NotKept)?;
-        let header_len = self.write_header(out, packet, shape, rewrite, stamp)?;
-        let len = shape.seal(out, header_len, sealer, rewrite.sequence);
-        if !repeats.is_same(rewrite.sequence, &out[..len]) {
-            return Err(DropReason::NotKept);
-        }
-        if let Some(shaping) = shaping {
-            shaping.repeated(stamp.number, len, packet.kind());
-        }
-        Ok(len)
-    }
-
-    /// Writes the header of a packet of the media stream, and answers its length. Refused is what is longer
-    /// than can be sent.
-    #[inline(always)]
-    fn write_header(
-        &self,
-        out: &mut [u8],
-        packet: &Outbound<'_>,
-        shape: &Shape<'_>,
-        rewrite: &Rewrite,
-        stamp: Stamp,
-    ) -> Result<usize, DropReason> {
-        let header = OutgoingHeader {
-            padding: packet.padding,
-            marker: packet.marker || rewrite.ends_picture,
-            payload_type: shape.payload_type.number,
-            sequence: rewrite.sequence as u16,
-            timestamp: rewrite.timestamp,
-            ssrc: self.ssrc,
-        };
-        if datagram_len(shape.payload.len()) > MAX_DATAGRAM_LEN {
-            return Err(DropReason::Limit);
-        }
-        write_header(out, header, packet, &self.extensions, rewrite.shift, stamp)
-            .filter(|len| len + shape.payload.len() + Profile::MAX_OVERHEAD <= MAX_DATAGRAM_LEN)
-            .ok_or(DropReason::Limit)
-    }
-
-    fn payload_type(&self, codec: Codec) -> Option<&PayloadType> {
-        self.codecs[codec as usize].as_ref()
-    }
 }
 
 /// The sockets, runs and keys of one shard.
@@ -542,10 +381,6 @@ impl Wire {
         let Some(Some(outgoing)) = outgoing.get_mut(key.index()) else {
             return Err(DropReason::Gone);
         };
-        let emptied = rewrite.is_filler.then(|| packet.emptied());
-        let packet = emptied.as_ref().unwrap_or(packet);
-        let shape =
-            Shape::new(outgoing, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
         let link = links.get_mut(outgoing.link).ok_or(DropReason::Gone)?;
         let (Some(to), Some(sealer)) = (link.destination, &link.sealer) else {
             return Err(DropReason::NoKeys);
@@ -560,43 +395,7 @@ impl Wire {
         }
         let out = reserve(egress, sockets, streams, pending, &mut link.run, to);
         let mut out = out.ok_or(DropReason::QueueFull)?;
-        let (Some(number), Some(repair)) = (shape.payload_type.repair, &mut outgoing.repair) else {
-            let len = outgoing.seal_again(&mut out, sealer, shaping, packet, &shape, &rewrite)?;
-            out.commit(len);
-            self.repaired += 1;
-            return Ok(());
-        };
-        let header = OutgoingHeader {
-            padding: packet.padding,
-            marker: packet.marker || rewrite.ends_picture,
-            payload_type: number,
-            sequence: repair.next_sequence as u16,
-            timestamp: rewrite.timestamp,
-            ssrc: repair.ssrc,
-        };
-        const ORIGINAL_SEQUENCE_LEN: usize = 2;
-        let overhead = ORIGINAL_SEQUENCE_LEN + Profile::MAX_OVERHEAD;
-        let size = datagram_len(shape.payload.len()) + ORIGINAL_SEQUENCE_LEN;
-        let stamp = Stamp::next(shaping.as_deref(), &outgoing.extensions, now);
-        let header_len = write_header(
-            &mut out,
-            header,
-            packet,
-            &outgoing.extensions,
-            rewrite.shift,
-            stamp,
-        );
-        let header_len = header_len
-            .filter(|len| len + shape.payload.len() + overhead <= MAX_DATAGRAM_LEN)
-            .ok_or(DropReason::Limit)?;
-        stamp.spend(shaping, size, PacketKind::Repair, now);
-        let index = repair.next_sequence;
-        repair.next_sequence += 1;
-        let (original, space) = out[header_len..].split_at_mut(ORIGINAL_SEQUENCE_LEN);
-        original.copy_from_slice(&(rewrite.sequence as u16).to_be_bytes());
-        let rest = shape.begin(space);
-        let patched_len = ORIGINAL_SEQUENCE_LEN + shape.payload.len() - rest.len();
-        let len = sealer.seal_rtp_patched(index, &mut out, header_len, patched_len, rest);
+        let len = outgoing.seal_repair(&mut out, sealer, shaping, packet, &rewrite, now)?;
         out.commit(len);
         self.repaired += 1;
         Ok(())
@@ -730,92 +529,11 @@ fn flush_early(
     pending.gso_lost = pending.gso_lost | report.gso_lost;
 }
 
-#[inline(always)]
-fn write_header(
-    out: &mut [u8],
-    header: OutgoingHeader,
-    packet: &Outbound<'_>,
-    extensions: &Extensions,
-    shift: Shift,
-    stamp: Stamp,
-) -> Option<usize> {
-    if let (Some(id @ 1..=14), Some(number)) = (extensions.transport_sequence, stamp.number)
-        && packet.is_plain()
-    {
-        return header.write_with_number(out, id, number);
-    }
-    let mut writer = HeaderWriter::new(out, header)?;
-    stamp.write(&mut writer, extensions, packet.is_long());
-    packet.write_extensions(&mut writer, extensions, shift);
-    writer.finish()
-}
-
-/// About what a packet with such a payload is as a datagram, as far as an estimate is concerned.
-fn datagram_len(payload_len: usize) -> usize {
-    const USUAL_HEADER_LEN: usize = 20;
-    USUAL_HEADER_LEN + payload_len + Profile::MAX_OVERHEAD
-}
-
 /// Where packets of a burst come from: their encoding, and their numbers in its cache.
 #[derive(Clone, Copy)]
 struct Origin<'a> {
     encoding: u8,
     sequences: &'a [u64],
-}
-
-/// What the receiver's feedback, or its own estimate, goes by.
-#[derive(Debug, Clone, Copy)]
-struct Stamp {
-    /// Transport-wide: one count for all that a connection is sent with it, in the order of sending.
-    number: Option<u16>,
-    /// Seconds, 6.18 fixed point (abs-send-time).
-    time: [u8; 3],
-}
-
-impl Stamp {
-    const NONE: Self = Self {
-        number: None,
-        time: [0; 3],
-    };
-
-    /// Of a packet that leaves now, if all goes well; then it is [spent](Self::spend).
-    #[inline]
-    fn next(shaping: Option<&Shaping>, extensions: &Extensions, now: Instant) -> Self {
-        let Some(shaping) = shaping else {
-            return Self::NONE;
-        };
-        if extensions.transport_sequence.is_some() {
-            return Self {
-                number: Some(shaping.bandwidth.next_number()),
-                ..Self::NONE
-            };
-        }
-        Self {
-            time: shaping.absolute_time(now),
-            ..Self::NONE
-        }
-    }
-
-    /// The packet leaves: what was never sent must not look lost.
-    #[inline]
-    fn spend(self, shaping: Option<&mut Shaping>, len: usize, kind: PacketKind, now: Instant) {
-        match (shaping, self.number) {
-            (Some(shaping), Some(number)) => {
-                let sent = shaping.sent(len, kind, now);
-                debug_assert_eq!(sent, number, "the number that stands in the packet");
-            }
-            (Some(shaping), None) => shaping.sent_unnumbered(len, kind, now),
-            (None, _) => {}
-        }
-    }
-
-    fn write(self, writer: &mut HeaderWriter<'_>, extensions: &Extensions, is_long: bool) {
-        if let (Some(id), Some(number)) = (extensions.transport_sequence, self.number) {
-            writer.extension(id, &number.to_be_bytes(), is_long || id > 14);
-        } else if let Some(id) = extensions.absolute_send_time {
-            writer.extension(id, &self.time, is_long || id > 14);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::time::Instant;
 use pipemesh_node_core::bandwidth::PacketKind;
 use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 
-use super::{Stamp, Wire, datagram_len, reserve};
+use super::outgoing::datagram_len;
+use super::stamp::Stamp;
+use super::{Wire, reserve};
 
 /// RTP counts padding in a byte.
 const MAX_PADDING: usize = 255;

@@ -5,7 +5,7 @@
 //! it tells nobody anything that the first did not. It is built and sealed anew from the cache, with the
 //! transport-wide number or send time it had, and sent only if its authentication tag is the one it had.
 
-use super::Stamp;
+use super::stamp::Stamp;
 
 /// Packets that are remembered: more than a second of audio in frames of 20 ms, two thirds of one in frames
 /// of 10. On a path that takes longer to ask, audio comes too late to be heard.

@@ -1,17 +1,18 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::layer::Limit;
 use pipemesh_node_core::router::{Gathered, LayerWish, Media, Output, Router, Source};
 use pipemesh_node_core::rtcp::{ArrivalLog, MAX_FEEDBACK_LEN};
-use pipemesh_node_core::rtp::Header;
+use pipemesh_node_core::rtp::{Header, HeaderWriter, OutgoingHeader};
 use pipemesh_node_core::track::{Size, TrackSpec};
-use pipemesh_node_media::srtp::{MasterKey, Opener};
+use pipemesh_node_media::srtp::{MasterKey, Opener, Profile};
 use pipemesh_node_media::udp::{Options, ReceiveBatch};
 
 use super::shaping::SILENT_AFTER;
 use super::*;
-use crate::session::plan::Feedback;
+use crate::session::plan::{Feedback, PayloadType, SendSection};
 
 const PAYLOAD_TYPE: u8 = 96;
 const OPUS: u8 = 111;
