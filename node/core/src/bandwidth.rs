@@ -78,6 +78,9 @@ const LIMIT_FRESH: i64 = 2_000_000;
 const NEARLY_ALL: u32 = 10;
 /// Below this share of the highest it was, an estimate is more than a first guess.
 const FALLEN: f64 = 0.9;
+/// Audio of a large room between two packets of video. More was sent while no video was, long before.
+const MOST_UNNUMBERED: u16 = 3_000;
+
 /// What a packet is to the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketKind {
@@ -138,6 +141,8 @@ pub struct Bandwidth {
     /// The probe that is being sent, 0 for none.
     probe_id: u8,
     sent_bytes: u64,
+    /// Bytes without numbers since the last packet that had one: they take the path along with the next.
+    unnumbered: u16,
     /// Send time of the first packet since the last feedback, in microseconds.
     unanswered: Option<u64>,
 
@@ -180,6 +185,7 @@ impl Bandwidth {
             pacer: Pacer::new(limits.start),
             probe_id: 0,
             sent_bytes: 0,
+            unnumbered: 0,
             unanswered: None,
             detailed: false,
             reference: None,
@@ -242,13 +248,14 @@ impl Bandwidth {
         if self.unanswered.is_none() {
             self.unanswered = Some(now);
         }
+        let size = size.saturating_add(std::mem::take(&mut self.unnumbered));
         self.history.send(now, size, self.probe_id)
     }
 
     /// A packet is sent again as it was, under the `number` it had if it had one. When it arrives says how
     /// long it took to be asked for, and nothing of the path.
     pub fn packet_repeated(&mut self, number: Option<u16>, size: u16, kind: PacketKind) {
-        self.spend(size, kind);
+        self.unnumbered_sent(size, kind);
         if let Some(number) = number {
             self.history.repeat(number);
         }
@@ -270,6 +277,7 @@ impl Bandwidth {
     #[inline]
     pub fn unnumbered_sent(&mut self, size: u16, kind: PacketKind) {
         self.spend(size, kind);
+        self.unnumbered = (self.unnumbered.saturating_add(size)).min(MOST_UNNUMBERED);
         if self.probe_id != 0 {
             self.probe.unnumbered_sent(size);
         }

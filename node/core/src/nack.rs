@@ -59,21 +59,37 @@ impl LossTracker {
     /// short, and nobody is asked twice for what is under way; a request that got lost makes it longer
     /// until the next answer.
     pub fn handle_repair(&mut self, sequence: u64, now: Instant) {
-        let missing = self.place(sequence).ok();
-        let missing = missing.and_then(|place| self.missing.get(place));
-        let Some(asked) = missing.and_then(|missing| missing.first_request) else {
-            return;
-        };
-        let sample = now.saturating_duration_since(asked);
-        let smoothed = self.round_trip.map(|known| (known * 7 + sample) / 8);
-        self.round_trip = Some(smoothed.unwrap_or(sample));
+        if let Some(sample) = self.since_request(sequence, now) {
+            self.learn_round_trip(sample);
+        }
     }
 
-    /// Whether a packet is missing, and its publisher was asked for it.
+    /// A packet of a source that sends again in place. Answers whether it came because it was asked for.
     #[inline]
-    pub fn was_asked_for(&self, sequence: u64) -> bool {
-        let asked = |place: usize| self.missing.get(place)?.first_request;
-        !self.missing.is_empty() && self.place(sequence).ok().and_then(asked).is_some()
+    pub fn handle_in_place(&mut self, sequence: u64, now: Instant) -> bool {
+        if self.missing.is_empty() {
+            return false;
+        }
+        let Some(sample) = self.since_request(sequence, now) else {
+            return false;
+        };
+        // Far too soon for an answer: it was only late.
+        if self.round_trip.is_some_and(|known| sample < known / 2) {
+            return false;
+        }
+        self.learn_round_trip(sample);
+        true
+    }
+
+    /// How long ago a packet that is missing was asked for first.
+    fn since_request(&self, sequence: u64, now: Instant) -> Option<Duration> {
+        let missing = self.missing.get(self.place(sequence).ok()?)?;
+        Some(now.saturating_duration_since(missing.first_request?))
+    }
+
+    fn learn_round_trip(&mut self, sample: Duration) {
+        let smoothed = self.round_trip.map(|known| (known * 7 + sample) / 8);
+        self.round_trip = Some(smoothed.unwrap_or(sample));
     }
 
     /// How long the publisher takes to answer a request.

@@ -172,6 +172,9 @@ impl Shard {
         self.router.take_lost(source, &mut lost);
         if !self.request_remote_packets(source, &lost)
             && let Some((index, media)) = self.publisher_of(source)
+            // It may have been agreed on at first, and not any more.
+            && let Some((_, section)) = self.connections[index].inbound.ssrc_of(source)
+            && section.plan.feedback.nack
         {
             Counters::add(&self.counters.nacks_sent, lost.len() as u64);
             let sender = self.connections[index].ssrc;

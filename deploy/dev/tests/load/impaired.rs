@@ -58,6 +58,7 @@ async fn is_complete(viewer: &Participant, tracks: usize, network: &str) {
             track.residual_loss() < RESIDUAL_LOSS,
             "{network}: {track:#?}"
         );
+        assert!(track.recovered > 0 || network == "good", "{track:#?}");
     }
 }
 
@@ -187,6 +188,7 @@ async fn packets_that_overtake_each_other_or_come_twice_change_nothing() {
             println!("{}: {:?}, {track:?}", stats.identity, stats.down);
             assert_eq!((track.lost, track.frames.freezes), (0, 0), "{track:#?}");
             assert_eq!((track.frames.dropped, track.key_frame_requests), (0, 0));
+            assert!(track.packets > FRAMES, "{track:#?}");
         }
         assert_sound(&stats);
     }

@@ -67,7 +67,7 @@ impl Resends {
     }
 
     /// A packet that came late is sent for the first time: who asks for it within a round trip asked before it
-    /// arrived. Of no use before anybody has asked for anything, so it takes no memory then.
+    /// arrived. Takes no memory before anybody has asked for anything: then one answer may be too many.
     pub(super) fn note_late(&mut self, sequence: u64, now: Instant) {
         let mask = self.recent.len().wrapping_sub(1) as u64;
         if let Some(slot) = self.recent.get_mut((sequence & mask) as usize) {

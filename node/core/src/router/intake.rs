@@ -96,8 +96,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 
     /// A packet of this source has come by itself and is dropped on purpose. Its publisher is not told that it
-    /// was lost, it is not asked for again, and nobody misses it: whoever was being sent the encoding goes on with its next key frame. Forward what has
-    /// gathered before, unless it [is torn](Self::is_torn) already.
+    /// was lost, it is not asked for again, and nobody misses it: whoever was being sent the encoding goes on
+    /// with its next key frame. Forward what has gathered before, unless it [is torn](Self::is_torn) already.
     pub fn leave_out(&mut self, source: Source, sequence: u16, now: Instant) {
         let Some(track) = self.tracks.get_mut(source.track.0) else {
             return;
@@ -151,10 +151,12 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 impl Encoding {
     #[inline]
     fn note_arrival(&mut self, sequence: u64, media: &Media<'_>, origin: Instant, now: Instant) {
-        // Audio is sent again as it was, not on a stream of its own. It was lost all the same.
-        let is_audio = !media.codec.is_video();
-        if media.repaired || is_audio && self.losses.was_asked_for(sequence) {
+        if media.repaired {
             return self.losses.handle_repair(sequence, now);
+        }
+        // Audio is sent again in place, not on a stream of its own. It was lost all the same.
+        if !media.codec.is_video() && self.losses.handle_in_place(sequence, now) {
+            return;
         }
         let since = now.saturating_duration_since(origin);
         let arrival = ticks(since, media.codec.clock_rate());

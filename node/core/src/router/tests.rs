@@ -427,6 +427,45 @@ fn a_publisher_is_told_what_the_line_lost_and_not_what_was_left_out() {
     assert_eq!(report.block.fraction_lost, 25);
 }
 
+/// Audio comes again under the number it had. It was lost all the same, unless it was only late.
+#[test]
+fn a_publisher_is_told_what_audio_it_had_to_send_again() {
+    const ROUND_TRIP: u64 = 60;
+    let start = start();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut router = TestRouter::new(start);
+    let spec = TrackSpec {
+        nack: true,
+        ..microphone(1)
+    };
+    let track = router.publish(spec, start);
+    let source = Source { track, encoding: 0 };
+    // Nobody is asked for what nobody hears.
+    router
+        .subscribe(track, LayerWish::default(), Codec::Opus, 0, start)
+        .unwrap();
+    // Packet, when it comes: 2 is lost and sent again, 7 overtaken by those behind it.
+    let asked_at = 3 * 20 + 10;
+    let mut packets: Vec<(u16, u64)> = (0..12).map(|n| (n, u64::from(n) * 20)).collect();
+    packets[2].1 = asked_at + ROUND_TRIP;
+    packets[7].1 = 8 * 20 + 15;
+    packets.sort_by_key(|(_, millis)| *millis);
+    let mut asked = Vec::new();
+    for (sequence, millis) in packets {
+        while let Some(due) = router.poll_timeout().filter(|due| *due <= at(millis)) {
+            router.handle_timeout(due);
+            let mut lost = Vec::new();
+            router.take_lost(source, &mut lost);
+            asked.extend(lost);
+        }
+        let packet = audio(sequence, u32::from(sequence) * 960);
+        deliver(&mut router, track, &packet, 127, at(millis)).unwrap();
+    }
+    assert_eq!(asked, [2, 7]);
+    let report = router.receiver_report(source, 5, at(400)).unwrap();
+    assert_eq!((report.expected, report.block.total_lost), (12, 1));
+}
+
 #[test]
 fn who_speaks_is_told_and_ends_with_the_track() {
     let start = start();

@@ -134,6 +134,13 @@ pub(super) fn accept(offered: &[Mapping], video: bool, transport_wide: bool) -> 
     accepted
 }
 
+/// Whether received packets carry what differs from one sending to the next, whatever feedback is given; the
+/// mappings are ours.
+pub(super) fn marks(agreed: &[Mapping]) -> bool {
+    let all = received(agreed, true);
+    all.transport_sequence.is_some() || all.absolute_send_time.is_some()
+}
+
 /// What the node offers on a section it wants to send on.
 pub(super) fn offer(video: bool) -> impl Iterator<Item = Mapping> {
     let direction = Direction::BOTH;

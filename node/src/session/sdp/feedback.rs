@@ -23,8 +23,9 @@ pub(super) struct Terms {
     pub(super) transport_wide: bool,
     /// What the client sends says when: the header extension is agreed.
     pub(super) timed: bool,
-    /// What is sent again comes on a retransmission stream.
-    pub(super) repaired_aside: bool,
+    /// What the client sends again is the packet it was, or comes on a retransmission stream: see
+    /// `extensions::accept`.
+    pub(super) repeatable: bool,
 }
 
 /// What is agreed on of what the client offers for a codec.
@@ -33,7 +34,7 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
         receive,
         transport_wide,
         timed,
-        repaired_aside,
+        repeatable,
         ..
     } = terms;
     match terms.kind {
@@ -41,9 +42,7 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
             // Without transport-wide feedback a sender cannot estimate, so it is told; by us only if we
             // can estimate.
             offered.intersection(Feedback {
-                // Otherwise it would come again under the number it had, marked otherwise than before: see
-                // `extensions::accept`.
-                nack: repaired_aside || !receive || !(transport_wide || timed),
+                nack: repeatable || !receive,
                 transport_wide,
                 estimated_maximum_bitrate: !transport_wide && (timed || !receive),
                 ..VIDEO
@@ -52,7 +51,6 @@ pub(super) fn accept(offered: Feedback, terms: Terms) -> Feedback {
         MediaKind::Audio => Feedback {
             // libwebrtc asks for audio and sends it again, but never offers either.
             nack: true,
-            transport_wide: offered.transport_wide && transport_wide,
             ..Feedback::default()
         },
     }

@@ -120,7 +120,7 @@ impl Outgoing {
         stamp.spend(shaping, size, packet.kind(), now);
         let len = shape.seal(out, header_len, sealer, rewrite.sequence);
         if let Some(repeats) = &mut self.repeats {
-            repeats.note(rewrite.sequence, stamp, &out[..len]);
+            repeats.note(rewrite.sequence, self.next_unsent, stamp, &out[..len]);
         }
         // What comes late says nothing of the frame that is under way.
         if rewrite.sequence >= self.next_unsent {
@@ -187,15 +187,15 @@ impl Outgoing {
     ) -> Result<usize, DropReason> {
         let repeats = self.repeats.as_ref();
         let repeats = repeats.ok_or(DropReason::UnknownPayloadType)?;
-        let stamp = repeats.stamp(rewrite.sequence);
-        let stamp = stamp.ok_or(DropReason::NotKept)?;
-        let header_len = self.write_header(out, packet, shape, rewrite, stamp)?;
+        let sent = repeats.find(rewrite.sequence);
+        let sent = sent.ok_or(DropReason::NotKept)?;
+        let header_len = self.write_header(out, packet, shape, rewrite, sent.stamp)?;
         let len = shape.seal(out, header_len, sealer, rewrite.sequence);
-        if !repeats.is_same(rewrite.sequence, &out[..len]) {
+        if !sent.is(&out[..len]) {
             return Err(DropReason::NotKept);
         }
         if let Some(shaping) = shaping {
-            shaping.repeated(stamp.number, len, packet.kind());
+            shaping.repeated(sent.stamp.number, len, packet.kind());
         }
         Ok(len)
     }

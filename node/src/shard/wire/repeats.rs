@@ -17,51 +17,49 @@ const TAG_END: usize = 8;
 #[derive(Debug)]
 pub(super) struct Repeats(Box<[Sent; KEPT]>);
 
+/// What is known of one packet.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
-    /// The lower half of the packet's number.
-    sequence: u32,
-    stamp: Stamp,
+pub(super) struct Sent {
+    sequence: u64,
+    pub(super) stamp: Stamp,
     tag_end: [u8; TAG_END],
+}
+
+impl Sent {
+    /// Whether the packet sealed again is the datagram it was.
+    pub(super) fn is(&self, datagram: &[u8]) -> bool {
+        datagram.last_chunk() == Some(&self.tag_end)
+    }
 }
 
 impl Repeats {
     pub(super) fn new() -> Self {
-        // Nothing has this tag under number 0, but with a chance of one in 2^64.
         let none = Sent {
-            sequence: 0,
+            sequence: u64::MAX,
             stamp: Stamp::NONE,
             tag_end: [0; TAG_END],
         };
         Self(Box::new([none; KEPT]))
     }
 
-    /// A packet leaves for the first time, as this datagram.
+    /// A packet leaves for the first time, as this datagram; `next` has never left. One that comes very late
+    /// takes no newer one's place.
     #[inline]
-    pub(super) fn note(&mut self, sequence: u64, stamp: Stamp, datagram: &[u8]) {
-        let sent = &mut self.0[sequence as usize % KEPT];
-        let step = (sequence as u32).wrapping_sub(sent.sequence).cast_signed();
+    pub(super) fn note(&mut self, sequence: u64, next: u64, stamp: Stamp, datagram: &[u8]) {
         if let Some(tag_end) = datagram.last_chunk()
-            // One that comes very late takes no newer one's place.
-            && step >= 0
+            && sequence + KEPT as u64 >= next
         {
-            *sent = Sent {
-                sequence: sequence as u32,
+            self.0[sequence as usize % KEPT] = Sent {
+                sequence,
                 stamp,
                 tag_end: *tag_end,
             };
         }
     }
 
-    /// What a packet was marked with; `None`: it is too old, or was never sent.
-    pub(super) fn stamp(&self, sequence: u64) -> Option<Stamp> {
+    /// `None`: it is too old, or was never sent.
+    pub(super) fn find(&self, sequence: u64) -> Option<&Sent> {
         let sent = &self.0[sequence as usize % KEPT];
-        (sent.sequence == sequence as u32).then_some(sent.stamp)
-    }
-
-    /// Whether a packet sealed again is the datagram it was.
-    pub(super) fn is_same(&self, sequence: u64, datagram: &[u8]) -> bool {
-        let sent = &self.0[sequence as usize % KEPT];
-        sent.sequence == sequence as u32 && datagram.last_chunk() == Some(&sent.tag_end)
+        (sent.sequence == sequence).then_some(sent)
     }
 }

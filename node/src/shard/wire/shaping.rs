@@ -150,9 +150,11 @@ impl Shaping {
         self.bandwidth.packet_sent(len as u16, kind, now)
     }
 
-    /// A packet leaves that carries no number.
+    /// A packet leaves that carries no number. Of audio without one no report speaks.
     pub(super) fn sent_unnumbered(&mut self, len: usize, kind: PacketKind, now: Instant) {
-        self.note_begun(now);
+        if kind != PacketKind::Audio {
+            self.note_begun(now);
+        }
         self.bandwidth.unnumbered_sent(len as u16, kind);
     }
 

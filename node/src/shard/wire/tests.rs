@@ -673,6 +673,59 @@ fn audio_is_sent_again_as_it_was() {
     }
 }
 
+fn comes_late(stage: &mut Stage, sequence: u16, number: u8) {
+    let next = std::mem::replace(&mut stage.sequence, sequence);
+    stage.publish(&voice(Codec::Opus, number));
+    stage.sequence = next;
+}
+
+/// What comes late from its publisher leaves late for the first time.
+#[test]
+fn late_audio_is_sent_again_too() {
+    let mut stage = microphone(Codec::Opus, &[Codec::Opus], Extensions::default());
+    stage.publish(&voice(Codec::Opus, 0));
+    let missing = stage.sequence;
+    stage.sequence += 1;
+    stage.publish(&voice(Codec::Opus, 2));
+    comes_late(&mut stage, missing, 1);
+    let sent = stage.datagrams();
+    assert_eq!(stage.asks_for(&[FIRST as u16 + 1]), [Ok(())]);
+    assert_eq!(stage.datagrams(), sent[2..]);
+}
+
+/// Very late it takes the place of none that is newer.
+#[test]
+fn very_late_audio_is_not_remembered() {
+    let mut stage = microphone(Codec::Opus, &[Codec::Opus], Extensions::default());
+    let first = stage.sequence;
+    stage.publish(&voice(Codec::Opus, 0));
+    stage.sequence += 1;
+    for place in 2..70 {
+        stage.publish(&voice(Codec::Opus, place));
+        stage.passes(10);
+    }
+    let sent = stage.datagrams();
+    comes_late(&mut stage, first + 1, 1);
+    assert_eq!(stage.datagrams().len(), 1);
+    let number = |place: u16| FIRST as u16 + place;
+    let asked = stage.asks_for(&[number(1), number(1 + 64)]);
+    assert_eq!(asked, [Err(DropReason::NotKept), Ok(())]);
+    // One is missing among those that were sent.
+    assert_eq!(stage.datagrams(), sent[64..65]);
+}
+
+/// No report speaks of audio that carries no number, so none is waited for.
+#[test]
+fn audio_without_numbers_is_no_reason_to_give_up_on_reports() {
+    let mut stage = Stage::numbered();
+    let now = stage.now;
+    let shaping = stage.wire.link(0).shaping.as_mut().unwrap();
+    shaping.sent_unnumbered(120, PacketKind::Audio, now);
+    assert!(!shaping.note_silence(now + 2 * SILENT_AFTER) && shaping.is_limiting());
+    shaping.sent_unnumbered(900, PacketKind::Video, now);
+    assert!(shaping.note_silence(now + SILENT_AFTER));
+}
+
 /// A packet that cannot be made as it was, because something is understood otherwise by now, would be a
 /// second one under its number.
 #[test]

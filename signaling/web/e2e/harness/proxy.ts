@@ -27,8 +27,8 @@ export class UdpProxy {
   private readonly flows = new Map<string, Flow>();
   private readonly random: () => number;
   readonly counts = { passed: 0, lost: 0 };
-  /** Of what was sent, lost or not. */
-  readonly repeats = new Repeats();
+  /** Of what was sent, lost or not, from clients and to them; since somebody wanted to know. */
+  private repeats: { up: Repeats; down: Repeats } | undefined;
 
   private constructor(
     private readonly target: string,
@@ -49,6 +49,12 @@ export class UdpProxy {
     return proxy;
   }
 
+  /** From now on compares what is sent again with what it was. Keeps all of it: for a minute, not for an hour. */
+  compareRepeats(): { up: Repeats; down: Repeats } {
+    this.repeats = { up: new Repeats(), down: new Repeats() };
+    return this.repeats;
+  }
+
   /** From now on every client comes from a new port, as seen by the nodes. The old ports are gone. */
   rebind(): number {
     const moved = this.flows.size;
@@ -64,13 +70,13 @@ export class UdpProxy {
 
   private fromClient(datagram: Buffer, client: RemoteInfo, listener: Socket, port: number): void {
     const key = `${client.address}:${client.port}>${port}`;
-    this.repeats.note(key, datagram);
+    this.repeats?.up.note(key, datagram);
     if (this.loses(datagram)) return;
     let flow = this.flows.get(key);
     if (!flow) {
       flow = { upstream: createSocket('udp4'), client };
       flow.upstream.on('message', (answer) => {
-        this.repeats.note(`< ${key}`, answer);
+        this.repeats?.down.note(key, answer);
         if (!this.loses(answer)) listener.send(answer, client.port, client.address);
       });
       this.flows.set(key, flow);

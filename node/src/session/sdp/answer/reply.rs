@@ -51,6 +51,8 @@ pub(super) struct Reply<'o, 'a> {
     transport_wide: bool,
     /// What the client sends says when.
     timed: bool,
+    /// What the client sends is marked anew each time it is sent.
+    marked: bool,
 }
 
 impl<'o, 'a> Reply<'o, 'a> {
@@ -79,10 +81,11 @@ impl<'o, 'a> Reply<'o, 'a> {
             listed = codecs::best_of_each(&offered.codecs);
         }
         let mut media = listed.iter().filter(|codec| !codec.is_redundancy());
+        let transport_wide = media.all(|codec| codec.feedback.transport_wide);
         let is_video = offered.media == Media::Video;
-        let transport_wide = is_video && media.all(|codec| codec.feedback.transport_wide);
         let mappings = extensions::accept(&offered.mappings, is_video, transport_wide);
         let agreed = extensions::received(&mappings, transport_wide);
+        let marked = extensions::marks(&mappings);
         let transport_wide = transport_wide && agreed.transport_sequence.is_some();
         let numbers: Vec<u8> = received.iter().map(|codec| codec.number).collect();
         let simulcast = match agreed.rid {
@@ -100,6 +103,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             simulcast,
             transport_wide,
             timed: agreed.absolute_send_time.is_some(),
+            marked,
         })
     }
 
@@ -162,7 +166,7 @@ impl<'o, 'a> Reply<'o, 'a> {
             receive: self.direction.receive,
             transport_wide: self.transport_wide,
             timed: self.timed,
-            repaired_aside: codec.repair.is_some(),
+            repeatable: codec.repair.is_some() || !self.marked,
         };
         feedback::accept(codec.feedback, terms)
     }
