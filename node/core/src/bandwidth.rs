@@ -44,7 +44,7 @@ use aimd::RateControl;
 use clock::Clock;
 use delay::{DelayTrend, Usage};
 use feedback::{Feedback, Status};
-use history::{Acknowledged, History};
+use history::History;
 use loss::LossTrend;
 use pacer::{Pacer, Room};
 use probe::{Path, ProbeControl};
@@ -124,6 +124,14 @@ struct Together {
     arrival: i64,
     packets: u32,
     bytes: u64,
+}
+
+/// The newest packet that a message says has arrived.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    number: u64,
+    sent: i64,
+    arrival: i64,
 }
 
 /// See the module.
@@ -238,7 +246,7 @@ impl Bandwidth {
 
     /// A packet leaves that carries a transport-wide number, which is the answer: one count for all that a
     /// connection sends, in the order of sending. `size` is that of the datagram.
-    #[inline]
+    #[inline(always)]
     pub fn packet_sent(&mut self, size: u16, kind: PacketKind, now: Instant) -> u16 {
         self.spend(size, kind);
         let now = self.clock.micros(now);
@@ -303,7 +311,7 @@ impl Bandwidth {
         let feedback = Feedback::parse(content).ok_or(MalformedFeedback)?;
         let reference = feedback.reference_time(self.reference);
         let now = self.clock.micros(now);
-        let mut newest = None;
+        let mut newest: Option<Arrived> = None;
         let (mut received, mut missing) = (0u32, 0u32);
         let mut together = Together::default();
         for status in feedback.statuses() {
@@ -328,11 +336,15 @@ impl Bandwidth {
                     }
                     together.packets += 1;
                     together.bytes += u64::from(packet.size);
-                    self.probe.receive(packet, arrival);
-                    if newest
-                        .is_none_or(|(newest, _): (Acknowledged, _)| newest.number < packet.number)
-                    {
-                        newest = Some((packet, arrival));
+                    if packet.probe != 0 {
+                        self.probe.receive(packet, arrival);
+                    }
+                    if newest.is_none_or(|newest| newest.number < packet.number) {
+                        newest = Some(Arrived {
+                            number: packet.number,
+                            sent: packet.sent,
+                            arrival,
+                        });
                     }
                 }
             }
@@ -340,24 +352,29 @@ impl Bandwidth {
         self.note_arrival(together);
         self.reference = Some(reference);
         // What speaks of nothing we sent, or only of what was known, tells nothing.
-        if let Some((packet, arrival)) = newest {
+        if let Some(Arrived {
+            number,
+            sent,
+            arrival,
+        }) = newest
+        {
             self.detailed = true;
             self.remote = None;
-            self.newest = self.newest.max(packet.sent);
-            let round_trip = Duration::from_micros((now as i64 - packet.sent).max(0) as u64);
+            self.newest = self.newest.max(sent);
+            let round_trip = Duration::from_micros((now as i64 - sent).max(0) as u64);
             self.learn_round_trip(round_trip);
             self.unanswered = None;
             // What was sent behind the newest arrival waits at least since then.
-            let outstanding = self.history.sent(packet.number + OUTSTANDING, now);
+            let outstanding = self.history.sent(number + OUTSTANDING, now);
             let waited = outstanding.map_or(0, |sent| self.delay.queue_of(sent, arrival));
             let due = self.delay.due_by(arrival);
-            let stuck = due.map_or(0, |due| self.history.unknown(packet.number + 1, due, now));
+            let stuck = due.map_or(0, |due| self.history.unknown(number + 1, due, now));
             self.backlog = DataSize::from_bytes(stuck).at(self.acknowledged.full_rate());
             // If all that it speaks of arrived, and at once, only feedback was lost.
             if received > missing * NEARLY_ALL && self.delay.queue().max(waited) < CLEAR_QUEUE {
                 self.control.heard(now as i64);
             }
-            self.judge(packet.number + 1, waited, now);
+            self.judge(number + 1, waited, now);
         }
         self.history.make_room();
         Ok(())

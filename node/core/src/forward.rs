@@ -249,37 +249,40 @@ impl Forwarder {
         set
     }
 
-    /// The numbers this packet goes out under; `None` if it does not. `clocks` are the encodings' last
+    /// Gives `send` the numbers this packet goes out under, if it does. `clocks` are the encodings' last
     /// sender reports.
-    #[inline]
+    // Not as an answer: a processor waits for what was written in parts when it is read as a whole.
+    #[inline(always)]
     pub fn handle_packet(
         &mut self,
         packet: &Candidate<'_>,
         payload_len: usize,
         clocks: &[Option<SenderClock>; MAX_ENCODINGS],
         now: Instant,
-    ) -> Option<Rewrite> {
+        mut send: impl FnMut(Rewrite),
+    ) {
         let begins = match self.selection {
-            Selection::Paused => return None,
+            Selection::Paused => return,
             Selection::Waiting { target } => {
                 if target.is_some_and(|target| target != packet.encoding)
                     || !packet.starts_key_frame
                 {
-                    return None;
+                    return;
                 }
                 true
             }
             Selection::Forwarding { target, .. } if target == Some(packet.encoding) => {
                 if !packet.starts_key_frame {
-                    return None;
+                    return;
                 }
                 true
             }
             Selection::Forwarding { current, .. } if current == packet.encoding => false,
-            Selection::Forwarding { .. } => return None,
+            Selection::Forwarding { .. } => return,
         };
         if packet.is_empty {
-            return self.leave_out(packet, false, now);
+            let filler = self.leave_out(packet, false, now);
+            return filler.into_iter().for_each(send);
         }
         if begins {
             self.choice.restart();
@@ -300,19 +303,23 @@ impl Forwarder {
         }
         if let Verdict::LeaveOut { is_first } = verdict {
             let is_counted = packet.frame.is_some_and(|frame| frame.is_counted);
-            return self.leave_out(packet, is_first && is_counted, now);
+            let filler = self.leave_out(packet, is_first && is_counted, now);
+            return filler.into_iter().for_each(send);
         }
-        let rewrite = self.numbers.forward(&packet.numbered(), now)?;
+        let Some(rewrite) = self.numbers.forward(&packet.numbered(), now) else {
+            return;
+        };
         self.resends.earn();
         if rewrite.sequence + 1 < self.numbers.next() {
             self.resends.note_late(rewrite.sequence, now);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload_len as u32);
-        Some(rewrite)
+        send(rewrite);
     }
 
     /// Leaves a packet out; padding goes in its place if the receiver knows of it already.
+    #[inline(never)]
     fn leave_out(
         &mut self,
         packet: &Candidate<'_>,

@@ -191,8 +191,8 @@ impl Shard {
             .payload(packet)
             .and_then(|payload| codec.frame_ids(payload));
         let outbound = Outbound::new(codec, &header, packet, None, ids.as_ref(), extensions);
-        let outbound = outbound.ok_or(DropReason::Malformed)?;
-        wire.send_waiting(waiting, &outbound, now)
+        let mut outbound = outbound.ok_or(DropReason::Malformed)?;
+        wire.send_waiting(waiting, &mut outbound, now)
     }
 
     /// Nothing of a muted track goes out any more.

@@ -57,6 +57,9 @@ pub(crate) struct Link {
     run: Run,
 }
 
+/// From one packet's copy to the next: room for any payload, in whole cache lines.
+const DRAFT_LEN: usize = MAX_DATAGRAM_LEN.next_multiple_of(64);
+
 /// The sockets, runs and keys of one shard.
 pub(crate) struct Wire {
     sockets: Vec<UdpSocket>,
@@ -66,6 +69,8 @@ pub(crate) struct Wire {
     links: Vec<Link>,
     /// By subscription index.
     outgoing: Vec<Option<Outgoing>>,
+    /// Room for the copies of a burst's packets, between bursts.
+    drafts: Vec<u8>,
     /// Connections of which something waits since it was last asked.
     delayed: Vec<usize>,
     drops: Drops,
@@ -88,6 +93,7 @@ impl Wire {
             streams: Streams::default(),
             links: Vec::new(),
             outgoing: Vec::new(),
+            drafts: Vec::new(),
             delayed: Vec::new(),
             drops: Drops::default(),
             pending: FlushReport::default(),
@@ -141,6 +147,17 @@ impl Wire {
         }
         let packets = &mut packets[..count];
         level(packets);
+        let mut drafts = std::mem::take(&mut self.drafts);
+        // For a single one a copy costs more than it saves.
+        if burst.upcoming(1).is_some() {
+            drafts.resize(MAX_BURST * DRAFT_LEN, 0);
+            let drafts = drafts.chunks_exact_mut(DRAFT_LEN);
+            for (packet, draft) in packets.iter_mut().zip(drafts) {
+                if let Some(packet) = packet {
+                    packet.copy_to(draft);
+                }
+            }
+        }
         let from = Origin {
             encoding,
             sequences: &sequences[..count],
@@ -152,6 +169,7 @@ impl Wire {
             }
             self.fetch_keys(burst);
         }
+        self.drafts = drafts;
     }
 
     /// What will be needed of the subscribers whose turn comes is asked for while others are served. It
@@ -201,7 +219,7 @@ impl Wire {
         &mut self,
         key: SubscriptionKey,
         forwards: &[Forward],
-        packets: &[Option<Outbound<'_>>],
+        packets: &mut [Option<Outbound<'_>>],
         from: Origin<'_>,
         now: Instant,
     ) -> Option<u64> {
@@ -233,7 +251,7 @@ impl Wire {
         }
         for (done, forward) in forwards.iter().enumerate() {
             let rewrite = &forward.rewrite;
-            let left = match packets.get(forward.packet) {
+            let left = match packets.get_mut(forward.packet) {
                 Some(Some(packet)) if may_leave(&mut shaping, packet.kind(), now) => {
                     let shaping = shaping.as_deref_mut();
                     match reserve(egress, sockets, streams, pending, &mut link.run, to) {
@@ -297,7 +315,7 @@ impl Wire {
     pub(crate) fn send_waiting(
         &mut self,
         waiting: &Waiting,
-        packet: &Outbound<'_>,
+        packet: &mut Outbound<'_>,
         now: Instant,
     ) -> Result<(), DropReason> {
         let Self {

@@ -34,14 +34,14 @@ const THRESHOLD_OUTLIER: f64 = 15.0;
 const PERSISTENCE: i64 = 10_000;
 /// The queue is the least that any of the last groups found: so many, but none older than this.
 const FLOOR_GROUPS: usize = 4;
-const FLOOR_AGE: i64 = 100_000;
+const FLOOR_AGE: f64 = 100_000.0;
 /// The lowest delay is that of the last one to two of these. Longer mistakes a longer way, as after a
 /// change of networks, for a queue; shorter takes a standing queue for the way itself.
 const BASE_PERIOD: i64 = 10_000_000;
 /// Clocks or paths changed so much that all begins anew.
 const JUMP: i64 = 10_000_000;
 /// A line is not fitted over a pause like this.
-const PAUSE: i64 = 2_000_000;
+const PAUSE: f64 = 2_000_000.0;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Usage {
@@ -62,10 +62,11 @@ struct Group {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
-    arrival: i64,
-    delay: i64,
+    /// When it arrived, from when the first group of the line did: a whole number, as the line needs it.
+    time: f64,
     /// Milliseconds above the first group's delay.
     smoothed: f64,
+    delay: i64,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +76,8 @@ pub(super) struct DelayTrend {
     /// Position of the oldest, once there are [`WINDOW`].
     oldest: usize,
     groups: u32,
-    /// Delay that the smoothed ones are counted from.
+    /// Arrival and delay of the first group, which those of the samples are counted from.
+    first: i64,
     zero: i64,
     smoothed: f64,
     detector: Detector,
@@ -122,25 +124,24 @@ impl DelayTrend {
     }
 
     fn finish(&mut self, group: Group) {
-        if let Some(last) = self.last()
-            && group.arrival - last.arrival > PAUSE
-        {
+        let time = (group.arrival - self.first) as f64;
+        if self.last().is_some_and(|last| time - last.time > PAUSE) {
             self.samples.clear();
             self.oldest = 0;
             self.groups = 0;
             self.detector.pause();
         }
         if self.groups == 0 {
-            (self.zero, self.smoothed) = (group.delay, 0.0);
+            (self.first, self.zero, self.smoothed) = (group.arrival, group.delay, 0.0);
         }
         self.base.add(group.delay, group.first_sent);
         self.groups = self.groups.saturating_add(1).min(MAX_GROUPS);
         let delay = (group.delay - self.zero) as f64 / 1000.0;
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * delay;
         let sample = Sample {
-            arrival: group.arrival,
-            delay: group.delay,
+            time: (group.arrival - self.first) as f64,
             smoothed: self.smoothed,
+            delay: group.delay,
         };
         if self.samples.len() < WINDOW {
             self.samples.reserve_exact(WINDOW - self.samples.len());
@@ -160,18 +161,23 @@ impl DelayTrend {
         if self.samples.len() < WINDOW / 2 {
             return None;
         }
-        let start = self.last()?.arrival;
+        let start = self.last()?.time;
         // In one pass, and in sums that do not wait for each other: it is done for every group of every
         // receiver.
+        let terms = |sample: &Sample| {
+            let (x, y) = (sample.time - start, sample.smoothed);
+            [x, y, x * x, x * y]
+        };
         let mut lanes = [[0.0; 4]; LANES];
-        for samples in self.samples.chunks(LANES) {
-            for (lane, sample) in lanes.iter_mut().zip(samples) {
-                let (x, y) = ((sample.arrival - start) as f64, sample.smoothed);
-                add(lane, [x, y, x * x, x * y]);
+        let (rows, rest) = self.samples.as_chunks::<LANES>();
+        for row in rows {
+            for (lane, sample) in lanes.iter_mut().zip(row) {
+                add(lane, terms(sample));
             }
         }
         let mut sums = [0.0; 4];
         lanes.into_iter().for_each(|lane| add(&mut sums, lane));
+        rest.iter().for_each(|sample| add(&mut sums, terms(sample)));
         let [sum_x, sum_y, sum_xx, sum_xy] = sums;
         let count = self.samples.len() as f64;
         let run = sum_xx - sum_x * sum_x / count;
@@ -192,13 +198,13 @@ impl DelayTrend {
 
     /// How long packets wait on the way: the least that any of the last groups found.
     pub(super) fn queue(&self) -> i64 {
-        let Some(newest) = self.last().map(|sample| sample.arrival) else {
+        let Some(newest) = self.last().map(|sample| sample.time) else {
             return 0;
         };
         let least = self
             .recent()
             .take(FLOOR_GROUPS)
-            .take_while(|sample| newest - sample.arrival < FLOOR_AGE)
+            .take_while(|sample| newest - sample.time < FLOOR_AGE)
             .map(|sample| sample.delay)
             .min();
         match (least, self.base.lowest()) {

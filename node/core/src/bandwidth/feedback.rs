@@ -50,7 +50,7 @@ impl<'a> Feedback<'a> {
         let mut covered = 0;
         while covered < statuses {
             let (&chunk, rest) = deltas.split_first_chunk()?;
-            covered = covered.saturating_add(Chunk::read(chunk).len());
+            covered = covered.saturating_add(Chunk::read(chunk).len);
             deltas = rest;
         }
         let (chunks, _) = body.split_at_checked(body.len() - deltas.len())?;
@@ -113,138 +113,113 @@ impl Iterator for Statuses<'_> {
             return None;
         }
         // Runs of nothing are legal, and useless.
-        while self.chunk.len() == 0 {
+        while self.chunk.len == 0 {
             let (&chunk, rest) = self.chunks.split_first_chunk()?;
             self.chunks = rest;
             self.chunk = Chunk::read(chunk);
         }
-        let (symbol, count) = self.chunk.take();
-        let count = count.min(self.left);
         let first = self.next;
-        let status = match symbol {
-            Symbol::Missing => {
+        let delta = match self.chunk.symbol() {
+            MISSING => {
+                let count = self.chunk.skip_missing().min(self.left);
                 self.advance(count);
                 return Some(Status::Missing { first, count });
             }
-            Symbol::Small => {
+            SMALL => {
                 let (&delta, rest) = self.deltas.split_first()?;
                 self.deltas = rest;
-                self.time += i64::from(delta) * DELTA_UNIT;
-                Status::Received {
-                    sequence: first,
-                    arrival: self.time,
-                }
+                i64::from(delta)
             }
-            Symbol::Large => {
+            LARGE => {
                 let (&delta, rest) = self.deltas.split_first_chunk()?;
                 self.deltas = rest;
-                self.time += i64::from(i16::from_be_bytes(delta)) * DELTA_UNIT;
-                Status::Received {
-                    sequence: first,
-                    arrival: self.time,
-                }
+                i64::from(i16::from_be_bytes(delta))
             }
-            Symbol::Reserved => return None,
+            // Reserved.
+            _ => return None,
         };
         // Packets that came have a delta each, so they are taken one by one.
+        self.chunk.skip(1);
         self.advance(1);
-        self.chunk.put_back(symbol, count - 1);
-        Some(status)
+        self.time += delta * DELTA_UNIT;
+        Some(Status::Received {
+            sequence: first,
+            arrival: self.time,
+        })
     }
 }
 
 impl Statuses<'_> {
+    #[inline]
     fn advance(&mut self, count: u16) {
         self.next = self.next.wrapping_add(count);
         self.left -= count;
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Symbol {
-    Missing,
-    Small,
-    Large,
-    Reserved,
-}
-
-impl Symbol {
-    fn from_bits(bits: u16) -> Self {
-        match bits & 3 {
-            0 => Self::Missing,
-            1 => Self::Small,
-            2 => Self::Large,
-            _ => Self::Reserved,
-        }
-    }
-}
+/// Symbols of two bits; what else there is, is reserved.
+const MISSING: u16 = 0;
+const SMALL: u16 = 1;
+const LARGE: u16 = 2;
 
 /// A status chunk, or what is left of one.
 #[derive(Debug, Clone, Copy)]
-enum Chunk {
-    Run {
-        symbol: Symbol,
-        len: u16,
-    },
-    /// Symbols of `width` bits each, the first one topmost of 14.
-    Vector {
-        bits: u16,
-        width: u16,
-        len: u16,
-    },
+struct Chunk {
+    /// The next symbol is the topmost of `width` bits; a run's is the only one.
+    bits: u16,
+    width: u16,
+    len: u16,
+    is_run: bool,
 }
 
 impl Chunk {
-    const EMPTY: Self = Self::Run {
-        symbol: Symbol::Missing,
+    const EMPTY: Self = Self {
+        bits: 0,
+        width: 2,
         len: 0,
+        is_run: true,
     };
 
+    #[inline]
     fn read(bytes: [u8; 2]) -> Self {
         let word = u16::from_be_bytes(bytes);
-        let bits = word & 0x3FFF;
+        let vector = |width, len| Self {
+            bits: word << 2,
+            width,
+            len,
+            is_run: false,
+        };
         match word >> 14 {
-            0b10 => Self::Vector {
-                bits,
-                width: 1,
-                len: 14,
-            },
-            0b11 => Self::Vector {
-                bits,
+            0b10 => vector(1, 14),
+            0b11 => vector(2, 7),
+            _ => Self {
+                bits: word << 1,
                 width: 2,
-                len: 7,
-            },
-            _ => Self::Run {
-                symbol: Symbol::from_bits(word >> 13),
                 len: word & 0x1FFF,
+                is_run: true,
             },
         }
     }
 
-    fn len(self) -> u16 {
-        match self {
-            Self::Run { len, .. } | Self::Vector { len, .. } => len,
+    #[inline]
+    fn symbol(self) -> u16 {
+        self.bits >> (16 - self.width)
+    }
+
+    #[inline]
+    fn skip(&mut self, count: u16) {
+        self.len -= count;
+        if !self.is_run {
+            self.bits <<= self.width;
         }
     }
 
-    /// The next symbol and how often it stands there; a vector gives one at a time.
-    fn take(&mut self) -> (Symbol, u16) {
-        match self {
-            Self::Run { symbol, len } => (*symbol, std::mem::take(len)),
-            Self::Vector { bits, width, len } => {
-                let top = *bits >> (14 - *width);
-                *bits = (*bits << *width) & 0x3FFF;
-                *len -= 1;
-                (Symbol::from_bits(top), 1)
-            }
-        }
-    }
-
-    /// Undoes a part of [`Self::take`], of runs only: vectors give nothing that could come back.
-    fn put_back(&mut self, symbol: Symbol, count: u16) {
-        if count > 0 {
-            *self = Self::Run { symbol, len: count };
-        }
+    /// What a run says of all its packets; a vector speaks of one at a time.
+    #[inline]
+    fn skip_missing(&mut self) -> u16 {
+        let count = if self.is_run { self.len } else { 1 };
+        self.skip(count);
+        count
     }
 }
 

@@ -168,6 +168,7 @@ impl History {
 
     /// Notes an arrival. `None`: it was known, or the packet is not. `now` is in microseconds since the
     /// owner's origin.
+    #[inline]
     pub(super) fn receive(&mut self, sequence: u16, now: u64) -> Option<Acknowledged> {
         let number = self.extend(sequence)?;
         let entry = self.entry(number)?;

@@ -146,6 +146,7 @@ impl FrameIds {
     }
 
     /// Writes the shifted numbers into a copy of the payload that this was read from.
+    #[inline]
     pub fn apply(&self, shift: Shift, payload: &mut [u8]) {
         let LastIds { picture, tl0, .. } = self.shifted(shift);
         if let (Some(field), Some(value)) = (self.picture, picture)

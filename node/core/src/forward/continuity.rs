@@ -85,6 +85,14 @@ pub struct Origin {
     pub shift: Shift,
 }
 
+/// What becomes of a packet that comes late.
+struct Late {
+    sequence: u64,
+    timestamp_shift: u32,
+    shift: Shift,
+    top: u8,
+}
+
 /// A packet of a source, as far as numbers go.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Numbered<'a> {
@@ -163,7 +171,7 @@ impl Continuity {
 
     /// From this packet of the current source on, another spatial layer is the highest.
     pub fn set_top(&mut self, top: u8, sequence: u64) {
-        let Some(current) = self.current.filter(|current| current.top != top) else {
+        let Some(current) = self.current.as_ref().filter(|it| it.top != top).copied() else {
             return;
         };
         // What has gone out keeps its description.
@@ -180,32 +188,37 @@ impl Continuity {
     }
 
     /// Numbers for a packet. `None`: it belongs to nothing that was forwarded.
-    #[inline]
+    #[inline(always)]
     pub fn forward(&mut self, packet: &Numbered<'_>, now: Instant) -> Option<Rewrite> {
-        let current = self.current.as_mut()?;
+        let current = self.current.as_ref()?;
         if current.encoding != packet.encoding {
             return None;
         }
-        if packet.sequence < current.first {
-            return self.forward_late(packet);
-        }
-        let out = current.first_out + (packet.sequence - current.first);
-        let timestamp = packet.timestamp.wrapping_add(current.timestamp_shift);
-        let shift = current.shift;
-        let ends_picture = packet.ends == Some(current.top);
-        if packet.sequence >= current.next {
+        let is_late = packet.sequence < current.first;
+        let (sequence, timestamp_shift, shift, top) = if is_late {
+            let late = self.late(packet.sequence)?;
+            (late.sequence, late.timestamp_shift, late.shift, late.top)
+        } else {
+            let out = current.first_out + (packet.sequence - current.first);
+            (out, current.timestamp_shift, current.shift, current.top)
+        };
+        let timestamp = packet.timestamp.wrapping_add(timestamp_shift);
+        if let Some(current) = &mut self.current
+            && !is_late
+            && packet.sequence >= current.next
+        {
             current.next = packet.sequence + 1;
-            self.next_out = out + 1;
+            self.next_out = sequence + 1;
             self.last = Some((timestamp, now));
             if let Some(ids) = packet.ids {
                 self.last_ids.update(ids.shifted(shift));
             }
         }
         Some(Rewrite {
-            sequence: out,
+            sequence,
             timestamp,
             shift,
-            ends_picture,
+            ends_picture: packet.ends == Some(top),
             is_filler: false,
         })
     }
@@ -309,18 +322,19 @@ impl Continuity {
         self.clock.map(|(_, shift)| source.wrapping_add(shift))
     }
 
-    fn forward_late(&self, packet: &Numbered<'_>) -> Option<Rewrite> {
-        let (piece, era) = self.piece_of(packet.sequence)?;
+    /// Where a packet from before the current piece goes.
+    #[cold]
+    fn late(&self, sequence: u64) -> Option<Late> {
+        let (piece, era) = self.piece_of(sequence)?;
         let out = piece
             .first_out
-            .wrapping_add((packet.sequence as u32).wrapping_sub(piece.first));
-        Some(Rewrite {
+            .wrapping_add((sequence as u32).wrapping_sub(piece.first));
+        Some(Late {
             // By the distance from the newest number, which is known in full.
             sequence: self.next_out - u64::from((self.next_out as u32).wrapping_sub(out)),
-            timestamp: packet.timestamp.wrapping_add(era.timestamp_shift),
+            timestamp_shift: era.timestamp_shift,
             shift: era.shift.less_pictures(piece.pictures),
-            ends_picture: packet.ends == Some(era.top),
-            is_filler: false,
+            top: era.top,
         })
     }
 

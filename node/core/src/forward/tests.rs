@@ -44,10 +44,17 @@ impl Receiver {
             ids: None,
             frame: None,
         };
-        let rewrite =
-            self.forwarder
-                .handle_packet(&candidate, 1000, &[None; MAX_ENCODINGS], self.now);
-        rewrite.map(|rewrite| rewrite.sequence)
+        self.candidate(&candidate)
+    }
+
+    fn candidate(&mut self, candidate: &Candidate<'_>) -> Option<u64> {
+        let mut number = None;
+        let clocks = [None; MAX_ENCODINGS];
+        self.forwarder
+            .handle_packet(candidate, 1000, &clocks, self.now, |rewrite| {
+                number = Some(rewrite.sequence);
+            });
+        number
     }
 }
 
@@ -141,13 +148,7 @@ fn padding_is_not_passed_on_and_not_missed() {
         ids: None,
         frame: None,
     };
-    let now = receiver.now;
-    assert_eq!(
-        receiver
-            .forwarder
-            .handle_packet(&padding, 0, &[None; MAX_ENCODINGS], now),
-        None
-    );
+    assert_eq!(receiver.candidate(&padding), None);
     assert_eq!(receiver.packet(0, 12, false), Some(101));
 }
 

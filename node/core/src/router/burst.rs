@@ -183,15 +183,13 @@ impl<'a> Burst<'a> {
         let forwarder = &mut self.subscriptions[key.0].forwarder;
         let awaited = forwarder.awaits_key_frame_of();
         for (packet, pending) in self.pending.iter().enumerate() {
-            let rewrite = forwarder.handle_packet(
+            forwarder.handle_packet(
                 &pending.candidate(self.source.encoding),
                 usize::from(pending.payload_len),
                 self.clocks,
                 self.now,
+                |rewrite| self.forwards.push(Forward { packet, rewrite }),
             );
-            if let Some(rewrite) = rewrite {
-                self.forwards.push(Forward { packet, rewrite });
-            }
         }
         // Whom a key frame has not helped, because not all of it came, needs another.
         let awaits = forwarder.awaits_key_frame_of();

@@ -18,7 +18,6 @@ const MAX_EXTENSION_LEN: usize = 255;
 const MAX_CARRIED: usize = 2;
 
 /// A packet to be forwarded, taken apart once for all its subscribers.
-#[derive(Clone, Copy)]
 pub(crate) struct Outbound<'a> {
     pub(super) codec: Codec,
     pub(super) marker: bool,
@@ -28,6 +27,8 @@ pub(crate) struct Outbound<'a> {
     /// The payload and a byte of padding, where there is one.
     padded: Option<&'a [u8]>,
     ids: Option<&'a FrameIds>,
+    /// A copy of the payload, in which each subscriber's numbers take the place of the last one's.
+    draft: Option<&'a mut [u8]>,
     /// Of redundant audio.
     red: Option<red::Layout>,
     /// Header extensions that go on: which, and the value.
@@ -90,10 +91,30 @@ impl<'a> Outbound<'a> {
             padding: false,
             padded,
             ids,
+            draft: None,
             red,
             carried,
             is_long,
         })
+    }
+
+    /// From now on the packet is sealed from a copy, if it has to be changed for its subscribers: to seal one
+    /// in two parts, what is changed and the rest, costs each of them more. A copy has room for any payload.
+    pub(super) fn copy_to(&mut self, draft: &'a mut [u8]) {
+        if self.ids.is_some_and(|ids| ids.len > 0)
+            && let Some(draft) = draft.get_mut(..self.payload.len())
+        {
+            draft.copy_from_slice(self.payload);
+            self.draft = Some(draft);
+        }
+    }
+
+    /// Writes a subscriber's numbers into the copy, if there is one.
+    #[inline]
+    pub(super) fn adapt(&mut self, shift: Shift) {
+        if let (Some(draft), Some(ids)) = (&mut self.draft, self.ids) {
+            ids.apply(shift, draft);
+        }
     }
 
     /// What it is to the budget.
@@ -148,10 +169,11 @@ impl<'a> Outbound<'a> {
             padding: true,
             padded: None,
             ids: None,
+            draft: None,
             red: None,
             carried: [None; MAX_CARRIED],
             is_long: false,
-            ..*self
+            codec: self.codec,
         }
     }
 
@@ -243,7 +265,7 @@ enum Change<'a> {
 impl<'a> Shape<'a> {
     /// `None`: the receiver cannot be sent this codec. Redundant audio is reduced to its newest block
     /// for those that do not take it.
-    pub(super) fn new(outgoing: &Outgoing, packet: &Outbound<'a>, shift: Shift) -> Option<Self> {
+    pub(super) fn new(outgoing: &Outgoing, packet: &'a Outbound<'_>, shift: Shift) -> Option<Self> {
         let opus = packet.red.and_then(|_| outgoing.payload_type(Codec::Opus));
         match (outgoing.payload_type(packet.codec), packet.red, opus) {
             (Some(payload_type), Some(layout), Some(opus)) => Some(Self {
@@ -253,10 +275,10 @@ impl<'a> Shape<'a> {
             }),
             (Some(payload_type), _, _) => Some(Self {
                 payload_type: *payload_type,
-                payload: packet.payload,
+                payload: packet.draft.as_deref().unwrap_or(packet.payload),
                 change: packet
                     .ids
-                    .filter(|_| !shift.is_zero())
+                    .filter(|_| packet.draft.is_none() && !shift.is_zero())
                     .map_or(Change::Nothing, |ids| Change::Ids(ids, shift)),
             }),
             (None, Some(layout), Some(opus)) => Some(Self {
@@ -284,7 +306,15 @@ impl<'a> Shape<'a> {
     }
 
     /// Writes what differs into `out`, and answers the rest of the payload.
+    #[inline]
     pub(super) fn begin(&self, out: &mut [u8]) -> &'a [u8] {
+        match self.change {
+            Change::Nothing => self.payload,
+            Change::Ids(..) | Change::Red(..) => self.change_to(out),
+        }
+    }
+
+    fn change_to(&self, out: &mut [u8]) -> &'a [u8] {
         let changed = match self.change {
             Change::Nothing => 0,
             Change::Ids(ids, _) => ids.len,

@@ -106,12 +106,13 @@ impl Outgoing {
         out: &mut [u8],
         sealer: &Sealer,
         shaping: Option<&mut Shaping>,
-        packet: &Outbound<'_>,
+        packet: &mut Outbound<'_>,
         rewrite: &Rewrite,
         now: Instant,
     ) -> Result<usize, DropReason> {
-        let emptied = rewrite.is_filler.then(|| packet.emptied());
-        let packet = emptied.as_ref().unwrap_or(packet);
+        let mut emptied = rewrite.is_filler.then(|| packet.emptied());
+        let packet = emptied.as_mut().unwrap_or(packet);
+        packet.adapt(rewrite.shift);
         let shape =
             Shape::new(self, packet, rewrite.shift).ok_or(DropReason::UnknownPayloadType)?;
         let size = datagram_len(shape.payload.len());

@@ -42,7 +42,7 @@ impl Stamp {
     }
 
     /// The packet leaves: what was never sent must not look lost.
-    #[inline]
+    #[inline(always)]
     pub(super) fn spend(
         self,
         shaping: Option<&mut Shaping>,

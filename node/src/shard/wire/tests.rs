@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use pipemesh_node_core::codec::Codec;
+use pipemesh_node_core::codec::ids::Shift;
 use pipemesh_node_core::layer::Limit;
 use pipemesh_node_core::router::{Gathered, LayerWish, Media, Output, Router, Source};
 use pipemesh_node_core::rtcp::{ArrivalLog, MAX_FEEDBACK_LEN};
@@ -71,6 +72,24 @@ fn voice(codec: Codec, place: u8) -> Vec<Vec<u8>> {
         _ => block.to_vec(),
     };
     vec![payload]
+}
+
+/// What a subscriber has negotiated for a track.
+fn section(codec: Codec, taken: &[PayloadType], extensions: Extensions) -> SendSection {
+    let numbered = extensions.transport_sequence;
+    SendSection {
+        mid: "0".into(),
+        track: "TR_camera".parse().unwrap(),
+        ssrc: SSRC,
+        repair_ssrc: codec.is_video().then_some(REPAIR_SSRC),
+        codecs: taken.to_vec(),
+        extensions,
+        feedback: Feedback {
+            nack: true,
+            transport_wide: numbered.or(extensions.absolute_send_time).is_some(),
+            ..Feedback::default()
+        },
+    }
 }
 
 /// One subscriber behind a real socket.
@@ -157,19 +176,7 @@ impl Stage {
             shaping: shaped.then(|| Box::new(Shaping::new(now))),
             ..Link::default()
         };
-        let section = SendSection {
-            mid: "0".into(),
-            track: "TR_camera".parse().unwrap(),
-            ssrc: SSRC,
-            repair_ssrc: codec.is_video().then_some(REPAIR_SSRC),
-            codecs: taken.to_vec(),
-            extensions,
-            feedback: Feedback {
-                nack: true,
-                transport_wide: shaped,
-                ..Feedback::default()
-            },
-        };
+        let section = section(codec, taken, extensions);
         wire.set_outgoing(key, Outgoing::new(0, &section, FIRST, FIRST_REPAIR));
         Self {
             codec,
@@ -268,10 +275,10 @@ impl Stage {
             };
             let header = Header::parse(packet).unwrap();
             let extensions = Extensions::default();
-            let outbound =
+            let mut outbound =
                 Outbound::new(waiting.codec, &header, packet, None, None, &extensions).unwrap();
             self.wire
-                .send_waiting(&waiting, &outbound, self.now)
+                .send_waiting(&waiting, &mut outbound, self.now)
                 .unwrap();
         }
     }
@@ -774,4 +781,60 @@ fn who_negotiates_reports_and_gives_none_is_sent_everything_soon() {
     let shaping = stage.wire.link(0).shaping.as_mut().unwrap();
     shaping.note_report();
     assert!(shaping.is_limiting());
+}
+
+#[test]
+fn numbers_are_the_same_whether_a_packet_is_copied_or_not() {
+    let camera = PayloadType {
+        codec: Codec::Vp8,
+        number: PAYLOAD_TYPE,
+        repair: Some(REPAIR_TYPE),
+    };
+    // A picture id of 15 bits, and TL0PICIDX (RFC 7741 section 4.2).
+    let mut packet = vec![0x80, 100, 0, 9, 0, 0, 0, 5, 0, 0, 0, 1];
+    packet.extend([0x90, 0xC0, 0x92, 0x34, 0x56, 0]);
+    packet.resize(1_000, 7);
+    packet.push(1);
+    let (header, extensions) = (Header::parse(&packet).unwrap(), Extensions::default());
+    let ids = Codec::Vp8.frame_ids(&packet[12..]).unwrap();
+    let plain = &packet[..1_000];
+    let outbound = |padded| {
+        Outbound::new(Codec::Vp8, &header, plain, padded, Some(&ids), &extensions).unwrap()
+    };
+    let mut shared = [outbound(None), outbound(None)];
+    let mut drafts = [vec![0; DRAFT_LEN], vec![0; DRAFT_LEN]];
+    let mut copied = [outbound(None), outbound(Some(&packet))];
+    for (copied, draft) in copied.iter_mut().zip(&mut drafts) {
+        copied.copy_to(draft);
+    }
+    let sealer = Sealer::new(&master());
+    let section = section(Codec::Vp8, &[camera], Extensions::default());
+    let shift = |picture, tl0| Shift {
+        picture,
+        tl0,
+        frame: 0,
+    };
+    let shifts = [shift(0, 0), shift(5, 1), shift(0, 0), shift(0x7FFF, 0xFF)];
+    for (place, shift) in (0..).zip(shifts) {
+        for (shared, copied) in shared.iter_mut().zip(&mut copied) {
+            for is_filler in [false, true, false] {
+                let rewrite = Rewrite {
+                    sequence: FIRST + place,
+                    timestamp: 5,
+                    shift,
+                    ends_picture: false,
+                    is_filler,
+                };
+                let seal = |packet: &mut Outbound<'_>| {
+                    let mut out = vec![0; MAX_DATAGRAM_LEN];
+                    let len = Outgoing::new(0, &section, FIRST, FIRST_REPAIR)
+                        .seal(&mut out, &sealer, None, packet, &rewrite, Instant::now())
+                        .unwrap();
+                    out[..len].to_vec()
+                };
+                assert_eq!(seal(shared), seal(copied), "{shift:?}");
+            }
+        }
+    }
+    assert_eq!(packet[12..18], [0x90, 0xC0, 0x92, 0x34, 0x56, 0]);
 }

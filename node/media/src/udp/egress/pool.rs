@@ -84,6 +84,7 @@ impl Pool {
     }
 
     /// A chunk and the `max_len` bytes behind its last datagram.
+    #[inline]
     pub(super) fn space(&mut self, number: u32, max_len: usize) -> (&mut Chunk, &mut [u8]) {
         let chunk = &mut self.chunks[number as usize];
         let start = number as usize * CHUNK_LEN + chunk.used;
