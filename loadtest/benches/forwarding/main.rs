@@ -228,10 +228,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// One shape: the three in turn, several times. The best window of each counts: what disturbs only ever
-/// adds.
+/// adds. Where the whole machine is now faster and now slower, neighbours in time are compared as well.
 async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Result<()> {
     let mut crowd = crowd::Crowd::gather(shape).await?;
     let mut best: Option<[Figure; 3]> = None;
+    let mut neighbours = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         // It is there meanwhile, and has nothing to do.
         crowd.hush(true);
@@ -244,6 +245,8 @@ async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Resul
             },
         ];
         report.round(shape, &round);
+        let [_, reference, node] = round;
+        neighbours.push(reference.microseconds / node.microseconds);
         best = Some(match best {
             None => round,
             Some(best) => std::array::from_fn(|server| better(best[server], round[server])),
@@ -255,6 +258,8 @@ async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Resul
         _ => None,
     };
     report.shape(shape, floor, reference, node, allocations);
+    neighbours.sort_by(f64::total_cmp);
+    report.neighbours(shape, neighbours[ROUNDS / 2]);
     Ok(())
 }
 

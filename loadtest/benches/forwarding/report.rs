@@ -121,13 +121,20 @@ impl Report {
         }
     }
 
+    /// Of windows one behind the other: how often the reference's cost is the node's, in the median.
+    pub(crate) fn neighbours(&mut self, shape: Shape, median: f64) {
+        println!("  node over reference, median of neighbours: {median:.2}");
+        let name = format!("node_over_reference_{}_median", shape.name);
+        self.add(&name, median, "ratio", 1.0);
+    }
+
     /// Keeps what was measured; what was not is kept of the run before.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
-        println!("\n{:<36} {:>10} {:<6} reference", "figure", "value", "unit");
+        println!("\n{:<38} {:>10} {:<6} reference", "figure", "value", "unit");
         for (name, result) in &self.results {
             let number = |field: &str| result[field].as_f64().unwrap_or(f64::NAN);
             println!(
-                "{name:<36} {:>10.3} {:<6} {:.3}",
+                "{name:<38} {:>10.3} {:<6} {:.3}",
                 number("value"),
                 result["unit"].as_str().unwrap_or_default(),
                 number("reference"),
