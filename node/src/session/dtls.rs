@@ -190,16 +190,21 @@ impl DtlsTransport for DtlsServer {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        match &self.state {
-            State::Handshaking(handshake) => handshake.flight.as_ref()?.poll_timeout(),
-            State::Connected(_) | State::Over => None,
-        }
+        let flight = match &self.state {
+            State::Handshaking(handshake) => &handshake.flight,
+            State::Connected(connection) => &connection.flight,
+            State::Over => &None,
+        };
+        flight.as_ref()?.poll_timeout()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if let State::Handshaking(handshake) = &mut self.state
-            && let Some(flight) = &mut handshake.flight
-        {
+        let flight = match &mut self.state {
+            State::Handshaking(handshake) => &mut handshake.flight,
+            State::Connected(connection) => &mut connection.flight,
+            State::Over => &mut None,
+        };
+        if let Some(flight) = flight {
             self.transmits
                 .extend(flight.handle_timeout(now).iter().cloned());
         }

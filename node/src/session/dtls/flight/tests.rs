@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::super::record;
 use super::*;
 
 fn datagram(message_kind: u8) -> Bytes {
@@ -49,20 +50,4 @@ fn repeated_on_demand_but_not_at_once_and_not_for_ever() {
         .map(|n| flight.handle_repeat(start + milliseconds(n * 50)).len())
         .sum();
     assert_eq!(sent, MAX_REPEATS as usize - 1);
-}
-
-#[test]
-fn a_hello_verify_request_is_repeated_only_on_demand() {
-    let start = Instant::now();
-    let mut flight = Flight::new(vec![datagram(3)], start);
-    assert_eq!(flight.poll_timeout(), None);
-    assert!(
-        flight
-            .handle_timeout(start + milliseconds(1_000))
-            .is_empty()
-    );
-    assert_eq!(
-        flight.handle_repeat(start + milliseconds(50)),
-        [datagram(3)]
-    );
 }
