@@ -2,6 +2,7 @@
 //!
 //! `snapshot`, `ring` and `placement` are pure. `registry` and `store` are the two things a mesh
 //! needs from outside; each is a trait with an in-memory implementation for the embedded default.
+//! The store's other implementation is in Redis.
 //! Knows nothing of client protocols or media: what is stored about a room is opaque bytes here.
 
 #![forbid(unsafe_code)]

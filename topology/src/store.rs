@@ -6,6 +6,7 @@
 //! place in that count, so a watcher notices a gap.
 
 pub mod memory;
+pub mod redis;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -195,7 +196,7 @@ pub trait Store: Send + Sync {
     ) -> Result<EndOutcome, Unavailable>;
 
     /// Events of the rooms of that name from now on. To know a room: watch, then read, then apply
-    /// what has a higher sequence than what was read.
+    /// what has a higher sequence than what was read. A watch that ends is followed by another one.
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable>;
 }
 
@@ -205,8 +206,11 @@ pub const WATCH_CAPACITY: usize = 256;
 /// Events of one room name.
 #[derive(Debug)]
 pub struct Watch {
-    pub(super) events: broadcast::Receiver<Arc<RoomEvent>>,
+    events: broadcast::Receiver<Heard>,
 }
+
+/// What a store tells a watcher: an event, or that it cannot know what happened.
+pub type Heard = Result<Arc<RoomEvent>, Lagged>;
 
 /// Events were lost: read the room again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -215,17 +219,17 @@ pub struct Lagged;
 
 impl Watch {
     #[must_use]
-    pub fn new(events: broadcast::Receiver<Arc<RoomEvent>>) -> Self {
+    pub fn new(events: broadcast::Receiver<Heard>) -> Self {
         Self { events }
     }
 
-    /// The next event; `None` when the store is gone.
+    /// The next event; `None` when there will be no more: watch again.
     ///
     /// # Errors
     /// When events were lost, once per gap.
     pub async fn next(&mut self) -> Result<Option<Arc<RoomEvent>>, Lagged> {
         match self.events.recv().await {
-            Ok(event) => Ok(Some(event)),
+            Ok(heard) => heard.map(Some),
             Err(broadcast::error::RecvError::Closed) => Ok(None),
             Err(broadcast::error::RecvError::Lagged(_)) => Err(Lagged),
         }

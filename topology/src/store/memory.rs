@@ -8,7 +8,7 @@ use pipemesh_proto::ids::RoomId;
 use tokio::sync::broadcast;
 
 use super::{
-    Change, EndOutcome, Member, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Room,
+    Change, EndOutcome, Heard, Member, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Room,
     RoomEvent, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, WATCH_CAPACITY, Watch,
     WhenEmpty,
 };
@@ -24,7 +24,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Name {
     open: Option<Open>,
-    watchers: Option<broadcast::Sender<Arc<RoomEvent>>>,
+    watchers: Option<broadcast::Sender<Heard>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Name {
         let sequence = open.sequence;
         if let Some(watchers) = &self.watchers {
             // Fails when nobody watches any more.
-            let _ = watchers.send(Arc::new(event));
+            let _ = watchers.send(Ok(Arc::new(event)));
         }
         sequence
     }
@@ -257,4 +257,17 @@ impl Store for MemoryStore {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_left_of_what_nobody_watches() {
+        let store = MemoryStore::new();
+        for i in 0..10 {
+            let name = format!("room-{i}").parse().unwrap();
+            drop(store.watch(&name).await.unwrap());
+        }
+        let _watch = store.watch(&"last".parse().unwrap()).await.unwrap();
+        assert_eq!(store.names().len(), 1);
+    }
+}

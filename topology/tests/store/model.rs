@@ -1,149 +1,23 @@
+//! A store against a model of it: random operations, right ones and wrong ones, and what a watcher
+//! makes of the events alone.
+
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
+use pipemesh_proto::ids::RoomId;
+use pipemesh_topology::store::memory::MemoryStore;
+use pipemesh_topology::store::{
+    Change, EndOutcome, PutMember, PutOutcome, RemoveOutcome, RoomEvent, RoomUpdate, Store,
+    UpdateRoom, WhenEmpty,
+};
+use pipemesh_topology::{Identity, RoomName};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use tokio::runtime::Runtime;
 
-use super::*;
-use crate::store::Lagged;
-
-fn name(text: &str) -> RoomName {
-    text.parse().unwrap()
-}
-
-fn identity(text: &str) -> Identity {
-    text.parse().unwrap()
-}
-
-fn new_room(id: &str) -> NewRoom {
-    NewRoom {
-        id: id.parse().unwrap(),
-        home: "node-a".parse().unwrap(),
-        body: Bytes::from_static(b"room"),
-    }
-}
-
-fn put(who: &str, expected: Option<u64>) -> PutMember {
-    PutMember {
-        identity: identity(who),
-        expected,
-        body: Bytes::from_static(b"member"),
-        capacity: None,
-    }
-}
-
-async fn version(store: &MemoryStore, room: &RoomName, id: &RoomId, member: PutMember) -> u64 {
-    match store.put_member(room, id, member).await.unwrap() {
-        PutOutcome::Done { version, .. } => version,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn the_first_to_open_a_room_decides_what_it_is() {
-    let (store, room) = (MemoryStore::new(), name("room"));
-    let first = store.open_room(&room, new_room("RM_1")).await.unwrap();
-    assert!(first.created);
-    let second = store.open_room(&room, new_room("RM_2")).await.unwrap();
-    assert_eq!(
-        second,
-        Opened {
-            created: false,
-            ..first
-        }
-    );
-}
-
-#[tokio::test]
-async fn a_room_that_ended_cannot_be_written_under_its_name() {
-    let (store, room) = (MemoryStore::new(), name("room"));
-    let old = store.open_room(&room, new_room("RM_1")).await.unwrap();
-    let ended = store.end_room(&room, &old.room.id, old.sequence).await;
-    assert_eq!(ended.unwrap(), EndOutcome::Done);
-    store.open_room(&room, new_room("RM_2")).await.unwrap();
-    let written = store.put_member(&room, &old.room.id, put("a", None)).await;
-    assert_eq!(written.unwrap(), PutOutcome::NoRoom);
-    let ended = store.end_room(&room, &old.room.id, old.sequence).await;
-    assert_eq!(ended.unwrap(), EndOutcome::NoRoom);
-}
-
-#[tokio::test]
-async fn a_room_does_not_end_under_somebody_who_just_came() {
-    let (store, room) = (MemoryStore::new(), name("room"));
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
-    let v = version(&store, &room, &id, put("a", None)).await;
-    let removed = store
-        .remove_member(&room, &id, &identity("a"), v, WhenEmpty::Keep)
-        .await;
-    let RemoveOutcome::Done {
-        sequence,
-        empty: true,
-    } = removed.unwrap()
-    else {
-        panic!("the last member left")
-    };
-    version(&store, &room, &id, put("b", None)).await;
-    let ended = store.end_room(&room, &id, sequence).await.unwrap();
-    assert_eq!(ended, EndOutcome::Conflict);
-}
-
-#[tokio::test]
-async fn a_bounded_room_takes_nobody_new_when_full() {
-    let (store, room) = (MemoryStore::new(), name("room"));
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
-    let bounded = |who, expected| PutMember {
-        capacity: Some(1),
-        ..put(who, expected)
-    };
-    let v = version(&store, &room, &id, bounded("a", None)).await;
-    let second = store.put_member(&room, &id, bounded("b", None)).await;
-    assert_eq!(second.unwrap(), PutOutcome::Full);
-    // Whoever is in may change.
-    version(&store, &room, &id, bounded("a", Some(v))).await;
-}
-
-#[tokio::test]
-async fn whoever_lags_is_told() {
-    let (store, room) = (MemoryStore::new(), name("room"));
-    let mut watch = store.watch(&room).await.unwrap();
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
-    let mut v = None;
-    for _ in 0..WATCH_CAPACITY {
-        v = Some(version(&store, &room, &id, put("a", v)).await);
-    }
-    assert_eq!(watch.next().await, Err(Lagged));
-    let snapshot = store.read_room(&room).await.unwrap().unwrap();
-    let mut last = 0;
-    while last < snapshot.sequence {
-        last = watch.next().await.unwrap().unwrap().sequence;
-    }
-    assert_eq!(last, snapshot.sequence);
-}
-
-#[tokio::test]
-async fn nothing_is_left_of_what_nobody_watches() {
-    let store = MemoryStore::new();
-    for i in 0..10 {
-        let watch = store.watch(&name(&format!("room-{i}"))).await.unwrap();
-        drop(watch);
-    }
-    let _watch = store.watch(&name("last")).await.unwrap();
-    assert_eq!(store.names().len(), 1);
-}
+use crate::contract::{identity, name, new_room, put};
+use crate::next;
+use crate::server::Server;
 
 /// What anybody may do. Versions and sequences are given relative to what is right.
 #[derive(Debug, Clone)]
@@ -196,6 +70,10 @@ struct Heard {
 }
 
 impl Heard {
+    fn stands_at(&self) -> Option<(&RoomId, u64)> {
+        self.open.as_ref().map(|(id, _, sequence)| (id, *sequence))
+    }
+
     fn apply(&mut self, event: &RoomEvent) {
         if let Change::Opened(room) = &event.change {
             assert_eq!((event.sequence, &self.open), (1, &None), "opened once");
@@ -228,8 +106,7 @@ impl Heard {
     }
 }
 
-async fn run(ops: Vec<Op>) {
-    let (store, room) = (MemoryStore::new(), name("room"));
+async fn run(store: &dyn Store, room: RoomName, ops: Vec<Op>) {
     let mut watch = store.watch(&room).await.unwrap();
     let (mut model, mut heard) = (Model::default(), Heard::default());
     // Versions an identity has had in this room: they never come again.
@@ -338,11 +215,13 @@ async fn run(ops: Vec<Op>) {
                 EndOutcome::NoRoom => assert!(!exists),
             },
         }
-        // Nothing waits in the store: the events of an operation are there when it returns.
-        while let Ok(event) = watch.events.try_recv() {
+        let read = store.read_room(&room).await.unwrap();
+        // An event may arrive some time after its operation.
+        let read_until = read.as_ref().map(|read| (&read.room.id, read.sequence));
+        while heard.stands_at() != read_until {
+            let event = next(&mut watch).await;
             heard.apply(&event);
         }
-        let read = store.read_room(&room).await.unwrap();
         let seen = Heard {
             open: read
                 .as_ref()
@@ -361,9 +240,47 @@ async fn run(ops: Vec<Op>) {
     }
 }
 
-proptest! {
-    #[test]
-    fn behaves_like_the_model_and_events_tell_everything(ops in prop::collection::vec(op(), 0..60)) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(ops));
-    }
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(op(), 0..60)
+}
+
+/// One store for all cases, each in a room of its own.
+fn check(cases: u32, runtime: &Runtime, store: &dyn Store) {
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let case = AtomicU32::new(0);
+    let mut runner = TestRunner::new(config);
+    let tested = runner.run(&ops(), |ops| {
+        let case = case.fetch_add(1, Ordering::Relaxed);
+        runtime.block_on(run(store, name(&format!("room-{case}")), ops));
+        Ok(())
+    });
+    tested.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+#[test]
+fn memory_behaves_like_the_model_and_events_tell_everything() {
+    check(256, &runtime(), &MemoryStore::new());
+}
+
+#[test]
+fn redis_behaves_like_the_model_and_events_tell_everything() {
+    let runtime = runtime();
+    let (_server, store) = runtime.block_on(async {
+        let server = Server::start().await;
+        let store = server.store().await;
+        (server, store)
+    });
+    // The keeper of the store needs the runtime to drop it.
+    let _inside = runtime.enter();
+    check(64, &runtime, &store);
+    drop(store);
 }

@@ -1,0 +1,84 @@
+//! What things are called in Redis: `docs/redis.md` is the list.
+//!
+//! Everything of a room has its name in braces, so that a cluster keeps it in one slot. The name is
+//! escaped, so that no name can break out of them.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::names::RoomName;
+
+/// Version of what is stored and published. Whoever changes either in a way that the version before
+/// cannot work beside counts it up.
+const SCHEMA: &str = "v1";
+
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    /// The key prefix with the schema.
+    base: String,
+    /// Events know no databases: two of one server would hear each other.
+    database: i64,
+}
+
+/// What belongs to one room name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RoomKeys {
+    pub(super) room: String,
+    pub(super) members: String,
+    pub(super) channel: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str, database: i64) -> Self {
+        Self {
+            base: format!("{prefix}:{SCHEMA}"),
+            database,
+        }
+    }
+
+    pub(super) fn room(&self, name: &RoomName) -> RoomKeys {
+        let Self { base, database } = self;
+        let name = utf8_percent_encode(name.as_str(), ESCAPED);
+        RoomKeys {
+            room: format!("{base}:{{{name}}}:room"),
+            members: format!("{base}:{{{name}}}:members"),
+            channel: format!("{base}:{database}:{{{name}}}:events"),
+        }
+    }
+
+    /// A key that holds nothing.
+    pub(super) fn probe_key(&self) -> String {
+        format!("{}:probe", self.base)
+    }
+
+    /// A channel on which nothing is said.
+    pub(super) fn probe_channel(&self) -> String {
+        format!("{}:{}:probe", self.base, self.database)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_breaks_out_of_its_braces() {
+        let keys = Keys::new("pipemesh", 3);
+        let check = |name: &str, tag: &str| {
+            let keys = keys.room(&name.parse().unwrap());
+            assert_eq!(keys.room, format!("pipemesh:v1:{{{tag}}}:room"));
+            assert_eq!(keys.members, format!("pipemesh:v1:{{{tag}}}:members"));
+            assert_eq!(keys.channel, format!("pipemesh:v1:3:{{{tag}}}:events"));
+        };
+        check("room-1_a.b~", "room-1_a.b~");
+        check("{}", "%7B%7D");
+        check("a}:room", "a%7D%3Aroom");
+        check("a%7D", "a%257D");
+        check("Küche\n", "K%C3%BCche%0A");
+    }
+}
