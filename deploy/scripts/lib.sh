@@ -74,6 +74,13 @@ as_root() {
 }
 
 APT_UPDATED=
+# What there is to install; once in a run.
+apt_update() {
+  [ -z "$APT_UPDATED" ] || return 0
+  as_root apt-get update -qq
+  APT_UPDATED=yes
+}
+
 # apt_install <package…>: those that are not there yet.
 apt_install() {
   local missing=() package
@@ -83,10 +90,7 @@ apt_install() {
   [ ${#missing[@]} -gt 0 ] || return 0
   have apt-get || fail "please install ${missing[*]}: this is no Debian, so it cannot be done here"
   say "installing ${missing[*]}"
-  if [ -z "$APT_UPDATED" ]; then
-    as_root apt-get update -qq
-    APT_UPDATED=yes
-  fi
+  apt_update
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
