@@ -201,10 +201,15 @@ impl Node {
             weight: 1,
             state: NodeState::Serving,
         };
+        let shards_turn = {
+            let status = Arc::clone(&status);
+            move || status.stuck_shards().is_empty()
+        };
         tasks.spawn(registration::keep(
             registry,
             record,
             status.watch(),
+            shards_turn,
             registration.clone(),
         ));
 
