@@ -59,8 +59,8 @@ pub(super) enum Trouble {
 pub(super) struct Watch {
     index: u64,
     due: Instant,
-    /// Failures in a row.
-    failures: u32,
+    /// What fails, and how often in a row.
+    failing: Option<(Failure, u32)>,
     trouble: Option<Trouble>,
     /// Until then nodes are kept that are not listed, or listed as dead.
     keep_until: Option<Instant>,
@@ -74,7 +74,7 @@ impl Watch {
         Self {
             index: 0,
             due: now,
-            failures: 0,
+            failing: None,
             trouble: None,
             keep_until: None,
             nodes: BTreeMap::new(),
@@ -100,13 +100,13 @@ impl Watch {
 
     pub(super) fn handle_answer(&mut self, index: u64, listing: Listing, now: Instant) {
         let begins_anew = index < self.index;
-        let may_lack = begins_anew || self.failures > 0 || listing.is_empty();
+        let may_lack = begins_anew || self.failing.is_some() || listing.is_empty();
         if may_lack && !self.nodes.is_empty() {
             self.keep_until = Some(now + ABSENCE);
         }
         // Going on with an index that is ahead of Consul's would mean to wait for what it has yet to do.
         self.index = if begins_anew { 0 } else { index };
-        self.failures = 0;
+        self.failing = None;
         self.due = now + APART;
         self.unreadable = listing.unreadable.clone();
         if listing.is_empty() {
@@ -131,9 +131,14 @@ impl Watch {
             Failure::Unreachable => CONNECT_AT_MOST,
             Failure::Refused => RETRY_AT_MOST,
         };
-        let pause = RETRY_AFTER * 2_u32.pow(self.failures.min(8));
+        // Who comes back answers with errors for a moment: that is another beginning, not the next step.
+        let before = match self.failing {
+            Some((same, times)) if same == failure => times,
+            Some(_) | None => 0,
+        };
+        let pause = RETRY_AFTER * 2_u32.pow(before.min(8));
         self.due = now + pause.min(longest).mul_f64(0.75 + spread / 2.0);
-        self.failures = self.failures.saturating_add(1);
+        self.failing = Some((failure, before.saturating_add(1)));
         self.trouble = Some(Trouble::Failing);
         // What is there by then is wanted at once, changed or not.
         self.index = 0;

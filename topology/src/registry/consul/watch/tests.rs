@@ -158,7 +158,15 @@ fn failures_freeze_the_list_and_back_off() {
         .collect();
     let expected = [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000];
     assert_eq!(pauses, expected);
+    for _ in 0..9 {
+        scene.fail(Failure::Unreachable);
+    }
     assert_eq!(scene.fail(Failure::Unreachable), CONNECT_AT_MOST);
+    assert_eq!(
+        scene.fail(Failure::Refused),
+        RETRY_AFTER,
+        "it is coming back"
+    );
     scene.pass(Duration::from_secs(3600));
     assert_eq!(scene.nodes(), ["a", "b"]);
     assert_eq!(scene.watch.trouble(), Some(Trouble::Failing));
