@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use pipemesh_proto::ids::RoomId;
 use redis::{ScriptInvocation, Value};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use config::{DEFAULT_PREFIX, InvalidConfig, RedisConfig};
 pub use failure::Failure;
@@ -65,26 +65,25 @@ pub struct RedisStore {
     keys: Keys,
     scripts: Scripts,
     stats: Arc<Stats>,
-    /// What keeps the link; ends with the store.
-    _keeper: JoinSet<()>,
 }
 
 impl RedisStore {
-    /// Begins to connect, and returns at once: a store that cannot be reached yet may be later.
-    #[must_use]
-    pub fn start(config: RedisConfig) -> Self {
+    /// The store, and what connects it and keeps it so until `stop`. A store that cannot be reached yet
+    /// may be later.
+    pub fn start(
+        config: RedisConfig,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let stats = Arc::new(Stats::default());
         let keys = Keys::new(&config.prefix, config.database());
         let (link, keeper) = link::link(config, keys.clone(), Arc::clone(&stats));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(keeper.run());
-        Self {
+        let store = Self {
             link,
             keys,
             scripts: Scripts::new(),
             stats,
-            _keeper: tasks,
-        }
+        };
+        (store, keeper.run(stop))
     }
 
     /// Whether Redis can be reached, as last known.

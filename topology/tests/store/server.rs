@@ -10,6 +10,7 @@ use redis::aio::MultiplexedConnection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::PATIENCE;
 
@@ -146,7 +147,10 @@ fn free_port() -> u16 {
 }
 
 pub(crate) fn store(url: &str, authority: Option<&Path>) -> RedisStore {
-    RedisStore::start(RedisConfig::new(url, authority, DEFAULT_PREFIX).unwrap())
+    let config = RedisConfig::new(url, authority, DEFAULT_PREFIX).unwrap();
+    let (store, keep) = RedisStore::start(config, CancellationToken::new());
+    tokio::spawn(keep);
+    store
 }
 
 /// Waits until the store has noticed.

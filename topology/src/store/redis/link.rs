@@ -3,12 +3,14 @@
 //! While there is none, whoever asks is refused at once, with the reason. What happens repeatedly
 //! is logged when it begins, when its reason changes, and when it ends.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::Stats;
 use super::config::RedisConfig;
@@ -33,7 +35,7 @@ pub(super) struct Link {
     stats: Arc<Stats>,
 }
 
-/// What keeps it: runs until it is dropped.
+/// What keeps it.
 pub(super) struct Keeper {
     config: RedisConfig,
     keys: Keys,
@@ -80,7 +82,11 @@ impl Link {
 }
 
 impl Keeper {
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled_owned(self.keep()).await;
+    }
+
+    async fn keep(mut self) -> Infallible {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
