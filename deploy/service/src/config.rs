@@ -5,6 +5,7 @@
 //! What a value means is the binary's business: it turns [`Values`] into its own `Config` type.
 
 mod command_line;
+pub mod consul;
 mod file;
 pub mod parse;
 mod problems;

@@ -48,7 +48,7 @@ pub struct Setting {
     pub(super) need: Need,
     pub(super) secret: bool,
     pub(super) switch: bool,
-    variable: Option<&'static str>,
+    pub(super) variable: Option<&'static str>,
 }
 
 /// What happens when nobody gives a value.
@@ -118,6 +118,12 @@ impl Setting {
             variable: Some(variable),
             ..self
         }
+    }
+
+    /// Whether its variable is one of other programs, to whom an empty one is none.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.variable
+            .is_some_and(|variable| !variable.starts_with("PIPEMESH_"))
     }
 
     pub(super) fn flag(&self) -> String {

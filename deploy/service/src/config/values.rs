@@ -174,6 +174,12 @@ impl<'a> Values<'a> {
         self.given.get(key).map(|given| &given.origin)
     }
 
+    /// The file that a secret was taken from.
+    pub fn file(&self, key: &'static str) -> Option<&Path> {
+        self.known(key);
+        self.given.get(key)?.via.as_deref()
+    }
+
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -269,6 +275,9 @@ impl<'a> Values<'a> {
                 }
                 continue;
             };
+            if setting.is_foreign() && text.is_empty() {
+                continue;
+            }
             let origin = Origin::Environment(name.to_owned());
             match text.into_string() {
                 Ok(text) => self.give(setting, is_file, text.into(), origin),

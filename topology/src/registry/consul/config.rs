@@ -101,6 +101,15 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problems {
+    /// Each variable and what is wrong with it.
+    #[must_use]
+    pub fn named(self) -> Vec<(&'static str, String)> {
+        let problems = self.0.into_iter();
+        problems.map(|it| (it.variable, it.problem)).collect()
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.0.iter().enumerate() {
