@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use pipemesh_node_core::ingress::Allowance;
 use pipemesh_proto::ids::{NodeId, Region};
-use pipemesh_service::config::{Program, Setting, Values, parse};
+use pipemesh_service::config::{Program, Setting, Values, consul, parse};
 use pipemesh_service::secret::Secret;
+use pipemesh_topology::registry::consul::{self as registry, ServiceName, Settings};
 
 use crate::addresses::Advertised;
 
@@ -16,7 +17,7 @@ pub const PROGRAM: Program = Program {
     name: "pipemesh-node",
     about: "A media node: peer connections, tracks, subscriptions.",
     version: env!("CARGO_PKG_VERSION"),
-    settings: &[SETTINGS],
+    settings: &[SETTINGS, consul::SETTINGS],
 };
 
 const SETTINGS: &[Setting] = &[
@@ -234,8 +235,17 @@ pub struct ControlTls {
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {
     pub node: Config,
+    /// Where the node registers; none: signaling is told of it.
+    pub consul: Option<Consul>,
     pub operator_listen: SocketAddr,
     pub drain_deadline: Duration,
+}
+
+/// The Consul that a node registers in.
+#[derive(Debug, Clone)]
+pub struct Consul {
+    pub client: registry::Config,
+    pub settings: Settings,
 }
 
 /// Shards if nobody says: a core is left for control.
@@ -278,6 +288,11 @@ impl ProcessConfig {
             "drain.deadline",
             between(Duration::ZERO, Duration::from_secs(86_400)),
         );
+
+        let service = values.optional(consul::SERVICE, parse::from_str::<ServiceName>);
+        let client = consul::read(values, |variables| {
+            registry::Config::from_variables(variables).map_err(registry::config::Problems::named)
+        });
 
         let id = match id {
             Some(None) => host_name(values),
@@ -329,7 +344,20 @@ impl ProcessConfig {
                 "is reachable from other machines: that needs control.secret or control.certificates",
             );
         }
+        if let (Some(Some(_)), Some(None), Some(listen)) = (&client, &control_advertise, &listen)
+            && listen.ip().is_unspecified()
+        {
+            values.problem(
+                "control.advertise",
+                "is missing: Consul has to tell others one address, and control.listen is all of them",
+            );
+        }
+        let settings = Settings {
+            service: service?.unwrap_or_default(),
+            control_tls: tls.as_ref().is_some_and(Option::is_some),
+        };
         Some(Self {
+            consul: client?.map(|client| Consul { client, settings }),
             node: Config {
                 id: id?,
                 region: region?,

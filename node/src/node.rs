@@ -14,6 +14,7 @@ use pipemesh_proto::node::node_server::NodeServer;
 use pipemesh_proto::node::{CloseReason, NodeState as ContractState};
 use pipemesh_topology::{NodeRecord, NodeState, Registry};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -114,6 +115,7 @@ pub struct Node {
     tasks: JoinSet<Result<(), Ended>>,
     closing: CancellationToken,
     registration: CancellationToken,
+    is_registered: watch::Receiver<bool>,
 }
 
 impl Node {
@@ -189,6 +191,7 @@ impl Node {
         for listener in listeners {
             tasks.spawn(Arc::clone(&door).serve(listener, closing.clone()));
         }
+        let (registered, is_registered) = watch::channel(false);
         let registration = CancellationToken::new();
         let record = NodeRecord {
             id: config.id.clone(),
@@ -210,6 +213,7 @@ impl Node {
             record,
             status.watch(),
             shards_turn,
+            registered,
             registration.clone(),
         ));
 
@@ -235,6 +239,7 @@ impl Node {
             tasks,
             closing,
             registration,
+            is_registered,
         })
     }
 
@@ -259,12 +264,19 @@ impl Node {
         move || status.stuck_shards()
     }
 
-    /// Reasons why the node should get nobody new; empty means it should.
+    /// Reasons why the node should get nobody new; empty means it should. A registry that cannot be
+    /// reached is none: it knows the node, and everybody goes on with what it said last.
     pub fn readiness(&self) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
-        let status = Arc::clone(&self.status);
-        move || match status.state() {
-            ContractState::Draining => vec!["the node is draining".to_owned()],
-            ContractState::Unspecified | ContractState::Serving | ContractState::Full => Vec::new(),
+        let (status, is_registered) = (Arc::clone(&self.status), self.is_registered.clone());
+        move || {
+            let mut reasons = Vec::new();
+            if status.state() == ContractState::Draining {
+                reasons.push("the node is draining".to_owned());
+            }
+            if !*is_registered.borrow() {
+                reasons.push("the node is not registered".to_owned());
+            }
+            reasons
         }
     }
 

@@ -21,14 +21,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const RETRY_AT_MOST: Duration = Duration::from_secs(4);
 
 /// Runs until `stop`. A node that does not live (`is_alive`) is left to the registry to notice.
+/// `registered`: whether the registry has the record, as far as is known.
 pub(crate) async fn keep(
     registry: Arc<dyn Registry>,
     mut record: NodeRecord,
     mut reports: watch::Receiver<NodeReport>,
     is_alive: impl Fn() -> bool + Send,
+    registered: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> Result<(), Ended> {
-    let mut is_registered = false;
     let mut pause = RETRY_AFTER;
     loop {
         if !is_alive() {
@@ -38,6 +39,7 @@ pub(crate) async fn keep(
             }
         }
         record.state = state(reports.borrow_and_update().state());
+        let is_registered = *registered.borrow();
         let outcome = if is_registered {
             registry.update(record.clone()).await
         } else {
@@ -48,13 +50,15 @@ pub(crate) async fn keep(
                 if pause > RETRY_AFTER {
                     tracing::info!("the node's record is written again");
                 }
-                is_registered = true;
+                registered.send_replace(true);
                 pause = RETRY_AFTER;
                 if !changed(&mut reports, &record, &stop).await {
                     break;
                 }
             }
-            Err(RegistryError::NotRegistered(_)) if is_registered => is_registered = false,
+            Err(RegistryError::NotRegistered(_)) if is_registered => {
+                registered.send_replace(false);
+            }
             Err(RegistryError::TakenOver(_)) => return Err(Ended::TakenOver),
             Err(error @ (RegistryError::NotRegistered(_) | RegistryError::Unavailable(_))) => {
                 if pause == RETRY_AFTER {
@@ -68,6 +72,7 @@ pub(crate) async fn keep(
             }
         }
     }
+    registered.send_replace(false);
     if let Err(error) = registry.deregister(&record.id, record.boot_id).await {
         let error = Chain(&error).to_string();
         tracing::warn!(

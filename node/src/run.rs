@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use pipemesh_node::Node;
-use pipemesh_node::config::ProcessConfig;
+use pipemesh_node::config::{Consul, ProcessConfig};
 use pipemesh_service::Program;
 use pipemesh_service::operator::{Health, Operator, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
+use pipemesh_topology::Registry;
+use pipemesh_topology::registry::consul::{Client, ConsulRegistry};
 use pipemesh_topology::registry::memory::MemoryRegistry;
 
 pub(crate) fn run(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
@@ -26,8 +28,12 @@ async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
     let signals = stop.on_signals()?;
     let metrics = prometheus::Registry::new();
     register_process(&metrics, program)?;
-    // Signaling processes are told where this node is; a shared registry comes with Consul.
-    let registry = Arc::new(MemoryRegistry::new());
+    let mut supervisor = Supervisor::new(stop.clone());
+    let registry: Arc<dyn Registry> = match config.consul {
+        Some(consul) => connect(consul, &stop, &mut supervisor).await?,
+        // Signaling processes are told where this node is.
+        None => Arc::new(MemoryRegistry::new()),
+    };
     let mut node = Node::start(config.node, registry, &metrics).await?;
     let health = Health {
         metrics,
@@ -37,7 +43,6 @@ async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
     let operator = Operator::bind(config.operator_listen, program, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
 
-    let mut supervisor = Supervisor::new(stop.clone());
     supervisor.spawn_plain("signals", signals);
     supervisor.spawn("operator", operator.serve(stop.closing()));
     supervisor.spawn("node", async move {
@@ -57,6 +62,19 @@ async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
     });
     supervisor.run().await?;
     Ok(())
+}
+
+/// Consul is followed until everything else has ended: the node deregisters with its last breath.
+async fn connect(
+    consul: Consul,
+    stop: &Stop,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<Arc<dyn Registry>> {
+    let client = Client::new(&consul.client).await?;
+    let registry = Arc::new(ConsulRegistry::new(client, consul.settings));
+    let (followed, closing) = (Arc::clone(&registry), stop.closing());
+    supervisor.spawn_plain("consul", async move { followed.follow(closing).await });
+    Ok(registry)
 }
 
 /// Memory is asked for in huge pages; this is where the kernel says whether it has any.

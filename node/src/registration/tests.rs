@@ -47,6 +47,7 @@ struct Scene {
     registry: Arc<Registers>,
     reports: watch::Sender<NodeReport>,
     alive: Arc<AtomicBool>,
+    is_registered: watch::Receiver<bool>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), Ended>>,
 }
@@ -69,17 +70,20 @@ impl Scene {
         let alive = Arc::new(AtomicBool::new(true));
         let stop = CancellationToken::new();
         let asked = Arc::clone(&alive);
+        let (registered, is_registered) = watch::channel(false);
         let task = tokio::spawn(keep(
             Arc::clone(&registry) as Arc<dyn Registry>,
             record,
             heard,
             move || asked.load(Ordering::Relaxed),
+            registered,
             stop.clone(),
         ));
         Self {
             registry,
             reports,
             alive,
+            is_registered,
             stop,
             task,
         }
@@ -158,6 +162,24 @@ async fn a_forgotten_node_registers_again() {
     // Nor does a registry that forgets at once keep anybody busy.
     scene.answer(|_, node| Err(RegistryError::NotRegistered(node.id.clone())));
     assert!(scene.calls(HEARTBEAT * 2).await.len() < 8);
+    assert!(!*scene.is_registered.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_registered_is_so_while_the_registry_is_away() {
+    let scene = Scene::start();
+    scene.answer(|_, _| Err(RegistryError::Unavailable("away".into())));
+    scene.calls(HEARTBEAT).await;
+    assert!(!*scene.is_registered.borrow());
+    scene.answer(|_, _| Ok(()));
+    scene.calls(RETRY_AT_MOST).await;
+    assert!(*scene.is_registered.borrow());
+    scene.answer(|_, _| Err(RegistryError::Unavailable("away".into())));
+    scene.calls(HEARTBEAT * 4).await;
+    assert!(*scene.is_registered.borrow());
+    scene.stop.cancel();
+    scene.task.await.unwrap().unwrap();
+    assert!(!*scene.is_registered.borrow());
 }
 
 #[tokio::test(start_paused = true)]
