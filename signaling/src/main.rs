@@ -2,15 +2,22 @@
 
 use std::process::ExitCode;
 
+use pipemesh_service::config::consul;
 use pipemesh_service::{Program, config};
 
+mod mesh;
 mod run;
 
 const PROGRAM: Program = Program {
     name: "pipemesh-signaling",
     about: "The front door of a Pipemesh: LiveKit's client protocol, rooms, placement",
     version: env!("CARGO_PKG_VERSION"),
-    settings: &[pipemesh_signaling::SETTINGS, run::SETTINGS],
+    settings: &[
+        pipemesh_signaling::SETTINGS,
+        run::SETTINGS,
+        mesh::SETTINGS,
+        consul::SETTINGS,
+    ],
 };
 
 fn main() -> ExitCode {
