@@ -3,7 +3,10 @@
 //! A participant's record is written by the session that holds the `Claim` on it and by nobody
 //! else; whoever takes an identity over replaces the record, and the session that held it learns of
 //! that at its next write or from the room's events. Rooms end some time after the last member left.
+//! Nothing here is for this process alone: others have sessions in the same rooms, and a store that
+//! has lost a room is given it back by all of them together.
 
+mod follow;
 pub(crate) mod record;
 mod view;
 
@@ -17,7 +20,7 @@ use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
     EndOutcome, NewRoom, PutMember, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable,
-    UpdateRoom, WhenEmpty,
+    UpdateRoom, WhenEmpty, life, next_life,
 };
 use pipemesh_topology::{Identity, RoomName, store};
 use prost::Message;
@@ -39,9 +42,12 @@ pub struct RoomTimeouts {
     pub empty: Duration,
 }
 
-/// Attempts to remove the record of somebody who left, and the pause between them.
-const VACATE_ATTEMPTS: u32 = 10;
-const VACATE_RETRY: Duration = Duration::from_millis(500);
+/// Pause before a store that cannot be reached is asked again to remove what nobody else would.
+const REMOVE_RETRY: Duration = Duration::from_millis(500);
+
+/// Attempts to write a record: one that failed may have been done all the same, and a room that the
+/// store has lost is brought back first.
+const WRITE_ATTEMPTS: u32 = 3;
 
 /// How long a join waits for the room's events to show what it has just written.
 const VIEW_LIMIT: Duration = Duration::from_secs(2);
@@ -55,7 +61,8 @@ pub(crate) struct Claim {
     session: String,
     /// The version of the record as last written.
     version: u64,
-    /// Where in the room's events the claim was made: what is older does not know of it.
+    /// Where in the room's events the claim was made or last written: what is older does not know of
+    /// it.
     pub(crate) sequence: u64,
 }
 
@@ -163,7 +170,7 @@ impl Rooms {
         }
         views.retain(|_, view| view.strong_count() > 0);
         let (sender, state) = watch::channel(None);
-        let follower = view::follow(Arc::clone(&self.store), name.clone(), sender);
+        let follower = follow::follow(Arc::clone(&self.store), name.clone(), sender);
         let view = Arc::new(RoomView {
             state,
             _follower: AbortOnDropHandle::new(tokio::spawn(follower)),
@@ -185,12 +192,10 @@ impl Rooms {
         config: &RoomConfiguration,
         now: SystemTime,
     ) -> Result<OpenRoom, Unavailable> {
-        let id = RoomId::random();
-        let body = self.room_info(name, &id, config, now).encode_to_vec();
-        let new = NewRoom {
-            id,
-            home: home.clone(),
-            body: body.into(),
+        // One that this process knows and the store does not is not another one.
+        let new = match self.known(name) {
+            Some(known) => known.to_bring_back(),
+            None => self.new_room(name, home, config, now),
         };
         let opened = self.store.open_room(name, new).await?;
         let info = RoomInfo::decode(opened.room.body.clone()).unwrap_or_default();
@@ -273,11 +278,11 @@ impl Rooms {
         record: &MemberRecord,
     ) -> Result<(), WriteError> {
         let body: Bytes = record.encode_to_vec().into();
-        // Twice: a write that failed may have been done all the same.
-        for _ in 0..2 {
+        let mut expected = Some(claim.version);
+        for _ in 0..WRITE_ATTEMPTS {
             let put = PutMember {
                 identity: claim.identity.clone(),
-                expected: Some(claim.version),
+                expected,
                 body: body.clone(),
                 capacity: None,
             };
@@ -286,17 +291,45 @@ impl Rooms {
                 .put_member(&claim.room, &claim.room_id, put)
                 .await?
             {
-                PutOutcome::Done { version, .. } => {
-                    claim.version = version;
+                PutOutcome::Done { version, sequence } => {
+                    (claim.version, claim.sequence) = (version, sequence);
                     return Ok(());
                 }
                 PutOutcome::Conflict(Some(member)) if claim.is_on(&member) => {
-                    claim.version = member.version;
+                    expected = Some(member.version);
+                }
+                PutOutcome::Conflict(None) | PutOutcome::NoRoom
+                    if self.is_brought_back(claim).await? =>
+                {
+                    expected = None;
                 }
                 PutOutcome::Conflict(_) | PutOutcome::Full | PutOutcome::NoRoom => break,
             }
         }
         Err(WriteError::Lost)
+    }
+
+    /// Whether the room is there again after the store had lost it, and the claim's record with it. The
+    /// first to ask brings it back.
+    async fn is_brought_back(&self, claim: &Claim) -> Result<bool, Unavailable> {
+        let known = self.known(&claim.room);
+        let Some(known) = known.filter(|known| known.id == claim.room_id) else {
+            return Ok(false);
+        };
+        let mut room = known.to_bring_back();
+        room.after = room.after.max(next_life(claim.sequence));
+        let opened = self.store.open_room(&claim.room, room).await?;
+        if opened.created {
+            tracing::info!(room = %claim.room, "a room that the store has lost is brought back");
+        }
+        let is_later = life(opened.sequence) > life(claim.sequence);
+        Ok(opened.room.id == claim.room_id && is_later)
+    }
+
+    /// A room as this process has it before its eyes.
+    fn known(&self, name: &RoomName) -> Option<Arc<RoomState>> {
+        let view = lock(&self.views).get(name)?.upgrade()?;
+        view.state.borrow().clone()
     }
 
     /// Removes the record of the claim; a record that is somebody else's by now stays.
@@ -323,18 +356,23 @@ impl Rooms {
         Ok(())
     }
 
-    /// [`Rooms::leave`], again and again while the store cannot be reached.
+    /// [`Rooms::leave`], again and again while the store cannot be reached, until the process stops.
     pub(crate) async fn vacate(&self, claim: Claim) {
-        for attempt in 1..=VACATE_ATTEMPTS {
-            let Err(error) = self.leave(claim.clone()).await else {
-                return;
-            };
-            if attempt == VACATE_ATTEMPTS {
-                let error = Chain(&error).to_string();
-                tracing::warn!(error, "the record of somebody who left stays");
-                return;
+        let leave = async {
+            let mut complained = false;
+            while let Err(error) = self.leave(claim.clone()).await {
+                if !std::mem::replace(&mut complained, true) {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(
+                        error,
+                        "the record of somebody who left cannot be removed yet"
+                    );
+                }
+                tokio::time::sleep(REMOVE_RETRY).await;
             }
-            tokio::time::sleep(VACATE_RETRY).await;
+        };
+        if self.stop.run_until_cancelled(leave).await.is_none() {
+            tracing::warn!("the record of somebody who left stays");
         }
     }
 
@@ -397,25 +435,34 @@ impl Rooms {
         // Held until the task is known, so that the task does not look for itself in vain.
         let mut known = lock(&self.ending);
         let task = self.endings.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = stop.cancelled() => return,
-            }
+            // A process that stops does not wait: nobody else would end the room.
+            stop.run_until_cancelled(tokio::time::sleep(delay)).await;
             lock(&ending).remove(&id);
-            match store.end_room(&name, &id, sequence).await {
-                Ok(EndOutcome::Done) => tracing::info!(room = %name, "room ended"),
-                // Somebody came back; whoever leaves last ends it.
-                Ok(EndOutcome::Conflict | EndOutcome::NoRoom) => {}
-                Err(error) => {
-                    let error = Chain(&error).to_string();
-                    tracing::warn!(room = %name, error, "an empty room stays open");
-                }
-            }
+            end(&*store, &name, &id, sequence, &stop).await;
         });
         if let Some(earlier) = known.insert(ends, task.abort_handle()) {
             earlier.abort();
         }
         Ok(())
+    }
+
+    fn new_room(
+        &self,
+        name: &RoomName,
+        home: &NodeId,
+        config: &RoomConfiguration,
+        now: SystemTime,
+    ) -> NewRoom {
+        let id = RoomId::random();
+        NewRoom {
+            body: self
+                .room_info(name, &id, config, now)
+                .encode_to_vec()
+                .into(),
+            id,
+            home: home.clone(),
+            after: 0,
+        }
     }
 
     fn room_info(
@@ -441,6 +488,32 @@ impl Rooms {
             creation_time_ms: i64::try_from(since_1970.as_millis()).unwrap_or(0),
             enabled_codecs: publish_codecs(),
             ..Default::default()
+        }
+    }
+}
+
+/// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached.
+async fn end(
+    store: &dyn Store,
+    name: &RoomName,
+    id: &RoomId,
+    sequence: u64,
+    stop: &CancellationToken,
+) {
+    let mut complained = false;
+    loop {
+        let error = match store.end_room(name, id, sequence).await {
+            Ok(EndOutcome::Done) => return tracing::info!(room = %name, "room ended"),
+            // Somebody came back; whoever leaves last ends it.
+            Ok(EndOutcome::Conflict | EndOutcome::NoRoom) => return,
+            Err(error) => Chain(&error).to_string(),
+        };
+        if !std::mem::replace(&mut complained, true) {
+            tracing::warn!(room = %name, error, "an empty room cannot be ended yet");
+        }
+        let pause = tokio::time::sleep(REMOVE_RETRY);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return tracing::warn!(room = %name, "an empty room stays open");
         }
     }
 }

@@ -240,18 +240,18 @@ impl Session {
         let room = match room {
             Some(room) if room.id == self.room_id && room.sequence < self.claimed_at => return,
             Some(room) if room.id == self.room_id => Arc::clone(room),
-            Some(_) | None => {
-                return self.expel(DisconnectReason::RoomDeleted, CloseReason::RoomEnded);
-            }
+            Some(_) => return self.displace(),
+            None => return self.expel(DisconnectReason::RoomDeleted, CloseReason::RoomEnded),
         };
         match room.members.get(&self.identity) {
             None => return self.expel(DisconnectReason::ParticipantRemoved, CloseReason::Removed),
             Some(member) if member.session.as_str() != self.record.session => {
                 return self.expel(DisconnectReason::DuplicateIdentity, CloseReason::Replaced);
             }
-            Some(_) => {}
+            // The store has lost it.
+            Some(_) => self.record_changed |= room.lacks(&self.identity),
         }
-        let seen = self.room.as_ref().map(|seen| seen.sequence);
+        let seen = self.room.as_ref().map(|seen| seen.revision);
         let changed = match seen.map_or(Changes::Any, |seen| room.changes_since(seen)) {
             Changes::Of(changed) => changed,
             Changes::Any => {
@@ -435,6 +435,15 @@ impl Session {
             self.say_leave(reason, Action::Disconnect);
         }
         self.end(open.then_some(close), Fate::Lost);
+    }
+
+    /// Another room took this one's name, as happens when the store loses it: the client goes there.
+    fn displace(&mut self) {
+        let open = matches!(self.phase, Phase::Open | Phase::Opening);
+        if open {
+            self.say_leave(DisconnectReason::StateMismatch, Action::Reconnect);
+        }
+        self.end(open.then_some(CloseReason::RoomEnded), Fate::Lost);
     }
 
     /// The client is sent away for good, by this session's own decision.

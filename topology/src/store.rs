@@ -54,6 +54,25 @@ pub struct NewRoom {
     pub id: RoomId,
     pub home: NodeId,
     pub body: Bytes,
+    /// Its counts, of changes and versions alike, go on behind this: 0, or [`next_life`] of a room that
+    /// the store has lost and that is brought back by who is in it.
+    pub after: u64,
+}
+
+/// Changes that a room may see before it is brought back; what the store counts stays exact for some
+/// ten thousand lives of this length.
+const LIFE_BITS: u32 = 32;
+
+/// How often a room with this many changes was brought back.
+#[must_use]
+pub fn life(sequence: u64) -> u64 {
+    sequence >> LIFE_BITS
+}
+
+/// Behind all that anybody can have seen of a room with this many changes.
+#[must_use]
+pub fn next_life(sequence: u64) -> u64 {
+    (life(sequence) + 1) << LIFE_BITS
 }
 
 /// The room that is open under a name.
@@ -133,7 +152,8 @@ pub enum EndOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomEvent {
     pub room: RoomId,
-    /// The event before had one less; the first of a room has 1.
+    /// The event before had one less; the first of a room has 1, or one more than it was brought back
+    /// behind.
     pub sequence: u64,
     pub change: Change,
 }

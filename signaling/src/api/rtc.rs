@@ -197,7 +197,13 @@ fn refuse(context: &Context, refusal: Refusal) -> Response {
             context.metrics.join(result);
             if status == StatusCode::SERVICE_UNAVAILABLE {
                 retry_after = Some(RETRY_AFTER);
-                tracing::warn!(error = %Chain(error), "nobody can join");
+                match error {
+                    // Which says itself, once, that it cannot be reached.
+                    JoinError::Store(_) => {
+                        tracing::debug!(error = %Chain(error), "nobody can join")
+                    }
+                    _ => tracing::warn!(error = %Chain(error), "nobody can join"),
+                }
             }
             (status, error.to_string())
         }

@@ -8,6 +8,7 @@ struct Fixture {
     rooms: Rooms,
     store: Arc<MemoryStore>,
     name: RoomName,
+    stop: CancellationToken,
 }
 
 impl Fixture {
@@ -17,8 +18,10 @@ impl Fixture {
             departure,
             empty: Duration::from_secs(300),
         };
+        let stop = CancellationToken::new();
         Self {
-            rooms: Rooms::new(store.clone(), timeouts, CancellationToken::new()),
+            rooms: Rooms::new(store.clone(), timeouts, stop.clone()),
+            stop,
             store,
             name: "room".parse().unwrap(),
         }
@@ -194,4 +197,21 @@ async fn a_view_shows_what_was_written() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_stops_leaves_no_empty_room() {
+    let fixture = Fixture::new(Duration::from_secs(3600));
+    let mut room = fixture.open().await;
+    let alice = "alice".parse().unwrap();
+    let claim = fixture
+        .rooms
+        .claim(&mut room, &alice, None, &record("s1"))
+        .await
+        .unwrap();
+    fixture.rooms.leave(claim).await.unwrap();
+    assert!(fixture.exists().await);
+    fixture.stop.cancel();
+    fixture.rooms.stopped().await;
+    assert!(!fixture.exists().await);
 }

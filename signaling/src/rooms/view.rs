@@ -1,28 +1,22 @@
-//! One room as everybody in it sees it: a frozen state per change, made from the store's events.
+//! One room as everybody in it sees it: a frozen state per change.
 //!
 //! Whoever watches gets the latest state, not every event, so nobody can lag behind. Each state
-//! remembers who changed lately, so that a change need not be searched for.
+//! remembers who changed lately, so that a change need not be searched for. Where states come from is
+//! in `follow`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use futures_util::FutureExt;
 use livekit_protocol::Room as RoomInfo;
 use pipemesh_proto::ids::{NodeId, RoomId};
-use pipemesh_service::Chain;
-use pipemesh_topology::store::{Change, Room, RoomEvent, RoomSnapshot, Store, Unavailable};
+use pipemesh_topology::store::{self, Change, NewRoom, Room, RoomEvent, RoomSnapshot};
 use pipemesh_topology::{Identity, RoomName};
 use prost::Message;
-use tokio::sync::watch;
 
 use super::record::Member;
 
 /// Changes a state remembers. Who has missed more looks at everybody.
 const RECENT: usize = 128;
-
-/// Pause before a store that failed is asked again.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// A room at one moment.
 #[derive(Debug, Clone)]
@@ -30,12 +24,16 @@ pub(crate) struct RoomState {
     pub(crate) id: RoomId,
     pub(crate) home: NodeId,
     pub(crate) sequence: u64,
+    /// Counts the changes that this process saw, whatever the store counts.
+    pub(crate) revision: u64,
     /// Without what is counted.
     info: RoomInfo,
     /// With it: counted once per state, by whoever asks first.
     counted: OnceLock<Arc<RoomInfo>>,
     pub(crate) members: BTreeMap<Identity, Arc<Member>>,
-    /// The last changes, oldest first, without gaps up to `sequence`.
+    /// Those of them that the store has lost. They are as they were, until they are written again.
+    missing: BTreeSet<Identity>,
+    /// The last changes, oldest first, without gaps up to `revision`.
     recent: VecDeque<(u64, Option<Identity>)>,
 }
 
@@ -53,9 +51,11 @@ impl RoomState {
             id: snapshot.room.id.clone(),
             home: snapshot.room.home.clone(),
             sequence: snapshot.sequence,
+            revision: 0,
             info: RoomInfo::default(),
             counted: OnceLock::new(),
             members: BTreeMap::new(),
+            missing: BTreeSet::new(),
             recent: VecDeque::new(),
         };
         state.set_room(&snapshot.room);
@@ -92,38 +92,97 @@ impl RoomState {
                 let Some(member) = Member::decode(stored) else {
                     return false;
                 };
+                self.missing.remove(&stored.identity);
                 self.members
                     .insert(stored.identity.clone(), Arc::new(member));
                 Some(stored.identity.clone())
             }
             Change::MemberRemoved(identity) => {
+                self.missing.remove(identity);
                 self.members.remove(identity);
                 Some(identity.clone())
             }
         };
         self.sequence = event.sequence;
+        self.revision += 1;
         self.counted = OnceLock::new();
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((event.sequence, changed));
+        self.recent.push_back((self.revision, changed));
         true
     }
 
-    /// Who changed after `sequence`, the room itself aside.
-    pub(crate) fn changes_since(&self, sequence: u64) -> Changes {
+    /// What comes after `before`, which was read again. If the store has lost the room since and
+    /// somebody brought it back, those who are not in it again yet stay as they were.
+    pub(super) fn succeed(&mut self, before: &Self) {
+        self.revision = before.revision + 1;
+        if self.id != before.id {
+            return;
+        }
+        let brought_back = store::life(self.sequence) > store::life(before.sequence);
+        for (identity, member) in &before.members {
+            let is_lost = brought_back || before.missing.contains(identity);
+            if is_lost && !self.members.contains_key(identity) {
+                self.members.insert(identity.clone(), Arc::clone(member));
+                self.missing.insert(identity.clone());
+            }
+        }
+    }
+
+    /// The store has no such room, and nobody said that it ended.
+    pub(crate) fn lose(&mut self) {
+        self.missing = self.members.keys().cloned().collect();
+        self.change_any();
+    }
+
+    /// Nobody wrote them again: they are gone.
+    pub(crate) fn give_up_missing(&mut self) {
+        for identity in std::mem::take(&mut self.missing) {
+            self.members.remove(&identity);
+        }
+        self.change_any();
+    }
+
+    fn change_any(&mut self) {
+        self.revision += 1;
+        self.recent.clear();
+        self.counted = OnceLock::new();
+    }
+
+    pub(super) fn lacks_any(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Whether somebody's record is to be written again.
+    pub(crate) fn lacks(&self, identity: &Identity) -> bool {
+        self.missing.contains(identity)
+    }
+
+    /// What the room is brought back as.
+    pub(super) fn to_bring_back(&self) -> NewRoom {
+        NewRoom {
+            id: self.id.clone(),
+            home: self.home.clone(),
+            body: self.info.encode_to_vec().into(),
+            after: store::next_life(self.sequence),
+        }
+    }
+
+    /// Who changed after `revision`, the room itself aside.
+    pub(crate) fn changes_since(&self, revision: u64) -> Changes {
         let oldest = self
             .recent
             .front()
-            .map_or(self.sequence + 1, |(oldest, _)| *oldest);
-        if sequence + 1 < oldest {
+            .map_or(self.revision + 1, |(oldest, _)| *oldest);
+        if revision + 1 < oldest {
             return Changes::Any;
         }
         let newer = self
             .recent
             .iter()
             .rev()
-            .take_while(|(at, _)| *at > sequence);
+            .take_while(|(at, _)| *at > revision);
         Changes::Of(newer.filter_map(|(_, who)| who.clone()).collect())
     }
 
@@ -146,65 +205,5 @@ impl RoomState {
     }
 }
 
-/// Keeps `state` up to date until it is dropped.
-pub(super) async fn follow(
-    store: Arc<dyn Store>,
-    name: RoomName,
-    state: watch::Sender<Option<Arc<RoomState>>>,
-) {
-    loop {
-        match follow_until_lost(&*store, &name, &state).await {
-            Ok(()) => {}
-            Err(error) => {
-                let error = Chain(&error).to_string();
-                tracing::warn!(room = %name, error, "the room's events are not heard");
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
-}
-
-/// Returns when events were missed: everything has to be read again.
-async fn follow_until_lost(
-    store: &dyn Store,
-    name: &RoomName,
-    state: &watch::Sender<Option<Arc<RoomState>>>,
-) -> Result<(), Unavailable> {
-    let mut events = store.watch(name).await?;
-    let snapshot = store.read_room(name).await?;
-    let mut room = snapshot.map(|snapshot| RoomState::new(name, snapshot));
-    loop {
-        state.send_replace(room.clone().map(Arc::new));
-        let Ok(Some(event)) = events.next().await else {
-            return Ok(());
-        };
-        // What is there already is taken along: one new state for all of it.
-        let mut event = Some(event);
-        while let Some(next) = event {
-            if !take(&mut room, &next) {
-                return Ok(());
-            }
-            event = match events.next().now_or_never() {
-                Some(Ok(Some(next))) => Some(next),
-                Some(_) => return Ok(()),
-                None => None,
-            };
-        }
-    }
-}
-
-/// Applies an event to what is known; `false`: read everything again.
-fn take(room: &mut Option<RoomState>, event: &RoomEvent) -> bool {
-    match room {
-        Some(room) if room.id == event.room && event.sequence <= room.sequence => true,
-        Some(state) if state.id == event.room && event.change == Change::Ended => {
-            *room = None;
-            true
-        }
-        Some(room) => room.apply(event),
-        None => false,
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

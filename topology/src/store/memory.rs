@@ -114,14 +114,14 @@ impl Store for MemoryStore {
             let room = Room {
                 id: new.id,
                 home: new.home,
-                version: 1,
+                version: new.after + 1,
                 body: new.body,
             };
             entry.open = Some(Open {
                 room: room.clone(),
-                sequence: 0,
+                sequence: new.after,
                 members: BTreeMap::new(),
-                member_version: 0,
+                member_version: new.after,
             });
             entry.record(Change::Opened(room));
         }

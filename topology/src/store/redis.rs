@@ -111,7 +111,9 @@ impl Store for RedisStore {
         let mut call = self.scripts.open_room.on(&self.keys.room(name));
         call.arg(new.id.as_str())
             .arg(new.home.as_str())
-            .arg(&new.body[..]);
+            .arg(&new.body[..])
+            .arg(new.after)
+            .arg(new.after + 1);
         let mut reply = self.call(&call).await?;
         Ok(Opened {
             room: reply.room()?,

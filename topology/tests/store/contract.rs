@@ -5,7 +5,7 @@ use pipemesh_proto::ids::RoomId;
 use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::store::{
     Change, EndOutcome, Lagged, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, RoomUpdate,
-    Store, UpdateRoom, WATCH_CAPACITY, WhenEmpty,
+    Store, UpdateRoom, WATCH_CAPACITY, WhenEmpty, life, next_life,
 };
 use pipemesh_topology::{Identity, RoomName};
 
@@ -42,6 +42,7 @@ contract! {
     rooms_do_not_touch_each_other
     an_update_leaves_what_it_does_not_name
     members_are_sorted_by_identity
+    a_room_that_is_brought_back_counts_on
 }
 
 pub(crate) fn name(text: &str) -> RoomName {
@@ -57,6 +58,7 @@ pub(crate) fn new_room(id: &str) -> NewRoom {
         id: id.parse().unwrap(),
         home: "node-a".parse().unwrap(),
         body: Bytes::from_static(b"room"),
+        after: 0,
     }
 }
 
@@ -282,4 +284,28 @@ async fn members_are_sorted_by_identity(store: &dyn Store) {
     let read = store.read_room(&room).await.unwrap().unwrap();
     let read: Vec<_> = read.members.iter().map(|it| it.identity.as_str()).collect();
     assert_eq!(read, everybody);
+}
+
+async fn a_room_that_is_brought_back_counts_on(store: &dyn Store) {
+    let room = name("room");
+    let mut watch = store.watch(&room).await.unwrap();
+    let lost = NewRoom {
+        after: next_life(next_life(7)),
+        ..new_room("RM_1")
+    };
+    let opened = store.open_room(&room, lost.clone()).await.unwrap();
+    let first = 2 * next_life(0) + 1;
+    assert_eq!((opened.room.version, opened.sequence), (first, first));
+    let event = next(&mut watch).await;
+    assert_eq!(event.sequence, first);
+    assert_eq!(event.change, Change::Opened(opened.room.clone()));
+    let v = version(store, &room, &opened.room.id, put("a", None)).await;
+    assert_eq!((v, next(&mut watch).await.sequence), (first, first + 1));
+    let read = store.read_room(&room).await.unwrap().unwrap();
+    assert_eq!((read.sequence, life(read.sequence)), (first + 1, 2));
+    // Whoever comes second finds it.
+    let again = store.open_room(&room, lost).await.unwrap();
+    assert!(!again.created);
+    let v = version(store, &room, &opened.room.id, put("a", Some(v))).await;
+    assert_eq!(v, first + 1);
 }

@@ -1,10 +1,9 @@
 use livekit_protocol::ParticipantInfo;
-use pipemesh_topology::store;
 
 use super::*;
 use crate::rooms::record::{MemberRecord, Presence};
 
-fn stored(identity: &str, version: u64, presence: Presence) -> store::Member {
+pub(crate) fn stored(identity: &str, version: u64, presence: Presence) -> store::Member {
     let record = MemberRecord {
         info: Some(ParticipantInfo {
             sid: format!("PA_{identity}"),
@@ -24,8 +23,8 @@ fn stored(identity: &str, version: u64, presence: Presence) -> store::Member {
     }
 }
 
-fn room(sequence: u64) -> RoomState {
-    let snapshot = RoomSnapshot {
+pub(crate) fn snapshot(sequence: u64) -> RoomSnapshot {
+    RoomSnapshot {
         room: Room {
             id: "RM_1".parse().unwrap(),
             home: "node-a".parse().unwrap(),
@@ -34,11 +33,14 @@ fn room(sequence: u64) -> RoomState {
         },
         sequence,
         members: vec![stored("alice", 1, Presence::Here)],
-    };
-    RoomState::new(&"room".parse().unwrap(), snapshot)
+    }
 }
 
-fn put(sequence: u64, identity: &str, presence: Presence) -> RoomEvent {
+fn room(sequence: u64) -> RoomState {
+    RoomState::new(&"room".parse().unwrap(), snapshot(sequence))
+}
+
+pub(crate) fn put(sequence: u64, identity: &str, presence: Presence) -> RoomEvent {
     RoomEvent {
         room: "RM_1".parse().unwrap(),
         sequence,
@@ -56,54 +58,24 @@ fn of(identities: &[&str]) -> Changes {
 }
 
 #[test]
-fn a_gap_or_another_room_is_noticed() {
-    let mut room = Some(room(5));
-    assert!(
-        take(&mut room, &put(4, "bob", Presence::Here)),
-        "older than what was read"
-    );
-    assert!(room.as_ref().unwrap().members.len() == 1);
-    assert!(take(&mut room, &put(6, "bob", Presence::Here)));
-    assert!(
-        !take(&mut room, &put(8, "carol", Presence::Here)),
-        "7 is missing"
-    );
-    let other = RoomEvent {
-        room: "RM_2".parse().unwrap(),
-        ..put(7, "carol", Presence::Here)
-    };
-    assert!(!take(&mut room, &other));
-    let ended = RoomEvent {
-        change: Change::Ended,
-        ..put(7, "bob", Presence::Here)
-    };
-    assert!(take(&mut room, &ended));
-    assert!(room.is_none());
-    assert!(
-        !take(&mut room, &put(1, "bob", Presence::Here)),
-        "a room that was not read"
-    );
-}
-
-#[test]
 fn changes_are_told_as_far_back_as_they_are_known() {
+    let before = room(5);
     let mut room = room(5);
-    assert_eq!(room.changes_since(5), of(&[]));
-    assert_eq!(
-        room.changes_since(4),
-        Changes::Any,
-        "it was read, not heard"
-    );
+    room.succeed(&before);
+    let read = room.revision;
+    assert_eq!(room.changes_since(read), of(&[]));
+    let any = room.changes_since(before.revision);
+    assert_eq!(any, Changes::Any, "it was read, not heard");
     for (sequence, who) in [(6, "bob"), (7, "carol"), (8, "bob")] {
         assert!(room.apply(&put(sequence, who, Presence::Here)));
     }
-    assert_eq!(room.changes_since(7), of(&["bob"]));
-    assert_eq!(room.changes_since(5), of(&["bob", "carol"]));
+    assert_eq!(room.changes_since(read + 2), of(&["bob"]));
+    assert_eq!(room.changes_since(read), of(&["bob", "carol"]));
     for sequence in 9..9 + RECENT as u64 {
         assert!(room.apply(&put(sequence, "dave", Presence::Here)));
     }
-    assert_eq!(room.changes_since(8), of(&["dave"]));
-    assert_eq!(room.changes_since(7), Changes::Any);
+    assert_eq!(room.changes_since(read + 3), of(&["dave"]));
+    assert_eq!(room.changes_since(read + 2), Changes::Any);
 }
 
 #[test]

@@ -215,6 +215,40 @@ fn who_is_removed_or_whose_room_ends_is_told_why() {
 }
 
 #[test]
+fn a_record_that_the_store_has_lost_is_written_again() {
+    let mut bench = settled();
+    bench.puts("bob", &record("bob", 1, &[]));
+    assert_eq!(bench.updates(), [[there("PA_bob")]]);
+    bench.world.state.lose();
+    bench.room_changed();
+    assert!(!bench.world.state.lacks(&ME.parse().unwrap()));
+    // Bob is another process's to write, and nobody is told that he is gone.
+    assert!(bench.world.state.lacks(&"bob".parse().unwrap()));
+    bench.passes(seconds(1));
+    assert!(bench.updates().is_empty());
+    bench.world.state.give_up_missing();
+    bench.room_changed();
+    assert_eq!(bench.updates(), [[gone("PA_bob")]]);
+    assert_eq!(bench.ended, None);
+}
+
+#[test]
+fn who_finds_another_room_under_the_name_goes_there() {
+    let mut bench = settled();
+    bench.world.state.id = "RM_other".parse().unwrap();
+    bench.room_changed();
+    let Some(Message::Leave(leave)) = bench.heard.last() else {
+        panic!("{:?}", bench.heard);
+    };
+    assert_eq!(leave.action(), Action::Reconnect);
+    let end = End {
+        close: Some(CloseReason::RoomEnded),
+        record: Fate::Lost,
+    };
+    assert_eq!(bench.ended, Some(end));
+}
+
+#[test]
 fn a_room_that_moves_takes_everybody_along() {
     let mut bench = settled();
     bench

@@ -44,7 +44,7 @@ impl Position {
 
     fn order(&self, event: &RoomEvent) -> Order {
         match self {
-            Self::NoRoom if event.sequence == 1 => Order::Next,
+            Self::NoRoom if matches!(event.change, Change::Opened(_)) => Order::Next,
             Self::At { room, sequence } if *room == event.room => {
                 if event.sequence <= *sequence {
                     Order::Known

@@ -1,10 +1,12 @@
-local id, home, body = ARGV[2], ARGV[3], ARGV[4]
+-- What is counted goes on behind `after`; the first version is the number that follows.
+local id, home, body, after, version = unpack(ARGV, 2, 6)
 local created = 0
 if redis.call('EXISTS', room) == 0 then
   -- Members without their room are nobody's.
   redis.call('DEL', members)
-  redis.call('HSET', room, 'id', id, 'home', home, 'version', 1, 'member_version', 0, 'body', body)
-  record({change = 'opened', version = 1, home = home}, body)
+  redis.call('HSET', room, 'id', id, 'home', home, 'version', version, 'body', body,
+    'member_version', after, 'sequence', after)
+  record({change = 'opened', version = tonumber(version), home = home}, body)
   created = 1
 end
 local open = redis.call('HMGET', room, 'id', 'home', 'version', 'body', 'sequence')

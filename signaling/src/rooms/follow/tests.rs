@@ -1,0 +1,154 @@
+use pipemesh_topology::store::next_life;
+
+use super::*;
+use crate::rooms::record::Presence;
+use crate::rooms::view::tests::{put, snapshot, stored};
+
+struct Scene {
+    belief: Belief,
+    now: Instant,
+}
+
+impl Scene {
+    /// A room with Alice and Bob in it.
+    fn of_two() -> Self {
+        let mut belief = Belief::new("room".parse().unwrap());
+        let now = Instant::now();
+        belief.handle_snapshot(Some(snapshot(5)), now);
+        assert!(belief.handle_event(&put(6, "bob", Presence::Here), now));
+        Self { belief, now }
+    }
+
+    fn reads(&mut self, snapshot: Option<RoomSnapshot>) {
+        self.belief.handle_snapshot(snapshot, self.now);
+    }
+
+    fn hears(&mut self, event: &RoomEvent) -> bool {
+        self.belief.handle_event(event, self.now)
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+        self.belief.handle_timeout(self.now);
+    }
+
+    /// Who is seen, those that the store lacks with a `?`.
+    fn seen(&self) -> Option<String> {
+        let state = self.belief.state.as_ref()?;
+        let shown = state.members.keys().map(|identity| {
+            let lacks = if state.lacks(identity) { "?" } else { "" };
+            format!("{identity}{lacks}")
+        });
+        Some(shown.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Brought back by Alice.
+fn brought_back() -> RoomSnapshot {
+    snapshot(next_life(6) + 2)
+}
+
+fn ended(sequence: u64) -> RoomEvent {
+    RoomEvent {
+        change: Change::Ended,
+        ..put(sequence, "bob", Presence::Here)
+    }
+}
+
+#[test]
+fn a_gap_or_another_room_is_noticed() {
+    let mut scene = Scene::of_two();
+    assert!(scene.hears(&put(4, "carol", Presence::Here)), "is older");
+    assert_eq!(scene.seen().as_deref(), Some("alice bob"));
+    assert!(
+        !scene.hears(&put(8, "carol", Presence::Here)),
+        "7 is missing"
+    );
+    let other = RoomEvent {
+        room: "RM_2".parse().unwrap(),
+        ..put(7, "carol", Presence::Here)
+    };
+    assert!(!scene.hears(&other));
+    assert!(scene.hears(&ended(7)));
+    assert_eq!(scene.seen(), None);
+    assert!(!scene.hears(&put(1, "bob", Presence::Here)), "was not read");
+}
+
+#[test]
+fn a_room_that_the_store_has_lost_stays_until_it_is_brought_back() {
+    let mut scene = Scene::of_two();
+    let before = scene.belief.state().unwrap();
+    scene.reads(None);
+    assert_eq!(scene.seen().as_deref(), Some("alice? bob?"));
+    let lost = scene.belief.state().unwrap();
+    assert!(lost.revision > before.revision, "it is told");
+    scene.passes(KEEP / 2);
+    scene.reads(Some(brought_back()));
+    assert_eq!(scene.seen().as_deref(), Some("alice bob?"));
+    // What was read again counts on from there.
+    let next = next_life(6) + 3;
+    assert!(scene.hears(&put(next, "bob", Presence::Here)));
+    assert_eq!(scene.seen().as_deref(), Some("alice bob"));
+    assert_eq!(scene.belief.poll_timeout(), Some(scene.now + KEEP));
+    scene.passes(KEEP);
+    assert_eq!(scene.seen().as_deref(), Some("alice bob"));
+    assert_eq!(scene.belief.poll_timeout(), None);
+}
+
+#[test]
+fn whoever_is_not_written_again_is_gone() {
+    let mut scene = Scene::of_two();
+    scene.reads(Some(brought_back()));
+    let before = scene.belief.state().unwrap();
+    scene.passes(KEEP - Duration::from_millis(1));
+    assert_eq!(scene.seen().as_deref(), Some("alice bob?"));
+    scene.passes(Duration::from_millis(1));
+    assert_eq!(scene.seen().as_deref(), Some("alice"));
+    assert_eq!(scene.belief.state().unwrap().info().num_participants, 1);
+    assert!(scene.belief.state().unwrap().revision > before.revision);
+
+    let mut scene = Scene::of_two();
+    scene.reads(None);
+    scene.passes(KEEP);
+    assert_eq!(scene.seen(), None);
+}
+
+#[test]
+fn who_left_while_nothing_was_heard_is_gone_at_once() {
+    let mut scene = Scene::of_two();
+    scene.reads(Some(snapshot(7)));
+    assert_eq!(scene.seen().as_deref(), Some("alice"));
+    // Nor does the store's coming back a second time bring anybody back.
+    let mut scene = Scene::of_two();
+    scene.reads(Some(brought_back()));
+    let mut later = brought_back();
+    later.sequence += 1;
+    later.members = vec![stored("bob", 9, Presence::Here)];
+    scene.reads(Some(later));
+    assert_eq!(scene.seen().as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_room_does_not_end_under_those_who_are_not_in_it_again_yet() {
+    let mut scene = Scene::of_two();
+    scene.reads(Some(brought_back()));
+    let left = RoomEvent {
+        change: Change::MemberRemoved("alice".parse().unwrap()),
+        ..put(next_life(6) + 3, "alice", Presence::Here)
+    };
+    assert!(scene.hears(&left));
+    assert!(scene.hears(&ended(next_life(6) + 4)));
+    assert_eq!(scene.seen().as_deref(), Some("bob?"));
+    let again = scene.belief.state().unwrap().to_bring_back();
+    assert_eq!(again.after, next_life(next_life(6)));
+}
+
+#[test]
+fn another_room_of_the_name_is_another_room() {
+    let mut scene = Scene::of_two();
+    let mut other = brought_back();
+    other.room.id = "RM_2".parse().unwrap();
+    scene.reads(Some(other));
+    assert_eq!(scene.seen().as_deref(), Some("alice"));
+    assert_eq!(scene.belief.poll_timeout(), None);
+}
