@@ -1,0 +1,11 @@
+//! Several processes as one mesh: real nodes and signaling processes, a real Consul and a real Redis, and
+//! what becomes of calls when one of them is killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod http;
+mod mesh;
+mod outages;
+mod people;
+mod process;
+mod together;

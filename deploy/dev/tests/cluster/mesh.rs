@@ -1,0 +1,238 @@
+//! Two nodes and two signaling processes, with a Consul and a Redis of their own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::http;
+use crate::process::Process;
+
+/// For every single wait: a machine that does many things at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a room stays when everybody has left.
+pub(crate) const DEPARTURE: Duration = Duration::from_secs(1);
+
+const REGION: &str = "eu";
+
+pub(crate) struct Mesh {
+    pub(crate) consul: Consul,
+    pub(crate) redis: Redis,
+    pub(crate) nodes: Vec<Process>,
+    pub(crate) signaling: Vec<Signaling>,
+}
+
+impl Mesh {
+    /// Ready for people.
+    pub(crate) async fn start() -> Self {
+        let (consul, redis) = (Consul::start(), Redis::start());
+        consul.until_up().await;
+        let nodes = ["node-a", "node-b"].map(|id| node(id, &consul));
+        let signaling = [(); 2].map(|()| signaling(&consul, &redis));
+        let [one, two] = signaling;
+        let mesh = Self {
+            consul,
+            redis,
+            nodes: nodes.into(),
+            signaling: vec![Signaling::of(one).await, Signaling::of(two).await],
+        };
+        mesh.until_all("pipemesh_signal_nodes_up", 2.0).await;
+        for signaling in &mesh.signaling {
+            until("it is ready", async || {
+                let ready = http::get(signaling.operator, "/readyz").await?;
+                (ready.status == 200).then_some(())
+            })
+            .await;
+        }
+        mesh
+    }
+
+    /// Waits until a metric of every signaling process is so.
+    pub(crate) async fn until_all(&self, metric: &str, value: f64) {
+        for signaling in &self.signaling {
+            until(&format!("{metric} is {value}"), async || {
+                let is = signaling.metric(metric).await?;
+                (is == value).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// The process of a node.
+    pub(crate) fn node(&mut self, id: &str) -> &mut Process {
+        match id {
+            "node-a" => &mut self.nodes[0],
+            "node-b" => &mut self.nodes[1],
+            other => panic!("there is no {other}"),
+        }
+    }
+}
+
+pub(crate) struct Signaling {
+    pub(crate) process: Process,
+    pub(crate) clients: SocketAddr,
+    pub(crate) operator: SocketAddr,
+}
+
+impl Signaling {
+    async fn of(process: Process) -> Self {
+        let clients = address(&process, "listening for clients").await;
+        let operator = address(&process, "listening for the operator").await;
+        Self {
+            process,
+            clients,
+            operator,
+        }
+    }
+
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let page = http::get(self.operator, "/metrics").await?.body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().parse().ok()
+    }
+}
+
+pub(crate) struct Consul {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Consul {
+    /// It keeps nothing: killed, it has forgotten everybody.
+    fn start() -> Self {
+        let [http, server, serf] = free_ports();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.json");
+        let settings = serde_json::json!({
+            "bind_addr": "127.0.0.1",
+            "disable_update_check": true,
+            "log_level": "warn",
+            "performance": { "raft_multiplier": 1 },
+            "ports": {
+                "http": http, "server": server, "serf_lan": serf,
+                "serf_wan": -1, "dns": -1, "grpc": -1,
+            },
+        });
+        std::fs::write(&file, settings.to_string()).unwrap();
+        let program = std::env::var_os("PIPEMESH_CONSUL").unwrap_or_else(|| "consul".into());
+        let arguments = ["agent", "-dev", "-config-file", file.to_str().unwrap()];
+        let arguments = arguments.map(str::to_owned).into();
+        Self {
+            process: Process::start(program, arguments, Vec::new()),
+            address: (Ipv4Addr::LOCALHOST, http).into(),
+            _folder: folder,
+        }
+    }
+
+    pub(crate) async fn until_up(&self) {
+        until("Consul has a leader", async || {
+            let leader = http::get(self.address, "/v1/status/leader").await?;
+            leader.body.contains(':').then_some(())
+        })
+        .await;
+    }
+
+    /// How many nodes it lists as living.
+    pub(crate) async fn living(&self) -> Option<usize> {
+        let answer = http::get(self.address, "/v1/health/service/pipemesh-node?passing").await?;
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&answer.body).ok()?;
+        Some(listed.len())
+    }
+
+    pub(crate) async fn until_living(&self, nodes: usize) {
+        until(&format!("Consul lists {nodes} nodes"), async || {
+            (self.living().await? == nodes).then_some(())
+        })
+        .await;
+    }
+}
+
+pub(crate) struct Redis {
+    pub(crate) process: Process,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// It keeps nothing: killed, it has forgotten every room.
+    fn start() -> Self {
+        let [port] = free_ports();
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = format!("--port {port} --bind 127.0.0.1 --appendonly no --dir");
+        let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        arguments.push(folder.path().to_str().unwrap().to_owned());
+        arguments.extend(["--save".to_owned(), String::new()]);
+        Self {
+            process: Process::start("redis-server", arguments, Vec::new()),
+            port,
+            _folder: folder,
+        }
+    }
+}
+
+fn node(id: &str, consul: &Consul) -> Process {
+    let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let media = media.local_addr().unwrap().port();
+    let environment = vec![
+        ("CONSUL_HTTP_ADDR", consul.address.to_string()),
+        ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
+        ("PIPEMESH_NODE_MESH_NODE_ID", id.to_owned()),
+        ("PIPEMESH_NODE_MESH_REGION", REGION.to_owned()),
+        ("PIPEMESH_NODE_MEDIA_BIND", "127.0.0.1".to_owned()),
+        ("PIPEMESH_NODE_MEDIA_PORT", media.to_string()),
+        ("PIPEMESH_NODE_MEDIA_TCP_PORT", "off".to_owned()),
+        ("PIPEMESH_NODE_MEDIA_SHARDS", "1".to_owned()),
+        ("PIPEMESH_NODE_CONTROL_LISTEN", "127.0.0.1:0".to_owned()),
+        ("PIPEMESH_NODE_OPERATOR_LISTEN", "127.0.0.1:0".to_owned()),
+    ];
+    Process::ours("pipemesh-node", environment)
+}
+
+fn signaling(consul: &Consul, redis: &Redis) -> Process {
+    let redis = format!("redis://127.0.0.1:{}", redis.port);
+    let departure = format!("{}s", DEPARTURE.as_secs());
+    let environment = vec![
+        ("CONSUL_HTTP_ADDR", consul.address.to_string()),
+        ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
+        ("PIPEMESH_SIGNALING_REDIS_URL", redis),
+        ("PIPEMESH_SIGNALING_MESH_REGION", REGION.to_owned()),
+        ("PIPEMESH_SIGNALING_AUTH_DEMO", "true".to_owned()),
+        (
+            "PIPEMESH_SIGNALING_LIMITS_JOINS_PER_ADDRESS",
+            "0".to_owned(),
+        ),
+        ("PIPEMESH_SIGNALING_ROOM_DEPARTURE_TIMEOUT", departure),
+        ("PIPEMESH_SIGNALING_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
+        (
+            "PIPEMESH_SIGNALING_OPERATOR_LISTEN",
+            "127.0.0.1:0".to_owned(),
+        ),
+    ];
+    Process::ours("pipemesh-signaling", environment)
+}
+
+/// Where a process says that it listens.
+pub(crate) async fn address(process: &Process, message: &str) -> SocketAddr {
+    let line = process.says(message).await;
+    line["address"].as_str().unwrap().parse().unwrap()
+}
+
+/// Waits for what is looked for again and again.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ports that were free a moment ago, all different.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}

@@ -1,0 +1,143 @@
+//! A part of the mesh is killed under a running call.
+
+use std::time::Duration;
+
+use livekit_protocol::leave_request::Action;
+use pipemesh_loadtest::client::Generator;
+use pipemesh_loadtest::client::stats::Stats;
+use tokio::time::Instant;
+
+use crate::http;
+use crate::mesh::{Mesh, PATIENCE, Signaling, until};
+use crate::people::*;
+
+/// Packets of two seconds of speech.
+const A_WHILE: u64 = 100;
+
+/// A node that is killed is noticed within: three questions of Consul's that nobody answers.
+const NOTICED: Duration = Duration::from_secs(12);
+
+/// How somebody is refused who wants in.
+async fn refusal(signaling: &Signaling, room: &str) -> http::Answer {
+    let connect = connect(signaling, room, "zoe");
+    let answer = http::upgrade(signaling.clients, &connect.target()).await;
+    answer.expect("it answers")
+}
+
+#[tokio::test]
+async fn a_call_outlives_redis_and_what_redis_knew() {
+    let mut mesh = Mesh::start().await;
+    let generator = Generator::start(1).unwrap();
+    let ann = speak(&generator, &mesh.signaling[0], "standup", "ann").await;
+    let ben = speak(&generator, &mesh.signaling[1], "standup", "ben").await;
+    let (mut cleo, joined) = join(&mesh.signaling[1], "standup", "cleo").await;
+    let (mut dan, _) = join(&mesh.signaling[0], "standup", "dan").await;
+    for participant in [&ann, &ben] {
+        hears_on(participant, A_WHILE).await;
+    }
+
+    mesh.redis.process.kill();
+    mesh.until_all("pipemesh_redis_up", 0.0).await;
+    for signaling in &mesh.signaling {
+        let refused = refusal(signaling, "another").await;
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.headers["retry-after"].parse::<u64>().is_ok());
+        let ready = http::get(signaling.operator, "/readyz").await.unwrap();
+        assert_eq!(ready.status, 200, "{ready:?}");
+    }
+    // Who leaves meanwhile is gone, and who mutes is muted, as soon as it can be told.
+    dan.leave().await.unwrap();
+    dan.closed(PATIENCE).await.unwrap();
+    ann.mute("voice", true);
+    hears_on(&ann, A_WHILE).await;
+    ann.mute("voice", false);
+    hears_on(&ben, A_WHILE).await;
+    ann.mute("voice", true);
+
+    mesh.redis.process.start_again();
+    mesh.until_all("pipemesh_redis_up", 1.0).await;
+    let muted = |stats: &Stats| {
+        stats
+            .remote
+            .iter()
+            .any(|it| it.identity == "ann" && it.muted)
+    };
+    ben.until("ann is muted", PATIENCE, muted).await.unwrap();
+    sees(&mut cleo, "dan gone", |info| {
+        info.identity == "dan" && is_gone(info)
+    })
+    .await;
+    // It is the room that it was, for those who come, too.
+    let (_eve, again) = join(&mesh.signaling[0], "standup", "eve").await;
+    assert_eq!(room_of(&again), room_of(&joined));
+    assert_eq!(others_of(&again), ["ann", "ben", "cleo"]);
+    sees(&mut cleo, "eve", |info| info.identity == "eve").await;
+    let (_zoe, _) = join(&mesh.signaling[1], "another", "zoe").await;
+    for participant in [&ann, &ben] {
+        assert_unbroken(&participant.stats().await.unwrap());
+    }
+    cleo.ping(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_last_known_serve_while_consul_is_away() {
+    let mut mesh = Mesh::start().await;
+    let generator = Generator::start(1).unwrap();
+    let ann = speak(&generator, &mesh.signaling[0], "standup", "ann").await;
+    let ben = speak(&generator, &mesh.signaling[1], "standup", "ben").await;
+    mesh.consul.process.kill();
+    mesh.until_all("pipemesh_consul_up", 0.0).await;
+    for (number, signaling) in mesh.signaling.iter().enumerate() {
+        let (_zoe, joined) = join(signaling, &format!("another-{number}"), "zoe").await;
+        assert!(others_of(&joined).is_empty());
+        let (_yan, joined) = join(signaling, "standup", &format!("yan-{number}")).await;
+        assert!(others_of(&joined).starts_with(&["ann", "ben"]));
+        let ready = http::get(signaling.operator, "/readyz").await.unwrap();
+        assert_eq!(ready.status, 200, "{ready:?}");
+    }
+    for participant in [&ann, &ben] {
+        hears_on(participant, A_WHILE).await;
+    }
+
+    // It has forgotten everybody, and everybody tells it again.
+    mesh.consul.process.start_again();
+    mesh.consul.until_up().await;
+    mesh.consul.until_living(2).await;
+    mesh.until_all("pipemesh_consul_up", 1.0).await;
+    mesh.until_all("pipemesh_signal_nodes_up", 2.0).await;
+    for participant in [&ann, &ben] {
+        hears_on(participant, A_WHILE).await;
+        assert_unbroken(&participant.stats().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn people_on_a_node_that_is_killed_go_to_another_one() {
+    let mut mesh = Mesh::start().await;
+    let (mut ann, joined) = join(&mesh.signaling[0], "standup", "ann").await;
+    let (mut ben, _) = join(&mesh.signaling[1], "standup", "ben").await;
+    let dead = node_of(&joined);
+    mesh.node(&dead).kill();
+    let killed = Instant::now();
+    for client in [&mut ann, &mut ben] {
+        assert_eq!(is_sent_away(client).await, Action::Reconnect);
+    }
+    for (signaling, identity) in mesh.signaling.iter().zip(["ann", "ben"]) {
+        let (_client, joined) = join(signaling, "standup", identity).await;
+        assert_ne!(node_of(&joined), dead);
+    }
+    mesh.consul.until_living(1).await;
+    assert!(killed.elapsed() < NOTICED, "{:?}", killed.elapsed());
+
+    // It comes back under its name, and is there for all.
+    mesh.node(&dead).start_again();
+    mesh.consul.until_living(2).await;
+    mesh.until_all("pipemesh_signal_nodes_up", 2.0).await;
+    let mut rooms = 0;
+    until("it takes rooms", async || {
+        rooms += 1;
+        let (_zoe, joined) = join(&mesh.signaling[0], &format!("room-{rooms}"), "zoe").await;
+        (node_of(&joined) == dead).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,139 @@
+//! Participants of two kinds: with media, and with signaling alone, to hear what is said.
+
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{
+    ClientInfo, ConnectionSettings, JoinRequest, JoinResponse, ParticipantInfo, client_info,
+    leave_request, participant_info,
+};
+use livekit_token::{AccessToken, VideoGrants};
+use pipemesh_loadtest::client::signal::{Connect, SignalClient};
+use pipemesh_loadtest::client::stats::Stats;
+use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant};
+
+use crate::mesh::{PATIENCE, Signaling};
+
+/// The key of the demo.
+const KEY: &str = "devkey";
+const SECRET: &str = "secret";
+
+pub(crate) fn token(room: &str, identity: &str) -> String {
+    let grants = VideoGrants {
+        room_join: true,
+        room: room.to_owned(),
+        can_update_own_metadata: Some(true),
+        ..Default::default()
+    };
+    let token = AccessToken::with_api_key(KEY, SECRET).with_identity(identity);
+    token.with_grants(grants).to_jwt().unwrap()
+}
+
+/// Joins with media, and speaks.
+pub(crate) async fn speak(
+    generator: &Generator,
+    signaling: &Signaling,
+    room: &str,
+    identity: &str,
+) -> Participant {
+    let url = format!("http://{}/", signaling.clients);
+    let join = Join::new(url, token(room, identity), Layout::Single);
+    let participant = generator.join(join).await.unwrap();
+    participant.connected(PATIENCE).await.unwrap();
+    let voice = Media::Audio(Audio::default());
+    participant.publish("voice", voice, PATIENCE).await.unwrap();
+    participant
+}
+
+/// Waits until somebody has heard so many packets more of everybody he hears.
+pub(crate) async fn hears_on(participant: &Participant, packets: u64) -> Stats {
+    let before = participant.stats().await.unwrap();
+    let heard = move |stats: &Stats| {
+        !stats.tracks.is_empty()
+            && stats.tracks.iter().all(|track| {
+                let before = before.track(&track.sid).map_or(0, |before| before.packets);
+                track.packets >= before + packets
+            })
+    };
+    let outcome = participant.until("it hears on", PATIENCE, heard).await;
+    outcome.unwrap()
+}
+
+/// Whoever was there all the time: nothing was lost, and nobody sent him away.
+pub(crate) fn assert_unbroken(stats: &Stats) {
+    assert_eq!((stats.left, stats.reconnects, stats.failures), (None, 0, 0));
+    assert_eq!(stats.connects, 1, "{stats:#?}");
+    for track in &stats.tracks {
+        assert_eq!(track.lost, 0, "{track:#?}");
+    }
+}
+
+pub(crate) fn connect(signaling: &Signaling, room: &str, identity: &str) -> Connect {
+    let request = JoinRequest {
+        client_info: Some(ClientInfo {
+            sdk: client_info::Sdk::Js.into(),
+            version: "2.23.0".to_owned(),
+            protocol: 17,
+            ..Default::default()
+        }),
+        connection_settings: Some(ConnectionSettings {
+            auto_subscribe: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let address = signaling.clients.to_string();
+    Connect::new(address, token(room, identity), Dialect::single(request))
+}
+
+/// Joins without media.
+pub(crate) async fn join(
+    signaling: &Signaling,
+    room: &str,
+    identity: &str,
+) -> (SignalClient, JoinResponse) {
+    let connect = connect(signaling, room, identity);
+    let mut client = SignalClient::connect(&connect, PATIENCE).await.unwrap();
+    let joined = client.joined(PATIENCE).await.unwrap();
+    (client, joined)
+}
+
+/// Waits until an update says something of somebody.
+pub(crate) async fn sees(
+    client: &mut SignalClient,
+    what: &'static str,
+    is: impl Fn(&ParticipantInfo) -> bool,
+) -> ParticipantInfo {
+    let said = client.wait_for(what, PATIENCE, |message| match message {
+        Response::Update(update) => update.participants.iter().find(|info| is(info)).cloned(),
+        _ => None,
+    });
+    said.await.unwrap()
+}
+
+/// Waits until the client is sent away, and answers what it is to do.
+pub(crate) async fn is_sent_away(client: &mut SignalClient) -> leave_request::Action {
+    let said = client.wait_for("a leave", PATIENCE, |message| match message {
+        Response::Leave(leave) => Some(leave.action()),
+        _ => None,
+    });
+    said.await.unwrap()
+}
+
+pub(crate) fn is_gone(info: &ParticipantInfo) -> bool {
+    info.state() == participant_info::State::Disconnected
+}
+
+/// The node that somebody is on.
+pub(crate) fn node_of(joined: &JoinResponse) -> String {
+    let participant = joined.participant.as_ref().unwrap();
+    participant.attributes["pipemesh.node"].clone()
+}
+
+pub(crate) fn room_of(joined: &JoinResponse) -> &str {
+    &joined.room.as_ref().unwrap().sid
+}
+
+pub(crate) fn others_of(joined: &JoinResponse) -> Vec<&str> {
+    let others = joined.other_participants.iter();
+    others.map(|info| info.identity.as_str()).collect()
+}

@@ -1,0 +1,114 @@
+//! Programs that a test starts, kills and starts again. None outlives its handle.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::mesh::until;
+
+pub(crate) struct Process {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    child: Child,
+    /// What it has written to its log, which is its standard error, since the first start.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(crate) fn start(
+        program: impl Into<PathBuf>,
+        arguments: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
+        let program = program.into();
+        let log = Arc::default();
+        Self {
+            child: spawn(&program, &arguments, &environment, &log),
+            program,
+            arguments,
+            environment,
+            log,
+        }
+    }
+
+    /// One of ours, which lies beside the program that this package tests.
+    pub(crate) fn ours(name: &str, environment: Vec<(&'static str, String)>) -> Self {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_pipemesh-dev")).with_file_name(name);
+        assert!(program.exists(), "{name} is not built: cargo build --bins");
+        Self::start(program, Vec::new(), environment)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// As it was started before.
+    pub(crate) fn start_again(&mut self) {
+        let (arguments, environment) = (&self.arguments, &self.environment);
+        self.child = spawn(&self.program, arguments, environment, &self.log);
+    }
+
+    /// Waits until it says so in its log, and answers the line.
+    pub(crate) async fn says(&self, message: &str) -> Value {
+        until(
+            &format!("{} says {message:?}", self.program.display()),
+            async || self.said(message).into_iter().next(),
+        )
+        .await
+    }
+
+    /// The lines of its log that say so.
+    pub(crate) fn said(&self, message: &str) -> Vec<Value> {
+        let log = self.log.lock().unwrap();
+        let lines = log
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Value| line["msg"] == message)
+            .collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap().join("\n");
+            eprintln!("{}:\n{log}", self.program.display());
+        }
+    }
+}
+
+fn spawn(
+    program: &Path,
+    arguments: &[String],
+    environment: &[(&'static str, String)],
+    log: &Arc<Mutex<Vec<String>>>,
+) -> Child {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            log.lock().unwrap().push(line);
+        }
+    });
+    child
+}
