@@ -1,4 +1,4 @@
-//! Rooms and who is in them: the only file that writes room state.
+//! Rooms and who is in them: with what is below, the only file that writes room state.
 //!
 //! A participant's record is written by the session that holds the `Claim` on it and by nobody
 //! else; whoever takes an identity over replaces the record, and the session that held it learns of
@@ -6,6 +6,7 @@
 //! Nothing here is for this process alone: others have sessions in the same rooms, and a store that
 //! has lost a room is given it back by all of them together.
 
+mod claim;
 mod follow;
 pub(crate) mod record;
 mod view;
@@ -14,15 +15,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
 use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
-    EndOutcome, NewRoom, PutMember, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable,
-    UpdateRoom, WhenEmpty, life, next_life,
+    EndOutcome, NewRoom, Opened, RoomUpdate, Store, Unavailable, UpdateRoom,
 };
-use pipemesh_topology::{Identity, RoomName, store};
+use pipemesh_topology::{Identity, RoomName};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -30,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::livekit::track::publish_codecs;
-use record::{Member, MemberRecord};
+pub(crate) use claim::{Claim, ClaimError, WriteError};
+use follow::Followed;
 pub(crate) use view::{Changes, RoomState};
 
 /// How long rooms outlive what happens in them; a token's `roomConfig` may say otherwise.
@@ -45,34 +45,8 @@ pub struct RoomTimeouts {
 /// Pause before a store that cannot be reached is asked again to remove what nobody else would.
 const REMOVE_RETRY: Duration = Duration::from_millis(500);
 
-/// Attempts to write a record: one that failed may have been done all the same, and a room that the
-/// store has lost is brought back first.
-const WRITE_ATTEMPTS: u32 = 3;
-
 /// How long a join waits for the room's events to show what it has just written.
 const VIEW_LIMIT: Duration = Duration::from_secs(2);
-
-/// The right to write a participant's record.
-#[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    pub(crate) room: RoomName,
-    pub(crate) room_id: RoomId,
-    pub(crate) identity: Identity,
-    session: String,
-    /// The version of the record as last written.
-    version: u64,
-    /// Where in the room's events the claim was made or last written: what is older does not know of
-    /// it.
-    pub(crate) sequence: u64,
-}
-
-impl Claim {
-    /// Whether this is what the claim's session wrote.
-    fn is_on(&self, stored: &store::Member) -> bool {
-        stored.identity == self.identity
-            && Member::decode(stored).is_some_and(|member| member.session.as_str() == self.session)
-    }
-}
 
 /// A room that is open.
 #[derive(Debug, Clone)]
@@ -84,28 +58,6 @@ pub(crate) struct OpenRoom {
     version: u64,
     sequence: u64,
     created: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClaimError {
-    /// Somebody else wrote the record in between: this is how it is.
-    #[error("the identity was claimed by somebody else")]
-    Conflict(Option<Box<Member>>),
-    #[error("the room has as many participants as it may have")]
-    Full,
-    #[error("the room has ended")]
-    Gone,
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    /// The claim is gone: replaced by another session, or removed.
-    #[error("the participant's record is somebody else's")]
-    Lost,
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
 }
 
 pub(crate) struct Rooms {
@@ -124,19 +76,19 @@ pub(crate) struct Rooms {
 /// A room as this process follows it, shared by all who are in it.
 #[derive(Debug)]
 pub(crate) struct RoomView {
-    state: watch::Receiver<Option<Arc<RoomState>>>,
+    followed: Arc<Followed>,
     _follower: AbortOnDropHandle<()>,
 }
 
 impl RoomView {
     /// The room as last known; `None`: there is none.
     pub(crate) fn state(&self) -> watch::Receiver<Option<Arc<RoomState>>> {
-        self.state.clone()
+        self.followed.watch()
     }
 
     /// Waits until the view shows what was written.
     pub(crate) async fn shows(&self, room: &RoomId, sequence: u64) -> Option<Arc<RoomState>> {
-        let mut state = self.state.clone();
+        let mut state = self.state();
         let shows = state.wait_for(|state| {
             let state = state.as_ref();
             state.is_some_and(|state| state.id == *room && state.sequence >= sequence)
@@ -169,10 +121,10 @@ impl Rooms {
             return view;
         }
         views.retain(|_, view| view.strong_count() > 0);
-        let (sender, state) = watch::channel(None);
-        let follower = follow::follow(Arc::clone(&self.store), name.clone(), sender);
+        let followed = Arc::new(Followed::new(name));
+        let follower = follow::follow(Arc::clone(&self.store), name.clone(), Arc::clone(&followed));
         let view = Arc::new(RoomView {
-            state,
+            followed,
             _follower: AbortOnDropHandle::new(tokio::spawn(follower)),
         });
         views.insert(name.clone(), Arc::downgrade(&view));
@@ -181,10 +133,14 @@ impl Rooms {
 
     /// Whether a room of that name is open.
     pub(crate) async fn exists(&self, name: &RoomName) -> Result<bool, Unavailable> {
-        Ok(self.store.read_room(name).await?.is_some())
+        match (self.store.read_room(name).await, self.known(name)) {
+            (Ok(room), _) => Ok(room.is_some()),
+            (Err(_), Some(_)) => Ok(true),
+            (Err(error), None) => Err(error),
+        }
     }
 
-    /// Opens the room, at home on `home` if it is new.
+    /// Opens the room, at home on `home` if it is new. One that this process knows needs no store.
     pub(crate) async fn open(
         &self,
         name: &RoomName,
@@ -192,12 +148,21 @@ impl Rooms {
         config: &RoomConfiguration,
         now: SystemTime,
     ) -> Result<OpenRoom, Unavailable> {
-        // One that this process knows and the store does not is not another one.
-        let new = match self.known(name) {
+        let known = self.known(name);
+        let new = match &known {
+            // The store may have lost it, and nobody wants two of them.
             Some(known) => known.to_bring_back(),
             None => self.new_room(name, home, config, now),
         };
-        let opened = self.store.open_room(name, new).await?;
+        let opened = match (self.store.open_room(name, new).await, known) {
+            (Ok(opened), _) => opened,
+            (Err(_), Some(known)) => Opened {
+                room: known.as_stored(),
+                sequence: known.sequence,
+                created: false,
+            },
+            (Err(error), None) => return Err(error),
+        };
         let info = RoomInfo::decode(opened.room.body.clone()).unwrap_or_default();
         Ok(OpenRoom {
             name: name.clone(),
@@ -236,144 +201,13 @@ impl Rooms {
         }
     }
 
-    /// Takes an identity in a room. `replaces`: the record that is there.
-    pub(crate) async fn claim(
-        &self,
-        room: &mut OpenRoom,
-        identity: &Identity,
-        replaces: Option<&Member>,
-        record: &MemberRecord,
-    ) -> Result<Claim, ClaimError> {
-        let put = PutMember {
-            identity: identity.clone(),
-            expected: replaces.map(|member| member.version),
-            body: record.encode_to_vec().into(),
-            capacity: room.capacity,
-        };
-        match self.store.put_member(&room.name, &room.id, put).await? {
-            PutOutcome::Done { version, sequence } => {
-                room.sequence = sequence;
-                Ok(Claim {
-                    room: room.name.clone(),
-                    room_id: room.id.clone(),
-                    identity: identity.clone(),
-                    session: record.session.clone(),
-                    version,
-                    sequence,
-                })
-            }
-            PutOutcome::Conflict(member) => {
-                let member = member.as_ref().and_then(Member::decode);
-                Err(ClaimError::Conflict(member.map(Box::new)))
-            }
-            PutOutcome::Full => Err(ClaimError::Full),
-            PutOutcome::NoRoom => Err(ClaimError::Gone),
-        }
-    }
-
-    /// Replaces the record of the claim.
-    pub(crate) async fn write(
-        &self,
-        claim: &mut Claim,
-        record: &MemberRecord,
-    ) -> Result<(), WriteError> {
-        let body: Bytes = record.encode_to_vec().into();
-        let mut expected = Some(claim.version);
-        for _ in 0..WRITE_ATTEMPTS {
-            let put = PutMember {
-                identity: claim.identity.clone(),
-                expected,
-                body: body.clone(),
-                capacity: None,
-            };
-            match self
-                .store
-                .put_member(&claim.room, &claim.room_id, put)
-                .await?
-            {
-                PutOutcome::Done { version, sequence } => {
-                    (claim.version, claim.sequence) = (version, sequence);
-                    return Ok(());
-                }
-                PutOutcome::Conflict(Some(member)) if claim.is_on(&member) => {
-                    expected = Some(member.version);
-                }
-                PutOutcome::Conflict(None) | PutOutcome::NoRoom
-                    if self.is_brought_back(claim).await? =>
-                {
-                    expected = None;
-                }
-                PutOutcome::Conflict(_) | PutOutcome::Full | PutOutcome::NoRoom => break,
-            }
-        }
-        Err(WriteError::Lost)
-    }
-
-    /// Whether the room is there again after the store had lost it, and the claim's record with it. The
-    /// first to ask brings it back.
-    async fn is_brought_back(&self, claim: &Claim) -> Result<bool, Unavailable> {
-        let known = self.known(&claim.room);
-        let Some(known) = known.filter(|known| known.id == claim.room_id) else {
-            return Ok(false);
-        };
-        let mut room = known.to_bring_back();
-        room.after = room.after.max(next_life(claim.sequence));
-        let opened = self.store.open_room(&claim.room, room).await?;
-        if opened.created {
-            tracing::info!(room = %claim.room, "a room that the store has lost is brought back");
-        }
-        let is_later = life(opened.sequence) > life(claim.sequence);
-        Ok(opened.room.id == claim.room_id && is_later)
-    }
-
     /// A room as this process has it before its eyes.
     fn known(&self, name: &RoomName) -> Option<Arc<RoomState>> {
-        let view = lock(&self.views).get(name)?.upgrade()?;
-        view.state.borrow().clone()
+        self.viewed(name)?.followed.state()
     }
 
-    /// Removes the record of the claim; a record that is somebody else's by now stays.
-    pub(crate) async fn leave(&self, mut claim: Claim) -> Result<(), Unavailable> {
-        for _ in 0..2 {
-            let removed = self.remove(&claim, WhenEmpty::Keep).await?;
-            match removed {
-                RemoveOutcome::Done {
-                    sequence,
-                    empty: true,
-                } => return self.end_later(claim.room, claim.room_id, sequence).await,
-                RemoveOutcome::Done { empty: false, .. } | RemoveOutcome::NoRoom => return Ok(()),
-                RemoveOutcome::Conflict => {}
-            }
-            // Perhaps it is ours all the same, in a version that we did not hear of.
-            let Some(room) = self.store.read_room(&claim.room).await? else {
-                return Ok(());
-            };
-            match room.members.iter().find(|member| claim.is_on(member)) {
-                Some(member) => claim.version = member.version,
-                None => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// [`Rooms::leave`], again and again while the store cannot be reached, until the process stops.
-    pub(crate) async fn vacate(&self, claim: Claim) {
-        let leave = async {
-            let mut complained = false;
-            while let Err(error) = self.leave(claim.clone()).await {
-                if !std::mem::replace(&mut complained, true) {
-                    let error = Chain(&error).to_string();
-                    tracing::warn!(
-                        error,
-                        "the record of somebody who left cannot be removed yet"
-                    );
-                }
-                tokio::time::sleep(REMOVE_RETRY).await;
-            }
-        };
-        if self.stop.run_until_cancelled(leave).await.is_none() {
-            tracing::warn!("the record of somebody who left stays");
-        }
+    fn viewed(&self, name: &RoomName) -> Option<Arc<RoomView>> {
+        lock(&self.views).get(name)?.upgrade()
     }
 
     /// Whether anybody but this one is in the room.
@@ -385,22 +219,6 @@ impl Rooms {
         let there = self.store.read_room(&room.name).await?;
         let members = there.map(|there| there.members).unwrap_or_default();
         Ok(members.iter().any(|member| member.identity != *identity))
-    }
-
-    /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
-    pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
-        if !room.created {
-            return self.leave(claim).await;
-        }
-        self.remove(&claim, WhenEmpty::End).await?;
-        Ok(())
-    }
-
-    async fn remove(&self, claim: &Claim, when: WhenEmpty) -> Result<RemoveOutcome, Unavailable> {
-        let (name, id) = (&claim.room, &claim.room_id);
-        self.store
-            .remove_member(name, id, &claim.identity, claim.version, when)
-            .await
     }
 
     /// Undoes [`Rooms::open`] for somebody who made no claim.
@@ -419,17 +237,16 @@ impl Rooms {
         self.endings.wait().await;
     }
 
-    async fn end_later(
-        &self,
-        name: RoomName,
-        id: RoomId,
-        sequence: u64,
-    ) -> Result<(), Unavailable> {
-        let Some(room) = self.store.read_room(&name).await? else {
-            return Ok(());
+    /// Ends a room that is empty since `sequence` if it still is after its departure timeout.
+    async fn end_later(&self, name: RoomName, id: RoomId, sequence: u64) {
+        let delay = match self.store.read_room(&name).await {
+            Ok(Some(room)) => {
+                let info = RoomInfo::decode(room.room.body).unwrap_or_default();
+                Duration::from_secs(info.departure_timeout.into())
+            }
+            Ok(None) => return,
+            Err(_) => self.timeouts.departure,
         };
-        let info = RoomInfo::decode(room.room.body).unwrap_or_default();
-        let delay = Duration::from_secs(info.departure_timeout.into());
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         let (ending, ends) = (Arc::clone(&self.ending), id.clone());
         // Held until the task is known, so that the task does not look for itself in vain.
@@ -443,7 +260,6 @@ impl Rooms {
         if let Some(earlier) = known.insert(ends, task.abort_handle()) {
             earlier.abort();
         }
-        Ok(())
     }
 
     fn new_room(

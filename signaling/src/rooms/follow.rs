@@ -4,16 +4,19 @@
 //! with an event, and not under those who are in them. Then everybody stays as last known until they
 //! are written again, each by the process that holds their session, or until that took too long.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use pipemesh_proto::ids::RoomId;
 use pipemesh_service::Chain;
-use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{Change, RoomEvent, RoomSnapshot, Store, Unavailable};
+use pipemesh_topology::{Identity, RoomName};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::claim::ClaimError;
+use super::record::Member;
 use super::view::RoomState;
 
 /// Pause before a store that failed is asked again.
@@ -28,6 +31,8 @@ const KEEP: Duration = Duration::from_secs(10);
 struct Belief {
     name: RoomName,
     state: Option<RoomState>,
+    /// Of the last room that there was.
+    revision: u64,
     /// When those are given up whom the store has lost.
     keep_until: Option<Instant>,
 }
@@ -37,6 +42,7 @@ impl Belief {
         Self {
             name,
             state: None,
+            revision: 0,
             keep_until: None,
         }
     }
@@ -45,12 +51,41 @@ impl Belief {
         self.state.clone().map(Arc::new)
     }
 
+    /// Differs after every change.
+    fn revision(&self) -> Option<(RoomId, u64)> {
+        let state = self.state.as_ref()?;
+        Some((state.id.clone(), state.revision))
+    }
+
+    fn room(&mut self, id: &RoomId) -> Option<&mut RoomState> {
+        self.state.as_mut().filter(|state| state.id == *id)
+    }
+
+    /// The room, if somebody is seen in it with this session.
+    fn room_of(
+        &mut self,
+        id: &RoomId,
+        identity: &Identity,
+        session: &str,
+    ) -> Option<&mut RoomState> {
+        let state = self.room(id)?;
+        let member = state.members.get(identity)?;
+        (member.session.as_str() == session).then_some(state)
+    }
+
     /// The room was read.
     fn handle_snapshot(&mut self, snapshot: Option<RoomSnapshot>, now: Instant) {
         let before = self.state.take();
+        if let Some(before) = &before {
+            self.revision = before.revision;
+        }
         self.state = match (before, snapshot) {
             (None, None) => None,
-            (None, Some(snapshot)) => Some(RoomState::new(&self.name, snapshot)),
+            (None, Some(snapshot)) => {
+                let mut state = RoomState::new(&self.name, snapshot);
+                state.revision = self.revision + 1;
+                Some(state)
+            }
             // Nobody's: there is nothing to lose.
             (Some(empty), None) if empty.members.is_empty() => None,
             (Some(mut lost), None) => {
@@ -81,12 +116,12 @@ impl Belief {
             return state.apply(event);
         }
         state.sequence = event.sequence;
-        if state.lacks_any() {
-            // It was empty because they were not in it again yet.
+        if state.lacks_any() || state.wants_any() {
+            // It was empty because they were not in it yet, or again.
             state.lose();
             self.keep(now);
         } else {
-            self.state = None;
+            self.forget_room();
         }
         true
     }
@@ -103,8 +138,17 @@ impl Belief {
         if let Some(state) = &mut self.state {
             state.give_up_missing();
         }
-        // If there is such a room, it is read when somebody comes.
-        self.state.take_if(|state| state.members.is_empty());
+        let is_empty = |state: &RoomState| state.members.is_empty();
+        if self.state.as_ref().is_some_and(is_empty) {
+            // If there is such a room, it is read when somebody comes.
+            self.forget_room();
+        }
+    }
+
+    fn forget_room(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.revision = state.revision;
+        }
     }
 
     fn keep(&mut self, now: Instant) {
@@ -113,19 +157,104 @@ impl Belief {
     }
 }
 
-/// Keeps `state` up to date until it is dropped.
-pub(super) async fn follow(
-    store: Arc<dyn Store>,
-    name: RoomName,
+/// A room that is followed, and whoever watches it.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// Held for map accesses only.
+    belief: Mutex<Belief>,
     state: watch::Sender<Option<Arc<RoomState>>>,
-) {
-    let mut belief = Belief::new(name);
+}
+
+impl Followed {
+    pub(super) fn new(name: &RoomName) -> Self {
+        Self {
+            belief: Mutex::new(Belief::new(name.clone())),
+            state: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<RoomState>>> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn state(&self) -> Option<Arc<RoomState>> {
+        self.state.borrow().clone()
+    }
+
+    /// Takes an identity in place of `replaces`, as the store would if it could be reached.
+    pub(super) fn claim(
+        &self,
+        room: &RoomId,
+        replaces: Option<&Member>,
+        member: Member,
+        capacity: Option<u32>,
+    ) -> Result<(), ClaimError> {
+        self.change(|belief| {
+            let state = belief.room(room).ok_or(ClaimError::Gone)?;
+            let there = state.members.get(&member.identity);
+            let session = |member: &Member| member.session.clone();
+            if there.map(|there| session(there)) != replaces.map(session) {
+                let there = there.map(|there| Box::new(Member::clone(there)));
+                return Err(ClaimError::Conflict(there));
+            }
+            let is_full = |capacity| state.members.len() >= capacity as usize;
+            if there.is_none() && capacity.is_some_and(is_full) {
+                return Err(ClaimError::Full);
+            }
+            let identity = member.identity.clone();
+            state.remember(&identity, Some(Arc::new(member)));
+            Ok(())
+        })
+    }
+
+    /// Somebody is so, says the session that they are seen with; `None`: gone.
+    pub(super) fn remember(
+        &self,
+        room: &RoomId,
+        identity: &Identity,
+        session: &str,
+        member: Option<Member>,
+    ) {
+        self.change(|belief| {
+            if let Some(state) = belief.room_of(room, identity, session) {
+                state.remember(identity, member.map(Arc::new));
+            }
+        });
+    }
+
+    /// Somebody is not as the session said.
+    pub(super) fn forget(&self, room: &RoomId, identity: &Identity, session: &str) {
+        self.change(|belief| {
+            if let Some(state) = belief.room_of(room, identity, session) {
+                state.forget(identity);
+            }
+        });
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Belief) -> T) -> T {
+        let mut belief = self.belief();
+        let before = belief.revision();
+        let outcome = change(&mut belief);
+        if belief.revision() != before {
+            self.state.send_replace(belief.state());
+        }
+        outcome
+    }
+
+    fn belief(&self) -> MutexGuard<'_, Belief> {
+        // A panic inside leaves a belief that the next snapshot mends.
+        self.belief.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps what is believed up to date until it is dropped.
+pub(super) async fn follow(store: Arc<dyn Store>, name: RoomName, followed: Arc<Followed>) {
     let mut is_heard = true;
     loop {
-        if let Err(error) = follow_until_missed(&*store, &mut belief, &state, &mut is_heard).await {
+        if let Err(error) = follow_until_missed(&*store, &name, &followed, &mut is_heard).await {
             if std::mem::replace(&mut is_heard, false) {
                 let error = Chain(&error).to_string();
-                tracing::warn!(room = %belief.name, error, "the room's events are not heard");
+                tracing::warn!(room = %name, error, "the room's events are not heard");
             }
             sleep(RETRY).await;
         }
@@ -135,45 +264,45 @@ pub(super) async fn follow(
 /// Returns when events were missed: everything has to be read again.
 async fn follow_until_missed(
     store: &dyn Store,
-    belief: &mut Belief,
-    state: &watch::Sender<Option<Arc<RoomState>>>,
+    name: &RoomName,
+    followed: &Followed,
     is_heard: &mut bool,
 ) -> Result<(), Unavailable> {
-    let mut events = store.watch(&belief.name).await?;
-    let snapshot = store.read_room(&belief.name).await?;
+    let mut events = store.watch(name).await?;
+    let snapshot = store.read_room(name).await?;
     if !std::mem::replace(is_heard, true) {
-        tracing::info!(room = %belief.name, "the room's events are heard again");
+        tracing::info!(room = %name, "the room's events are heard again");
     }
-    belief.handle_snapshot(snapshot, Instant::now());
+    followed.change(|belief| belief.handle_snapshot(snapshot, Instant::now()));
     loop {
-        state.send_replace(belief.state());
+        let deadline = followed.belief().poll_timeout();
         let timeout = async {
-            match belief.poll_timeout() {
+            match deadline {
                 Some(deadline) => sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
         };
-        let next = tokio::select! {
+        let first = tokio::select! {
             next = events.next() => next,
             () = timeout => {
-                belief.handle_timeout(Instant::now());
+                followed.change(|belief| belief.handle_timeout(Instant::now()));
                 continue;
             }
         };
-        let Ok(Some(event)) = next else {
-            return Ok(());
-        };
         // What is there already is taken along: one new state for all of it.
-        let mut event = Some(event);
-        while let Some(next) = event {
-            if !belief.handle_event(&next, Instant::now()) {
-                return Ok(());
+        let goes_on = followed.change(|belief| {
+            let mut next = Some(first);
+            while let Some(event) = next {
+                let Ok(Some(event)) = event else { return false };
+                if !belief.handle_event(&event, Instant::now()) {
+                    return false;
+                }
+                next = events.next().now_or_never();
             }
-            event = match events.next().now_or_never() {
-                Some(Ok(Some(next))) => Some(next),
-                Some(_) => return Ok(()),
-                None => None,
-            };
+            true
+        });
+        if !goes_on {
+            return Ok(());
         }
     }
 }

@@ -1,8 +1,11 @@
+mod outages;
+mod shared;
+
 use livekit_protocol::ParticipantInfo;
 use pipemesh_topology::store::memory::MemoryStore;
 
 use super::*;
-use record::Presence;
+use record::{Member, MemberRecord, Presence};
 
 struct Fixture {
     rooms: Rooms,

@@ -33,8 +33,17 @@ pub(crate) struct RoomState {
     pub(crate) members: BTreeMap<Identity, Arc<Member>>,
     /// Those of them that the store has lost. They are as they were, until they are written again.
     missing: BTreeSet<Identity>,
+    /// Whom sessions of this process want changed while the store does not take it.
+    unwritten: BTreeMap<Identity, Unwritten>,
     /// The last changes, oldest first, without gaps up to `revision`.
     recent: VecDeque<(u64, Option<Identity>)>,
+}
+
+/// Somebody as a session wants them to be, and as the store has them; `None`: not there.
+#[derive(Debug, Clone)]
+struct Unwritten {
+    wanted: Option<Arc<Member>>,
+    stored: Option<Arc<Member>>,
 }
 
 /// Who changed.
@@ -56,6 +65,7 @@ impl RoomState {
             counted: OnceLock::new(),
             members: BTreeMap::new(),
             missing: BTreeSet::new(),
+            unwritten: BTreeMap::new(),
             recent: VecDeque::new(),
         };
         state.set_room(&snapshot.room);
@@ -92,25 +102,31 @@ impl RoomState {
                 let Some(member) = Member::decode(stored) else {
                     return false;
                 };
-                self.missing.remove(&stored.identity);
                 self.members
                     .insert(stored.identity.clone(), Arc::new(member));
                 Some(stored.identity.clone())
             }
             Change::MemberRemoved(identity) => {
-                self.missing.remove(identity);
                 self.members.remove(identity);
                 Some(identity.clone())
             }
         };
+        if let Some(identity) = &changed {
+            self.missing.remove(identity);
+            self.unwritten.remove(identity);
+        }
         self.sequence = event.sequence;
+        self.change(changed);
+        true
+    }
+
+    fn change(&mut self, who: Option<Identity>) {
         self.revision += 1;
         self.counted = OnceLock::new();
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((self.revision, changed));
-        true
+        self.recent.push_back((self.revision, who));
     }
 
     /// What comes after `before`, which was read again. If the store has lost the room since and
@@ -128,20 +144,64 @@ impl RoomState {
                 self.missing.insert(identity.clone());
             }
         }
+        for (identity, Unwritten { wanted, .. }) in &before.unwritten {
+            // Whoever left and is not there need not be hidden.
+            if wanted.is_some() || self.members.contains_key(identity) {
+                self.want(identity, wanted.clone());
+            }
+        }
     }
 
     /// The store has no such room, and nobody said that it ended.
     pub(crate) fn lose(&mut self) {
         self.missing = self.members.keys().cloned().collect();
+        self.unwritten
+            .retain(|_, unwritten| unwritten.wanted.is_some());
         self.change_any();
     }
 
     /// Nobody wrote them again: they are gone.
     pub(crate) fn give_up_missing(&mut self) {
         for identity in std::mem::take(&mut self.missing) {
-            self.members.remove(&identity);
+            // Whoever is yet to be written is here, and goes on trying.
+            if !self.unwritten.contains_key(&identity) {
+                self.members.remove(&identity);
+            }
         }
         self.change_any();
+    }
+
+    /// Shows somebody as a session of this process wants them to be, which the store does not take yet.
+    pub(super) fn remember(&mut self, identity: &Identity, wanted: Option<Arc<Member>>) {
+        if self.members.get(identity) != wanted.as_ref() {
+            self.want(identity, wanted);
+            self.change(Some(identity.clone()));
+        }
+    }
+
+    /// Shows somebody as the store has them: the session's wish was in vain.
+    pub(super) fn forget(&mut self, identity: &Identity) {
+        if let Some(Unwritten { stored, .. }) = self.unwritten.remove(identity) {
+            self.set(identity, stored);
+            self.change(Some(identity.clone()));
+        }
+    }
+
+    fn want(&mut self, identity: &Identity, wanted: Option<Arc<Member>>) {
+        let stored = match self.unwritten.remove(identity) {
+            Some(unwritten) => unwritten.stored,
+            None => self.members.get(identity).cloned(),
+        };
+        self.set(identity, wanted.clone());
+        let unwritten = Unwritten { wanted, stored };
+        self.unwritten.insert(identity.clone(), unwritten);
+    }
+
+    fn set(&mut self, identity: &Identity, member: Option<Arc<Member>>) {
+        match member {
+            Some(member) => self.members.insert(identity.clone(), member),
+            None => self.members.remove(identity),
+        };
     }
 
     fn change_any(&mut self) {
@@ -154,9 +214,25 @@ impl RoomState {
         !self.missing.is_empty()
     }
 
+    /// Whether there is somebody whom the store has yet to take.
+    pub(super) fn wants_any(&self) -> bool {
+        let mut unwritten = self.unwritten.values();
+        unwritten.any(|unwritten| unwritten.wanted.is_some())
+    }
+
     /// Whether somebody's record is to be written again.
     pub(crate) fn lacks(&self, identity: &Identity) -> bool {
         self.missing.contains(identity)
+    }
+
+    /// As the store has it, but for its version, which nobody here knows.
+    pub(super) fn as_stored(&self) -> Room {
+        Room {
+            id: self.id.clone(),
+            home: self.home.clone(),
+            version: 0,
+            body: self.info.encode_to_vec().into(),
+        }
     }
 
     /// What the room is brought back as.

@@ -45,9 +45,16 @@ async fn a_call_outlives_redis_and_what_redis_knew() {
         let ready = http::get(signaling.operator, "/readyz").await.unwrap();
         assert_eq!(ready.status, 200, "{ready:?}");
     }
-    // Who leaves meanwhile is gone, and who mutes is muted, as soon as it can be told.
+    // The room that is known takes people, who see each other where they are on one process.
+    let (mut fay, joined_meanwhile) = join(&mesh.signaling[0], "standup", "fay").await;
+    assert_eq!(room_of(&joined_meanwhile), room_of(&joined));
+    assert_eq!(others_of(&joined_meanwhile), ["ann", "ben", "cleo", "dan"]);
     dan.leave().await.unwrap();
     dan.closed(PATIENCE).await.unwrap();
+    sees(&mut fay, "dan gone", |info| {
+        info.identity == "dan" && is_gone(info)
+    })
+    .await;
     ann.mute("voice", true);
     hears_on(&ann, A_WHILE).await;
     ann.mute("voice", false);
@@ -68,9 +75,9 @@ async fn a_call_outlives_redis_and_what_redis_knew() {
     })
     .await;
     // It is the room that it was, for those who come, too.
-    let (_eve, again) = join(&mesh.signaling[0], "standup", "eve").await;
+    let (_eve, again) = join(&mesh.signaling[1], "standup", "eve").await;
     assert_eq!(room_of(&again), room_of(&joined));
-    assert_eq!(others_of(&again), ["ann", "ben", "cleo"]);
+    assert_eq!(others_of(&again), ["ann", "ben", "cleo", "fay"]);
     sees(&mut cleo, "eve", |info| info.identity == "eve").await;
     let (_zoe, _) = join(&mesh.signaling[1], "another", "zoe").await;
     for participant in [&ann, &ben] {

@@ -1,6 +1,7 @@
 use pipemesh_topology::store::next_life;
 
 use super::*;
+use crate::rooms::Changes;
 use crate::rooms::record::Presence;
 use crate::rooms::view::tests::{put, snapshot, stored};
 
@@ -141,6 +142,55 @@ fn a_room_does_not_end_under_those_who_are_not_in_it_again_yet() {
     assert_eq!(scene.seen().as_deref(), Some("bob?"));
     let again = scene.belief.state().unwrap().to_bring_back();
     assert_eq!(again.after, next_life(next_life(6)));
+}
+
+#[test]
+fn what_the_store_does_not_take_yet_is_seen_all_the_same() {
+    let mut scene = Scene::of_two();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|who| who.parse::<Identity>().unwrap());
+    let member = |who, version| Member::decode(&stored(who, version, Presence::Away)).map(Arc::new);
+    let is_away = |scene: &Scene, who| {
+        let state = scene.belief.state.as_ref().unwrap();
+        state.members[who].presence == Presence::Away
+    };
+    let state = scene.belief.state.as_mut().unwrap();
+    let before = state.revision;
+    state.remember(&alice, member("alice", 1));
+    state.remember(&bob, None);
+    state.remember(&carol, member("carol", 0));
+    assert_eq!(scene.seen().as_deref(), Some("alice carol"));
+    let state = scene.belief.state.as_ref().unwrap();
+    let told = [&alice, &bob, &carol].map(Identity::clone);
+    assert_eq!(state.changes_since(before), Changes::Of(told.into()));
+
+    // What was read meanwhile does not know of it.
+    scene.reads(Some(snapshot(7)));
+    assert_eq!(scene.seen().as_deref(), Some("alice carol"));
+    assert!(is_away(&scene, &alice));
+    // What the store says then is what counts.
+    assert!(scene.hears(&put(8, "alice", Presence::Here)));
+    assert!(!is_away(&scene, &alice));
+    scene.belief.state.as_mut().unwrap().forget(&carol);
+    assert_eq!(scene.seen().as_deref(), Some("alice"));
+}
+
+#[test]
+fn whoever_the_store_has_yet_to_take_keeps_the_room_open() {
+    let mut scene = Scene::of_two();
+    let carol = Member::decode(&stored("carol", 0, Presence::Here)).map(Arc::new);
+    let state = scene.belief.state.as_mut().unwrap();
+    state.remember(&"carol".parse().unwrap(), carol);
+    for (sequence, who) in [(7, "alice"), (8, "bob")] {
+        let left = RoomEvent {
+            change: Change::MemberRemoved(who.parse().unwrap()),
+            ..put(sequence, who, Presence::Here)
+        };
+        assert!(scene.hears(&left));
+    }
+    assert!(scene.hears(&ended(9)));
+    assert_eq!(scene.seen().as_deref(), Some("carol?"));
+    scene.passes(KEEP);
+    assert_eq!(scene.seen().as_deref(), Some("carol"));
 }
 
 #[test]

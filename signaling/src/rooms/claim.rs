@@ -1,0 +1,301 @@
+//! Who may write which participant's record, and how that outlives a store that is away.
+//!
+//! While the store cannot be reached, what sessions of this process want written is remembered in the
+//! room's view: whoever is in the room here sees it at once, others when the store is back. Somebody can
+//! even come into a room that is known.
+
+use bytes::Bytes;
+use pipemesh_proto::ids::{RoomId, SessionId};
+use pipemesh_service::Chain;
+use pipemesh_topology::store::{
+    PutMember, PutOutcome, RemoveOutcome, Unavailable, WhenEmpty, life, next_life,
+};
+use pipemesh_topology::{Identity, RoomName, store};
+use prost::Message;
+
+use super::record::{Member, MemberRecord};
+use super::{OpenRoom, REMOVE_RETRY, Rooms};
+
+/// Attempts to write a record: one that failed may have been done all the same, what the store has lost
+/// is brought back first, and what was replaced from memory may have changed or gone.
+const WRITE_ATTEMPTS: u32 = 4;
+
+/// The right to write a participant's record.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) room: RoomName,
+    pub(crate) room_id: RoomId,
+    pub(crate) identity: Identity,
+    session: String,
+    /// The version of the record as last written; 0 if there is none.
+    version: u64,
+    /// Where in the room's events the claim was made or last written: what is older does not know of
+    /// it.
+    pub(crate) sequence: u64,
+    basis: Basis,
+}
+
+/// What a claim rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Basis {
+    Store,
+    /// The store was away: it will be told, unless it has somebody else by then than whom the claim
+    /// replaced.
+    Memory {
+        replaces: Option<SessionId>,
+    },
+}
+
+impl Claim {
+    /// Whether this is what the claim's session wrote.
+    fn is_on(&self, stored: &store::Member) -> bool {
+        stored.identity == self.identity
+            && Member::decode(stored).is_some_and(|member| member.session.as_str() == self.session)
+    }
+
+    /// Whether this may be written over.
+    fn covers(&self, stored: &store::Member) -> bool {
+        let replaced = match &self.basis {
+            Basis::Memory { replaces } => replaces.as_ref(),
+            Basis::Store => None,
+        };
+        let is_replaced = replaced.is_some_and(|replaced| {
+            Member::decode(stored).is_some_and(|member| member.session == *replaced)
+        });
+        self.is_on(stored) || is_replaced
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// Somebody else wrote the record in between: this is how it is.
+    #[error("the identity was claimed by somebody else")]
+    Conflict(Option<Box<Member>>),
+    #[error("the room has as many participants as it may have")]
+    Full,
+    #[error("the room has ended")]
+    Gone,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The claim is gone: replaced by another session, or removed.
+    #[error("the participant's record is somebody else's")]
+    Lost,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl Rooms {
+    /// Takes an identity in a room. `replaces`: the record that is there.
+    pub(crate) async fn claim(
+        &self,
+        room: &mut OpenRoom,
+        identity: &Identity,
+        replaces: Option<&Member>,
+        record: &MemberRecord,
+    ) -> Result<Claim, ClaimError> {
+        let put = PutMember {
+            identity: identity.clone(),
+            expected: replaces.map(|member| member.version),
+            body: record.encode_to_vec().into(),
+            capacity: room.capacity,
+        };
+        let claim = |version, sequence, basis| Claim {
+            room: room.name.clone(),
+            room_id: room.id.clone(),
+            identity: identity.clone(),
+            session: record.session.clone(),
+            version,
+            sequence,
+            basis,
+        };
+        let body = put.body.clone();
+        match self.store.put_member(&room.name, &room.id, put).await {
+            Ok(PutOutcome::Done { version, sequence }) => {
+                let claim = claim(version, sequence, Basis::Store);
+                room.sequence = sequence;
+                Ok(claim)
+            }
+            Ok(PutOutcome::Conflict(member)) => {
+                let member = member.as_ref().and_then(Member::decode);
+                Err(ClaimError::Conflict(member.map(Box::new)))
+            }
+            Ok(PutOutcome::Full) => Err(ClaimError::Full),
+            Ok(PutOutcome::NoRoom) => Err(ClaimError::Gone),
+            Err(error) => {
+                let replaced = replaces.map(|member| member.session.clone());
+                let version = replaces.map_or(0, |member| member.version);
+                let basis = Basis::Memory { replaces: replaced };
+                let claim = claim(version, room.sequence, basis);
+                let member = read(&claim, body).expect("a record that is claimed can be read");
+                match self.viewed(&room.name) {
+                    Some(view) => view
+                        .followed
+                        .claim(&room.id, replaces, member, room.capacity)
+                        .map(|()| claim),
+                    None => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Replaces the record of the claim.
+    pub(crate) async fn write(
+        &self,
+        claim: &mut Claim,
+        record: &MemberRecord,
+    ) -> Result<(), WriteError> {
+        let body: Bytes = record.encode_to_vec().into();
+        let outcome = self.put(claim, &body).await;
+        if let (Err(error), Some(view)) = (&outcome, self.viewed(&claim.room)) {
+            let (room, identity) = (&claim.room_id, &claim.identity);
+            match error {
+                WriteError::Unavailable(_) => {
+                    let member = read(claim, body);
+                    view.followed
+                        .remember(room, identity, &claim.session, member);
+                }
+                WriteError::Lost => view.followed.forget(room, identity, &claim.session),
+            }
+        }
+        outcome
+    }
+
+    async fn put(&self, claim: &mut Claim, body: &Bytes) -> Result<(), WriteError> {
+        let mut expected = (claim.version > 0).then_some(claim.version);
+        for _ in 0..WRITE_ATTEMPTS {
+            let put = PutMember {
+                identity: claim.identity.clone(),
+                expected,
+                body: body.clone(),
+                capacity: None,
+            };
+            let (name, id) = (&claim.room, &claim.room_id);
+            expected = match self.store.put_member(name, id, put).await? {
+                PutOutcome::Done { version, sequence } => {
+                    (claim.version, claim.sequence) = (version, sequence);
+                    claim.basis = Basis::Store;
+                    return Ok(());
+                }
+                PutOutcome::Conflict(Some(member)) if claim.covers(&member) => Some(member.version),
+                PutOutcome::Conflict(None) if claim.basis != Basis::Store => None,
+                PutOutcome::Conflict(None) | PutOutcome::NoRoom => {
+                    if !self.is_brought_back(claim).await? {
+                        break;
+                    }
+                    None
+                }
+                PutOutcome::Conflict(Some(_)) | PutOutcome::Full => break,
+            };
+        }
+        Err(WriteError::Lost)
+    }
+
+    /// Whether the room is there again after the store had lost it, and the claim's record with it. The
+    /// first to ask brings it back.
+    async fn is_brought_back(&self, claim: &Claim) -> Result<bool, Unavailable> {
+        let known = self.known(&claim.room);
+        let Some(known) = known.filter(|known| known.id == claim.room_id) else {
+            return Ok(false);
+        };
+        let mut room = known.to_bring_back();
+        room.after = room.after.max(next_life(claim.sequence));
+        let opened = self.store.open_room(&claim.room, room).await?;
+        if opened.created {
+            tracing::info!(room = %claim.room, "a room that the store has lost is brought back");
+        }
+        let is_later = life(opened.sequence) > life(claim.sequence);
+        Ok(opened.room.id == claim.room_id && is_later)
+    }
+
+    /// Removes the record of the claim; a record that is somebody else's by now stays.
+    pub(crate) async fn leave(&self, claim: Claim) -> Result<(), Unavailable> {
+        let outcome = self.remove_own(claim.clone()).await;
+        if outcome.is_err()
+            && let Some(view) = self.viewed(&claim.room)
+        {
+            let (room, identity) = (&claim.room_id, &claim.identity);
+            view.followed.remember(room, identity, &claim.session, None);
+        }
+        outcome
+    }
+
+    async fn remove_own(&self, mut claim: Claim) -> Result<(), Unavailable> {
+        for _ in 0..2 {
+            match self.remove(&claim, WhenEmpty::Keep).await? {
+                RemoveOutcome::Done {
+                    sequence,
+                    empty: true,
+                } => {
+                    self.end_later(claim.room, claim.room_id, sequence).await;
+                    return Ok(());
+                }
+                RemoveOutcome::Done { empty: false, .. } | RemoveOutcome::NoRoom => return Ok(()),
+                RemoveOutcome::Conflict => {}
+            }
+            // Perhaps it is ours all the same, in a version that we did not hear of; or it was, and
+            // was removed without an answer.
+            let room = self.store.read_room(&claim.room).await?;
+            let Some(room) = room.filter(|room| room.room.id == claim.room_id) else {
+                return Ok(());
+            };
+            match room.members.iter().find(|member| claim.is_on(member)) {
+                Some(member) => claim.version = member.version,
+                None => {
+                    if room.members.is_empty() {
+                        let (name, id) = (claim.room, claim.room_id);
+                        self.end_later(name, id, room.sequence).await;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`Rooms::leave`], again and again while the store cannot be reached, until the process stops.
+    pub(crate) async fn vacate(&self, claim: Claim) {
+        let leave = async {
+            let mut complained = false;
+            while let Err(error) = self.leave(claim.clone()).await {
+                if !std::mem::replace(&mut complained, true) {
+                    let error = Chain(&error).to_string();
+                    let what = "the record of somebody who left cannot be removed yet";
+                    tracing::warn!(error, "{what}");
+                }
+                tokio::time::sleep(REMOVE_RETRY).await;
+            }
+        };
+        if self.stop.run_until_cancelled(leave).await.is_none() {
+            tracing::warn!("the record of somebody who left stays");
+        }
+    }
+
+    /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
+    pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
+        if !room.created {
+            return self.leave(claim).await;
+        }
+        self.remove(&claim, WhenEmpty::End).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, claim: &Claim, when: WhenEmpty) -> Result<RemoveOutcome, Unavailable> {
+        let (name, id) = (&claim.room, &claim.room_id);
+        self.store
+            .remove_member(name, id, &claim.identity, claim.version, when)
+            .await
+    }
+}
+
+/// A record of the claim as it will be read.
+fn read(claim: &Claim, body: Bytes) -> Option<Member> {
+    Member::decode(&store::Member {
+        identity: claim.identity.clone(),
+        version: claim.version,
+        body,
+    })
+}

@@ -1,0 +1,210 @@
+//! Two processes and a store that is away, or comes back empty.
+
+use super::shared::SharedStore;
+use super::*;
+
+/// One of the processes, in the room.
+struct Process {
+    rooms: Rooms,
+    view: Arc<RoomView>,
+}
+
+struct Scene {
+    store: Arc<SharedStore>,
+    name: RoomName,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            store: Arc::default(),
+            name: "room".parse().unwrap(),
+        }
+    }
+
+    fn process(&self) -> Process {
+        let timeouts = RoomTimeouts {
+            departure: Duration::from_secs(20),
+            empty: Duration::from_secs(300),
+        };
+        let store = Arc::clone(&self.store);
+        let rooms = Rooms::new(store, timeouts, CancellationToken::new());
+        let view = rooms.view(&self.name);
+        Process { rooms, view }
+    }
+
+    /// Who is in the room, says the store.
+    async fn stored(&self) -> Vec<String> {
+        let room = self.store.read_room(&self.name).await.unwrap();
+        let members = room.into_iter().flat_map(|room| room.members);
+        members.map(|member| member.identity.to_string()).collect()
+    }
+}
+
+impl Process {
+    async fn open(&self, name: &RoomName) -> Result<OpenRoom, Unavailable> {
+        let (home, config) = ("node-a".parse().unwrap(), RoomConfiguration::default());
+        self.rooms
+            .open(name, &home, &config, SystemTime::now())
+            .await
+    }
+
+    /// Comes in, in place of nobody, and is seen.
+    async fn enter(&self, scene: &Scene, who: &str) -> Claim {
+        let mut room = self.open(&scene.name).await.unwrap();
+        let claim = self.claim(&mut room, who, None).await.unwrap();
+        let shows = self.view.shows(&claim.room_id, claim.sequence).await;
+        assert!(shows.unwrap().members.contains_key(&claim.identity));
+        claim
+    }
+
+    async fn claim(
+        &self,
+        room: &mut OpenRoom,
+        who: &str,
+        replaces: Option<&Member>,
+    ) -> Result<Claim, ClaimError> {
+        let (identity, record) = (who.parse().unwrap(), record(&format!("s-{who}")));
+        self.rooms.claim(room, &identity, replaces, &record).await
+    }
+
+    async fn write(&self, claim: &mut Claim) -> Result<(), WriteError> {
+        let record = record(&format!("s-{}", claim.identity));
+        self.rooms.write(claim, &record).await
+    }
+
+    /// Waits until these are seen.
+    async fn sees(&self, expected: &[&str]) {
+        let mut state = self.view.state();
+        let seen = state.wait_for(|state| {
+            let members = state.iter().flat_map(|state| state.members.keys());
+            members.map(Identity::as_str).eq(expected.iter().copied())
+        });
+        let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
+        assert!(
+            seen.is_ok(),
+            "{expected:?}: {:?}",
+            self.view.state().borrow()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_the_store_has_lost_is_brought_back_by_all() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let mut ann = one.enter(&scene, "ann").await;
+    let mut ben = two.enter(&scene, "ben").await;
+    for process in [&one, &two] {
+        process.sees(&["ann", "ben"]).await;
+    }
+    scene.store.lose_everything();
+    // Whoever comes now finds the room that it was.
+    let carol = two.enter(&scene, "carol").await;
+    assert_eq!(carol.room_id, ann.room_id);
+    one.write(&mut ann).await.unwrap();
+    two.sees(&["ann", "ben", "carol"]).await;
+    two.write(&mut ben).await.unwrap();
+    assert_eq!(scene.stored().await, ["ann", "ben", "carol"]);
+    for process in [&one, &two] {
+        process.sees(&["ann", "ben", "carol"]).await;
+    }
+    // They hold what they wrote as before.
+    one.write(&mut ann).await.unwrap();
+    one.rooms.leave(ann).await.unwrap();
+    two.sees(&["ben", "carol"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_process_did_not_come_back_is_gone() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let mut ann = one.enter(&scene, "ann").await;
+    let _ben = two.enter(&scene, "ben").await;
+    one.sees(&["ann", "ben"]).await;
+    scene.store.lose_everything();
+    one.write(&mut ann).await.unwrap();
+    one.sees(&["ann"]).await;
+    assert_eq!(scene.stored().await, ["ann"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_known_needs_no_store() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let ann = one.enter(&scene, "ann").await;
+    two.sees(&["ann"]).await;
+    scene.store.set_away(true);
+    assert!(one.open(&"another".parse().unwrap()).await.is_err());
+    let mut ben = one.enter(&scene, "ben").await;
+    assert_eq!(ben.room_id, ann.room_id);
+    // An identity is taken once, and bounds hold.
+    let mut room = one.open(&scene.name).await.unwrap();
+    let again = one.claim(&mut room, "ben", None).await;
+    let Err(ClaimError::Conflict(Some(there))) = again else {
+        panic!("{again:?}");
+    };
+    assert_eq!(there.session.as_str(), "s-ben");
+    room.capacity = Some(2);
+    let third = one.claim(&mut room, "carol", None).await;
+    assert!(matches!(third, Err(ClaimError::Full)), "{third:?}");
+    let failed = one.write(&mut ben).await;
+    assert!(matches!(failed, Err(WriteError::Unavailable(_))));
+
+    scene.store.set_away(false);
+    one.write(&mut ben).await.unwrap();
+    two.sees(&["ann", "ben"]).await;
+    assert_eq!(scene.stored().await, ["ann", "ben"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_who_took_an_identity_from_memory_one_keeps_it() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let _ann = one.enter(&scene, "ann").await;
+    let _ben = two.enter(&scene, "ben").await;
+    for process in [&one, &two] {
+        process.sees(&["ann", "ben"]).await;
+    }
+    scene.store.set_away(true);
+    let mut first = one.enter(&scene, "carol").await;
+    let mut room = two.open(&scene.name).await.unwrap();
+    let (carol, other) = ("carol".parse().unwrap(), record("s-other"));
+    let second = two.rooms.claim(&mut room, &carol, None, &other).await;
+    let mut second = second.unwrap();
+    scene.store.set_away(false);
+    one.write(&mut first).await.unwrap();
+    let lost = two.rooms.write(&mut second, &other).await;
+    assert!(matches!(lost, Err(WriteError::Lost)), "{lost:?}");
+    let mut state = two.view.state();
+    let is_first = |state: &RoomState| {
+        let carol = state.members.get(&carol);
+        carol.is_some_and(|carol| carol.session.as_str() == "s-carol")
+    };
+    let seen = state.wait_for(|state| state.as_ref().is_some_and(|state| is_first(state)));
+    let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
+    assert!(seen.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_the_store_is_away_is_gone_here_at_once_and_there_later() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let ann = one.enter(&scene, "ann").await;
+    let _ben = one.enter(&scene, "ben").await;
+    two.sees(&["ann", "ben"]).await;
+    scene.store.set_away(true);
+    let rooms = Arc::new(one.rooms);
+    let leaving = Arc::clone(&rooms);
+    let leaves = tokio::spawn(async move { leaving.vacate(ann).await });
+    let mut state = one.view.state();
+    let gone = state.wait_for(|state| state.as_ref().is_some_and(|it| it.members.len() == 1));
+    tokio::time::timeout(Duration::from_secs(1), gone)
+        .await
+        .unwrap()
+        .unwrap();
+    two.sees(&["ann", "ben"]).await;
+    scene.store.set_away(false);
+    leaves.await.unwrap();
+    two.sees(&["ben"]).await;
+}
