@@ -16,7 +16,13 @@ fn command(settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pipemesh-signaling"));
     command.env_clear().kill_on_drop(true);
     for (name, value) in settings {
-        command.env(format!("PIPEMESH_SIGNALING_{name}"), value);
+        // Consul's variables have names of their own.
+        let prefix = if name.starts_with("CONSUL_") {
+            ""
+        } else {
+            "PIPEMESH_SIGNALING_"
+        };
+        command.env(format!("{prefix}{name}"), value);
     }
     command
 }
@@ -73,6 +79,27 @@ async fn every_problem_is_reported_at_once() {
         ("ROOM_AUTO_CREATE", "perhaps"),
     ];
     note("much", checked(&wrong).await);
+    let consul = ("CONSUL_HTTP_ADDR", "127.0.0.1:8500");
+    let redis = ("REDIS_URL", "redis://127.0.0.1/1");
+    note("shared", checked(&[REGION, DEMO, consul, redis]).await);
+    note("nodes twice", checked(&[REGION, DEMO, NODES, consul]).await);
+    let wrong = [
+        REGION,
+        DEMO,
+        ("CONSUL_HTTP_ADDR", "consul"),
+        ("CONSUL_CLIENT_KEY", "/nowhere/consul.key"),
+        ("CONSUL_HTTP_SSL", "perhaps"),
+        ("REDIS_URL", "http://user:password@127.0.0.1"),
+    ];
+    note("neither Consul nor Redis", checked(&wrong).await);
+    let idle = [
+        REGION,
+        DEMO,
+        NODES,
+        ("CONSUL_HTTP_TOKEN", "a-token"),
+        ("REDIS_AUTHORITY", "/nowhere/redis.pem"),
+    ];
+    note("without effect", checked(&idle).await);
     expect_file!["../golden/configuration.txt"].assert_eq(&said);
 }
 
