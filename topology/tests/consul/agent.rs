@@ -154,6 +154,11 @@ impl Agent {
     pub(crate) fn stop(&self) -> Stopped {
         let pid = self.child.id();
         signal(pid, "STOP");
+        let deadline = Instant::now() + PATIENCE;
+        while !has_stopped(pid) {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::yield_now();
+        }
         Stopped(pid)
     }
 
@@ -199,6 +204,17 @@ fn signal(pid: u32, name: &str) {
         .args([&format!("-{name}"), &pid.to_string()])
         .status();
     assert!(status.unwrap().success());
+}
+
+/// Whether all threads have: until then one may answer.
+fn has_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(|thread| thread.unwrap().path()).all(|thread| {
+        let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        // The state follows the name, which may contain anything; one that has ended has neither.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+        state.is_none_or(|state| matches!(state, "T" | "Z" | "X"))
+    })
 }
 
 /// Ends with the test, however that ends.
