@@ -25,7 +25,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::optional(
         ADDRESS,
         "The Consul agent of this machine: `host:port`, `http://host`, `https://host` or `unix:///path`. \
-         If set, Consul says which nodes there are; nothing below is read without it.",
+         If set, Consul says which nodes there are; what is below needs it.",
         "127.0.0.1:8500",
     )
     .shared("CONSUL_HTTP_ADDR"),
