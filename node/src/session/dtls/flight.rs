@@ -2,8 +2,9 @@
 //!
 //! By a timer of its own, whatever the flight, also where the RFC leaves it to the client: a client's
 //! pauses double, so that of the joins over a line that loses a fifth one in a thousand took ten
-//! seconds. A HelloVerifyRequest need not wait to be asked for, since whom it goes to has proved his
-//! address by ICE; nor need the Finished of a server, which a client that has it drops.
+//! seconds. A HelloVerifyRequest need not wait to be asked for: an address that has not been proved gets no
+//! more bytes than came from it, repetitions included (`ice/probation.rs`). Nor need the Finished of a
+//! server, which a client that has it drops.
 //!
 //! rtc-dtls gives its own timer up as soon as anything of a handshake comes in, and browsers
 //! repeat their flight long before that timer fires; so a lost flight of ours would never be sent
@@ -18,8 +19,8 @@ use bytes::Bytes;
 /// would send everything twice on long paths.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Timed repetitions, each after twice the time of the one before: over half a minute, for as long as
-/// a browser tries.
+/// Timed repetitions, each after twice the time of the one before: over 25 seconds, longer than SDKs wait
+/// for a connection.
 const MAX_TIMEOUTS: u32 = 8;
 
 /// Fragments of one repeated flight of the client's arrive together.

@@ -185,6 +185,44 @@ fn our_goodbye_reaches_the_client() {
 }
 
 #[test]
+fn what_asks_for_a_cookie_is_repeated_unasked() {
+    let now = Instant::now();
+    let mut client = Client::new(&PROFILES, now);
+    let mut server = server();
+    while let Some(hello) = client.poll_transmit() {
+        server.handle_datagram(&hello, now);
+    }
+    let asked: Vec<Bytes> = std::iter::from_fn(|| server.poll_transmit()).collect();
+    let due = server.poll_timeout().unwrap();
+    server.handle_timeout(due);
+    let again: Vec<Bytes> = std::iter::from_fn(|| server.poll_transmit()).collect();
+    assert!(!asked.is_empty());
+    assert_eq!(again, asked);
+}
+
+#[test]
+fn the_last_flight_is_repeated_until_data_shows_that_it_came() {
+    let now = Instant::now();
+    let mut client = Client::new(&PROFILES, now);
+    let (mut server, _) = connect(&mut client, now);
+    let due = server.poll_timeout().unwrap();
+    server.handle_timeout(due);
+    let repeated: Vec<Bytes> = std::iter::from_fn(|| server.poll_transmit()).collect();
+    assert!(!repeated.is_empty());
+    // Who has it does not mind.
+    for datagram in &repeated {
+        client.handle_datagram(datagram, due);
+    }
+    assert!(server.poll_timeout().is_some_and(|next| next > due));
+    client.write(b"data", due);
+    exchange(&mut client, &mut server, due, |datagram| vec![datagram]);
+    assert!(
+        matches!(server.poll_event(), Some(Event::ApplicationData(data)) if data == b"data"[..])
+    );
+    assert_eq!(server.poll_timeout(), None);
+}
+
+#[test]
 fn nothing_comes_after_the_clients_goodbye() {
     let now = Instant::now();
     let mut client = Client::new(&PROFILES, now);
