@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::Context;
 use pipemesh_loadtest::client::Layout;
 
-use crate::report::Report;
+use crate::report::{Ratios, Report};
 
 /// The node's allocator, for all who are compared with it and for whoever reads: in huge pages, the reader
 /// leaves more of the cache that all share.
@@ -122,13 +122,13 @@ pub(crate) struct Pace {
     pub(crate) crowd: f64,
 }
 
-/// Windows of each server. The best one counts: many short ones rather than a few long ones, since other
-/// machines disturb for seconds at a time.
-const ROUNDS: usize = 11;
+/// Windows of each server: many short ones rather than a few long ones, since other machines disturb for
+/// seconds at a time. An odd number, which has a middle.
+const ROUNDS: usize = 21;
 
 const FULL: Pace = Pace {
-    warm_up: Duration::from_millis(1_000),
-    window: Duration::from_secs(2),
+    warm_up: Duration::from_millis(700),
+    window: Duration::from_secs(1),
     crowd: 1.0,
 };
 /// For looking at one's own change; not for keeping.
@@ -227,12 +227,13 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One shape: the three in turn, several times. The best window of each counts: what disturbs only ever
-/// adds. Where the whole machine is now faster and now slower, neighbours in time are compared as well.
+/// One shape: the three in turn, many times. Of times the best window counts, since what disturbs only ever
+/// adds. Ratios are of windows that follow each other, and of them the median counts: where the whole machine
+/// is now faster and now slower, the best windows were not had under the same conditions.
 async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Result<()> {
     let mut crowd = crowd::Crowd::gather(shape).await?;
     let mut best: Option<[Figure; 3]> = None;
-    let mut neighbours = Vec::with_capacity(ROUNDS);
+    let mut ratios = Ratios::default();
     for _ in 0..ROUNDS {
         // It is there meanwhile, and has nothing to do.
         crowd.hush(true);
@@ -245,21 +246,18 @@ async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Resul
             },
         ];
         report.round(shape, &round);
-        let [_, reference, node] = round;
-        neighbours.push(reference.microseconds / node.microseconds);
+        ratios.add(&round);
         best = Some(match best {
             None => round,
             Some(best) => std::array::from_fn(|server| better(best[server], round[server])),
         });
     }
-    let [floor, reference, node] = best.context("no round")?;
+    let best = best.context("no round")?;
     let allocations = match shape.name {
         "burst10" => Some(crowd.allocations(pace).await?),
         _ => None,
     };
-    report.shape(shape, floor, reference, node, allocations);
-    neighbours.sort_by(f64::total_cmp);
-    report.neighbours(shape, neighbours[ROUNDS / 2]);
+    report.shape(shape, best, &mut ratios, allocations);
     Ok(())
 }
 

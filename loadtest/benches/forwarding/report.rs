@@ -15,6 +15,32 @@ pub(crate) struct Report {
     results: Map<String, Value>,
 }
 
+/// How often a server's cost is another's, of each round.
+#[derive(Default)]
+pub(crate) struct Ratios {
+    node_over_reference: Vec<f64>,
+    node_over_floor: Vec<f64>,
+    reference_over_floor: Vec<f64>,
+}
+
+impl Ratios {
+    pub(crate) fn add(&mut self, round: &[Figure; 3]) {
+        let [floor, reference, node] = round.map(|figure| figure.microseconds);
+        self.node_over_reference.push(reference / node);
+        self.node_over_floor.push(floor / node);
+        self.reference_over_floor.push(reference / floor);
+    }
+}
+
+/// The median, between what a quarter is below and what a quarter is above.
+fn quartiles(values: &mut [f64]) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| {
+        let place = values.len().saturating_sub(1) * quarter / 4;
+        values.get(place).copied().unwrap_or(f64::NAN)
+    })
+}
+
 impl Report {
     pub(crate) fn add(&mut self, name: &str, value: f64, unit: &str, reference: f64) {
         let result = json!({ "value": value, "unit": unit, "reference": reference });
@@ -36,13 +62,12 @@ impl Report {
         );
     }
 
-    /// The best windows.
+    /// The best windows, and the ratios of all.
     pub(crate) fn shape(
         &mut self,
         shape: Shape,
-        floor: Figure,
-        reference: Figure,
-        node: Figure,
+        [floor, reference, node]: [Figure; 3],
+        ratios: &mut Ratios,
         allocations: Option<f64>,
     ) {
         println!(
@@ -76,15 +101,29 @@ impl Report {
             let (p50, beside) = (node.0 as f64, reference.0 as f64);
             self.add(&format!("latency_{}_p50_us", shape.name), p50, "us", beside);
         }
-        let ratio = |name: &str, other: Figure| {
-            let ratio = other.microseconds / node.microseconds;
-            println!("  node over {name}: {ratio:.2}");
-            ratio
-        };
-        let (over_reference, over_floor) = (ratio("reference", reference), ratio("floor", floor));
+        let best = reference.microseconds / node.microseconds;
+        let over_reference = quartiles(&mut ratios.node_over_reference);
+        let over_floor = quartiles(&mut ratios.node_over_floor);
+        let reference_over_floor = quartiles(&mut ratios.reference_over_floor);
+        println!("  of windows that follow each other, the median (and the quarters around it):");
+        for (name, [low, median, high]) in [
+            ("node over reference", over_reference),
+            ("node over floor", over_floor),
+            ("reference costs of the floor", reference_over_floor),
+        ] {
+            println!("    {name:<29} {median:.3} ({low:.3} to {high:.3})");
+        }
+        println!("  node over reference, of the best windows: {best:.3}");
+        let [_, over_reference, _] = over_reference;
         self.add(
             &format!("node_over_reference_{}", shape.name),
             over_reference,
+            "ratio",
+            1.0,
+        );
+        self.add(
+            &format!("node_over_reference_{}_best", shape.name),
+            best,
             "ratio",
             1.0,
         );
@@ -92,17 +131,17 @@ impl Report {
             "burst1" => "paced",
             other => other,
         };
+        let [_, over_floor, _] = over_floor;
         self.add(
             &format!("node_over_floor_{paced}"),
             over_floor,
             "ratio",
             1.0,
         );
-        let over_floor = reference.microseconds / floor.microseconds;
-        println!("  reference costs {over_floor:.2} of the floor");
+        let [_, reference_over_floor, _] = reference_over_floor;
         self.add(
             &format!("reference_over_floor_{}", shape.name),
-            over_floor,
+            reference_over_floor,
             "ratio",
             1.1,
         );
@@ -119,13 +158,6 @@ impl Report {
         if let Some(allocations) = allocations {
             self.add("allocations_per_forward", allocations, "1", 0.0);
         }
-    }
-
-    /// Of windows one behind the other: how often the reference's cost is the node's, in the median.
-    pub(crate) fn neighbours(&mut self, shape: Shape, median: f64) {
-        println!("  node over reference, median of neighbours: {median:.2}");
-        let name = format!("node_over_reference_{}_median", shape.name);
-        self.add(&name, median, "ratio", 1.0);
     }
 
     /// Keeps what was measured; what was not is kept of the run before.

@@ -472,7 +472,12 @@ impl Bandwidth {
                 detailed: self.detailed,
                 patience: self.patience().as_micros() as u64,
             };
-            self.probe_id = self.probe.advance(path, now);
+            let probe_id = self.probe.advance(path, now);
+            if probe_id != 0 && self.probe_id == 0 {
+                // What left before it is no part of it.
+                self.unnumbered = 0;
+            }
+            self.probe_id = probe_id;
         }
     }
 

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use doubts::Doubts;
+
+mod doubts;
+
 /// Reordering shorter than this is not taken for loss. Networks that reorder do so within a few
 /// milliseconds; waiting longer delays every repair.
 const REORDERING: Duration = Duration::from_millis(10);
@@ -28,6 +32,7 @@ pub struct LossTracker {
     /// Measured where it is needed: a publisher is sent no media in a connection of its own, so reports
     /// about what we send, the usual source, do not exist there.
     round_trip: Option<Duration>,
+    doubts: Doubts,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,32 +64,47 @@ impl LossTracker {
     /// short, and nobody is asked twice for what is under way; a request that got lost makes it longer
     /// until the next answer.
     pub fn handle_repair(&mut self, sequence: u64, now: Instant) {
-        if let Some(sample) = self.since_request(sequence, now) {
-            self.learn_round_trip(sample);
+        if let Some((asked, _)) = self.request(sequence) {
+            self.learn_round_trip(now.saturating_duration_since(asked));
         }
     }
 
-    /// A packet of a source that sends again in place. Answers whether it came because it was asked for.
+    /// A packet of a source that sends again in place. Answers whether it came because it was asked for, as
+    /// far as anybody can tell by now; [`Self::handle_copy`] may tell better. To be called before
+    /// [`Self::handle_packet`].
     #[inline]
     pub fn handle_in_place(&mut self, sequence: u64, now: Instant) -> bool {
         if self.missing.is_empty() {
             return false;
         }
-        let Some(sample) = self.since_request(sequence, now) else {
+        let Some((asked, requests)) = self.request(sequence) else {
             return false;
         };
-        // Far too soon for an answer: it was only late.
-        if self.round_trip.is_some_and(|known| sample < known / 2) {
-            return false;
+        // The copy of one that was asked for twice may be the second answer. Nothing is that late on its own.
+        let sample = match requests {
+            1 => self.doubts.add(sequence, asked, now),
+            _ => Some(now.saturating_duration_since(asked)),
+        };
+        if let Some(sample) = sample {
+            self.learn_round_trip(sample);
         }
+        true
+    }
+
+    /// A second copy of a packet. Answers whether the first, taken for [sent again](Self::handle_in_place), was
+    /// only late.
+    pub fn handle_copy(&mut self, sequence: u64, now: Instant) -> bool {
+        let Some(sample) = self.doubts.handle_copy(sequence, now) else {
+            return false;
+        };
         self.learn_round_trip(sample);
         true
     }
 
-    /// How long ago a packet that is missing was asked for first.
-    fn since_request(&self, sequence: u64, now: Instant) -> Option<Duration> {
+    /// When a packet that is missing was asked for first, and how often it was.
+    fn request(&self, sequence: u64) -> Option<(Instant, u8)> {
         let missing = self.missing.get(self.place(sequence).ok()?)?;
-        Some(now.saturating_duration_since(missing.first_request?))
+        Some((missing.first_request?, missing.requests))
     }
 
     fn learn_round_trip(&mut self, sample: Duration) {
@@ -101,6 +121,7 @@ impl LossTracker {
     pub fn restart(&mut self) {
         self.highest = None;
         self.missing.clear();
+        self.doubts.clear();
     }
 
     /// Where a number is among those that are missing, or would be.
@@ -148,6 +169,7 @@ impl LossTracker {
 
     /// Adds the numbers to ask for now, ascending, and gives up on those that are too old.
     pub fn due(&mut self, now: Instant, lost: &mut Vec<u16>) {
+        self.settle(now);
         let pause = (self.round_trip().mul_f32(1.1) + Duration::from_millis(5))
             .max(Duration::from_millis(25));
         self.missing.retain_mut(|missing| {
@@ -162,6 +184,17 @@ impl LossTracker {
             }
             missing.requests < MAX_REQUESTS
         });
+    }
+
+    /// Of what was only late a copy would have come by now, even if the path became longer.
+    fn settle(&mut self, now: Instant) {
+        let patience = self.round_trip().max(ASSUMED_ROUND_TRIP) * 2;
+        let Some(before) = now.checked_sub(patience) else {
+            return;
+        };
+        while let Some(sample) = self.doubts.settle(before) {
+            self.learn_round_trip(sample);
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -266,6 +299,137 @@ mod tests {
         assert!((40..120).contains(&learned), "{learned}");
         let total: u32 = asked.iter().map(|times| u32::from(*times)).sum();
         assert!(total < 1_900 * 16 / 10, "{total} requests for 1900 packets");
+    }
+
+    /// What becomes of a packet on its way.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        Arrives,
+        /// Overtaken for so many milliseconds.
+        Late(u64),
+        Lost,
+        /// And so is the first request for it.
+        LostTwice,
+    }
+
+    /// A microphone that sends again in place, on a path whose round trip may change: answers the packets that
+    /// were taken for lost, and the round trip that was learned.
+    fn listen(fate: impl Fn(u64) -> Fate, round_trip: impl Fn(u64) -> u64) -> (Vec<u64>, u64) {
+        const PACKETS: u64 = 1_000;
+        let start = start();
+        let mut tracker = LossTracker::default();
+        let mut arriving: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for sequence in 0..PACKETS {
+            let sent = sequence * 20;
+            let came = match fate(sequence) {
+                Fate::Arrives => sent,
+                Fate::Late(by) => sent + 20 + by,
+                Fate::Lost | Fate::LostTwice => continue,
+            };
+            arriving.entry(came).or_default().push(sequence);
+        }
+        let mut asked: BTreeMap<u64, u8> = BTreeMap::new();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut lost = std::collections::BTreeSet::new();
+        for millis in 0..PACKETS * 20 + 2_000 {
+            let now = start + Duration::from_millis(millis);
+            for sequence in arriving.remove(&millis).unwrap_or_default() {
+                if !seen.insert(sequence) {
+                    if tracker.handle_copy(sequence, now) {
+                        assert!(lost.remove(&sequence));
+                    }
+                    continue;
+                }
+                if tracker.handle_in_place(sequence, now) {
+                    lost.insert(sequence);
+                }
+                tracker.handle_packet(sequence, now);
+            }
+            for sequence in due(&mut tracker, now) {
+                let sequence = u64::from(sequence);
+                let times = asked.entry(sequence).or_default();
+                *times += 1;
+                if fate(sequence) != Fate::LostTwice || *times > 1 {
+                    let answer = millis + round_trip(millis);
+                    arriving.entry(answer).or_default().push(sequence);
+                }
+            }
+        }
+        let learned = tracker.round_trip().as_millis() as u64;
+        (lost.into_iter().collect(), learned)
+    }
+
+    /// Every tenth packet has this fate, from `first` on.
+    fn every_tenth(sequence: u64, first: u64, fate: Fate) -> Fate {
+        match sequence >= first && sequence % 10 == 5 {
+            true => fate,
+            false => Fate::Arrives,
+        }
+    }
+
+    fn tenths(range: std::ops::Range<u64>) -> Vec<u64> {
+        range.filter(|sequence| sequence % 10 == 5).collect()
+    }
+
+    #[test]
+    fn what_was_sent_again_in_place_was_lost_however_short_the_path_became() {
+        // The first request is lost; later the path becomes a sixth as long.
+        let fate = |sequence| match sequence {
+            5 => Fate::LostTwice,
+            _ => every_tenth(sequence, 0, Fate::Lost),
+        };
+        for (long, short) in [(300, 50), (60, 60), (40, 10)] {
+            let round_trip = |millis| if millis < 5_000 { long } else { short };
+            let (lost, learned) = listen(fate, round_trip);
+            assert_eq!(lost, tenths(0..1_000), "{long}, {short}");
+            assert!(learned.abs_diff(short) <= 1, "{short}: {learned}");
+        }
+    }
+
+    #[test]
+    fn what_came_late_before_it_could_be_sent_again_was_not_lost() {
+        for late in [12, 20, 35] {
+            // Late ones alone, late ones first, losses first.
+            let (lost, learned) = listen(|n| every_tenth(n, 0, Fate::Late(late)), |_| 60);
+            assert_eq!(lost, []);
+            assert_eq!(learned, 60);
+            for (first, then) in [
+                (Fate::Late(late), Fate::Lost),
+                (Fate::Lost, Fate::Late(late)),
+            ] {
+                let fate = |sequence| match sequence < 500 {
+                    true => every_tenth(sequence, 0, first),
+                    false => every_tenth(sequence, 0, then),
+                };
+                let (lost, learned) = listen(fate, |_| 60);
+                let range = if first == Fate::Lost {
+                    0..500
+                } else {
+                    500..1_000
+                };
+                assert_eq!(lost, tenths(range), "{late} ms late");
+                assert!(learned.abs_diff(60) <= 1, "{learned}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_in_doubt() {
+        let start = start();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut tracker = LossTracker::default();
+        tracker.handle_packet(0, at(0));
+        tracker.handle_packet(101, at(0));
+        assert_eq!(due(&mut tracker, at(10)).len(), 100);
+        for sequence in 1..=100 {
+            assert!(tracker.handle_in_place(sequence, at(50)));
+            tracker.handle_packet(sequence, at(50));
+        }
+        // The oldest are judged by then, and taught how long an answer takes.
+        assert_eq!(tracker.round_trip(), Duration::from_millis(40));
+        assert!(!tracker.handle_copy(68, at(70)));
+        assert!(tracker.handle_copy(69, at(70)));
+        assert!(!tracker.handle_copy(69, at(70)));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Media<'a> {
     pub dependency: Option<&'a [u8]>,
     /// It came as a retransmission.
     pub repaired: bool,
+    /// It came on the stream it belongs to, whose publisher has no other one to send again on.
+    pub in_place: bool,
 }
 
 /// A packet to be sent again, described as it was the first time.

@@ -29,6 +29,8 @@ pub(crate) struct Placed<'a> {
     pub(crate) codec: Codec,
     /// For a retransmission: the SSRC and payload type it had, to restore.
     pub(crate) repairs: Option<(u32, u8)>,
+    /// What is lost of it is sent again under the number it had.
+    pub(crate) in_place: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,7 @@ impl Placed<'_> {
                 .dependency_descriptor
                 .and_then(|id| header.extension(packet, id)),
             repaired: self.repairs.is_some(),
+            in_place: self.in_place,
         }
     }
 }
@@ -261,6 +264,7 @@ impl Inbound {
                 source,
                 codec: codec.codec,
                 repairs: Some((ssrc, codec.number)),
+                in_place: false,
             });
         }
         let codec = codecs.iter().find(|known| known.number == payload_type);
@@ -270,6 +274,7 @@ impl Inbound {
             source,
             codec: codec.codec,
             repairs: None,
+            in_place: codec.repair.is_none(),
         })
     }
 

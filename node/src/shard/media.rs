@@ -57,9 +57,15 @@ impl Shard {
             .inbound
             .identify(&header, packet)
             .ok_or(DropReason::UnknownSource)?;
-        let opened = opener
-            .open_rtp(packet, header.header_len())
-            .map_err(drop_reason)?;
+        let opened = match opener.open_rtp(packet, header.header_len()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if error == OpenError::Replayed {
+                    self.note_copy(index, &header, now);
+                }
+                return Err(drop_reason(error));
+            }
+        };
         let len = packet.len();
         let packet = &mut packet[..opened.len];
 
@@ -128,6 +134,15 @@ impl Shard {
             self.router.leave_out(source, header.sequence, now);
         }
         Err(reason)
+    }
+
+    /// A packet of which one came before, as far as anybody can tell who has not opened it. No more follows from
+    /// it than how long somebody takes to answer.
+    #[cold]
+    fn note_copy(&mut self, index: usize, header: &Header, now: Instant) {
+        if let Some((_, source)) = self.connections[index].inbound.media_source(header.ssrc) {
+            self.router.handle_copy(source, header.sequence, now);
+        }
     }
 
     /// What feedback to the client is made from: numbers of packets, else the times of their sending.

@@ -384,6 +384,7 @@ impl Shard {
             audio_level: None,
             dependency: described.and_then(|id| header.extension(packet, id)),
             repaired: record.repaired,
+            in_place: false,
         };
         match self.router.handle_media(source, media, now) {
             Ok(Gathered::Open) => Ok(()),

@@ -3,15 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::rtcp::{Message, Messages};
-
 use crate::support::call::Call;
 use crate::support::camera::RIDS;
 use crate::support::control::layers;
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::subscriber::Subscriber;
-use crate::support::wire::{Received, RtcpPacket};
+use crate::support::wire::{Received, nacks};
 use crate::support::{random, recording, sdp};
 
 const TRACK: &str = "TR_ann";
@@ -54,15 +52,6 @@ pub(crate) async fn what_the_publisher_lost_it_repairs_on(node: TestNode) {
     bob.wire.until("the repaired packet", repaired).await;
     recording::check(&bob.recorded(stream.ssrc));
     node.stop().await;
-}
-
-fn nacks(packet: &RtcpPacket) -> Vec<(u32, Vec<u16>)> {
-    let messages = Messages::new(&packet.compound);
-    let nacks = messages.filter_map(|message| match message {
-        Message::Nack { media_ssrc, lost } => Some((media_ssrc, lost.collect())),
-        _ => None,
-    });
-    nacks.collect()
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::random;
 use crate::support::subscriber::Subscriber;
-use crate::support::wire::{Received, RtcpPacket};
+use crate::support::talker::Talker;
+use crate::support::wire::{Received, RtcpPacket, nacks};
 
 const TRACK: &str = "TR_ann";
 
@@ -70,6 +71,46 @@ async fn a_publisher_is_told_what_arrived() {
         let what = format!("a report on {ssrc:x} with {expected:?}");
         ann.wire.until(&what, look).await;
     }
+    node.stop().await;
+}
+
+/// Audio comes again under the number it had. It was lost all the same, but for what only came late: of that
+/// there are two.
+#[tokio::test]
+async fn a_publisher_is_told_of_audio_what_it_sent_again_and_not_what_came_late() {
+    const LEVEL: u8 = 30;
+    let node = TestNode::start().await;
+    let signaling = node.signaling().await;
+    let mut ann = Talker::join(&signaling, "ann").await;
+    let mut bob = Subscriber::join(&signaling, "room", "bob").await;
+    bob.subscribe(TRACK, layers(1)).await;
+    signaling.settle("room").await;
+    for (index, copies) in [(10, 1), (20, 2), (30, 1)] {
+        while ann.index < index + 2 {
+            ann.index += 1;
+            if ann.index != index {
+                ann.send(ann.index, LEVEL);
+            }
+        }
+        let asked = |received: &Received| {
+            let mut lost = received.rtcp.iter().flat_map(nacks).map(|(_, lost)| lost);
+            lost.any(|lost| lost == [index as u16]).then_some(())
+        };
+        let what = format!("a request for {index}");
+        ann.wire.until(&what, asked).await;
+        for _ in 0..copies {
+            ann.send(index, LEVEL);
+        }
+    }
+    let reported = |received: &Received| {
+        let mut blocks = received.rtcp.iter().flat_map(blocks);
+        let is_it = |block: &ReportBlock| {
+            let said = (block.highest_sequence as u16, block.total_lost);
+            block.ssrc == Talker::SSRC && said == (ann.index as u16, 2)
+        };
+        blocks.any(|block| is_it(&block)).then_some(())
+    };
+    ann.wire.until("two of three reported lost", reported).await;
     node.stop().await;
 }
 

@@ -1,65 +1,15 @@
 //! Who speaks, as everybody in the room is told.
 
+use pipemesh_proto::node::Speaker;
 use pipemesh_proto::node::session_event::Event;
-use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState, Speaker};
 
-use crate::support::control::{self, Session, microphone, participant};
+use crate::support::control::Session;
 use crate::support::node::TestNode;
-use crate::support::sdp::{self, OPUS, Section, extension};
-use crate::support::wire::{Outgoing, Wire};
+use crate::support::talker::Talker;
 
-/// 20 ms of audio.
-const TICKS: u32 = 960;
 /// In -dBov (RFC 6464).
 const SPEECH: u8 = 10;
 const SILENCE: u8 = 127;
-
-/// A participant with a microphone.
-struct Talker {
-    session: Session,
-    wire: Wire,
-    index: u64,
-}
-
-impl Talker {
-    async fn join(signaling: &control::Signaling, name: &str) -> Self {
-        let open = participant(name, "room", ConnectionLayout::Single);
-        let mut session = signaling.open(open).await;
-        let track = microphone(&format!("TR_{name}"), "microphone");
-        session.add_track(track).await;
-        let wire = Wire::new().await;
-        let offer = sdp::offer(wire.local(), &[Section::microphone("microphone")]);
-        let answer = session.offer(&offer).await;
-        wire.connect(sdp::remote(&answer.sdp));
-        wire.connected().await;
-        let (role, state) = (ConnectionRole::Publisher, ConnectionState::Connected);
-        session.connection(role, state).await;
-        Self {
-            session,
-            wire,
-            index: 0,
-        }
-    }
-
-    /// Sends a second of audio at once: levels count, not when they come.
-    fn talk(&mut self, level: u8) {
-        for _ in 0..50 {
-            self.index += 1;
-            self.wire.send(Outgoing {
-                ssrc: 7,
-                index: self.index,
-                payload_type: OPUS,
-                timestamp: self.index as u32 * TICKS,
-                extensions: vec![
-                    (extension::MID, b"0".to_vec()),
-                    (extension::AUDIO_LEVEL, vec![0x80 | level]),
-                ],
-                payload: vec![0x78; 80],
-                ..Outgoing::default()
-            });
-        }
-    }
-}
 
 /// Waits until a session is told that somebody began or ceased to speak.
 async fn told(session: &mut Session, name: &str, active: bool) -> Speaker {

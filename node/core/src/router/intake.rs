@@ -122,6 +122,20 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         self.break_off(source, now);
     }
 
+    /// A second copy of a packet came, which nobody needs. It may say of the first that it was not lost.
+    pub fn handle_copy(&mut self, source: Source, sequence: u16, now: Instant) {
+        let track = self.tracks.get_mut(source.track.0);
+        let encodings = track.map(|track| &mut track.encodings);
+        let encoding = encodings.and_then(|all| all.get_mut(usize::from(source.encoding)));
+        let Some(encoding) = encoding else {
+            return;
+        };
+        let sequence = encoding.sequences.peek(sequence);
+        if encoding.losses.handle_copy(sequence, now) {
+            encoding.stats.count(sequence);
+        }
+    }
+
     /// Whether the last packet of a source was [left out](Self::leave_out).
     pub fn is_torn(&self, source: Source) -> bool {
         let track = self.track(source.track);
@@ -154,8 +168,8 @@ impl Encoding {
         if media.repaired {
             return self.losses.handle_repair(sequence, now);
         }
-        // Audio is sent again in place, not on a stream of its own. It was lost all the same.
-        if !media.codec.is_video() && self.losses.handle_in_place(sequence, now) {
+        // Sent again in place it was lost all the same.
+        if media.in_place && self.losses.handle_in_place(sequence, now) {
             return;
         }
         let since = now.saturating_duration_since(origin);

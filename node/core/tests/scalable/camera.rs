@@ -452,6 +452,7 @@ impl Sim {
             audio_level: None,
             dependency: header.extension(packet, DEPENDENCY),
             repaired: false,
+            in_place: false,
         };
         let source = Source {
             track: camera.key,

@@ -215,6 +215,7 @@ impl<'a> Playback<'a> {
                 audio_level: None,
                 dependency: header.extension(&packet, DEPENDENCY),
                 repaired: false,
+                in_place: false,
             };
             let _ = self
                 .router

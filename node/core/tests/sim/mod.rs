@@ -397,6 +397,7 @@ pub fn media(packet: &[u8], repaired: bool) -> Media<'_> {
         audio_level: None,
         dependency: None,
         repaired,
+        in_place: false,
     }
 }
 

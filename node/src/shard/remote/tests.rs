@@ -205,6 +205,7 @@ impl Pair {
             audio_level: None,
             dependency: None,
             repaired: false,
+            in_place: false,
         };
         let gathered = shard.router.handle_media(source, media, now).unwrap();
         let elsewhere = pass_on(&mut shard.neighbours, 0, &packet, false);
@@ -491,6 +492,7 @@ fn a_record_says_what_was_written() {
         encoding: 2,
         stamp,
         repaired: false,
+        in_place: false,
     };
     let record = [&header.write()[..], b"packet"].concat();
     let (read, packet) = RecordHeader::read(&record).unwrap();

@@ -232,6 +232,7 @@ impl Stage {
                 audio_level: None,
                 dependency: None,
                 repaired: false,
+                in_place: false,
             };
             let gathered = self.router.handle_media(self.source, media, self.now);
             if gathered == Ok(Gathered::Full) {

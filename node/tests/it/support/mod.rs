@@ -5,7 +5,7 @@
 //! the transport itself, packet by packet, so that a test decides what is sent, lost, forged or held
 //! back, and sees every datagram that the node sends under the keys both know. [`garbage`] is what nobody
 //! who means well sends. [`camera`] and [`recording`] are the two ends of what they exchange;
-//! [`publisher`] and [`subscriber`] are participants on wires, [`call`] one of each.
+//! [`publisher`], [`talker`] and [`subscriber`] are participants on wires, [`call`] a publisher and a subscriber.
 
 pub(crate) mod call;
 pub(crate) mod camera;
@@ -18,6 +18,7 @@ pub(crate) mod rtc;
 pub(crate) mod sctp;
 pub(crate) mod sdp;
 pub(crate) mod subscriber;
+pub(crate) mod talker;
 pub(crate) mod wire;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ pub(crate) mod way;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use pipemesh_node_core::rtcp::CompoundWriter;
+use pipemesh_node_core::rtcp::{CompoundWriter, Message, Messages};
 use pipemesh_node_media::srtp::{OpenError, Profile};
 use rand::Rng;
 use rand::distr::Alphanumeric;
@@ -320,4 +320,14 @@ fn credentials() -> Local {
         fingerprint: String::new(),
         reports: Reports::None,
     }
+}
+
+/// What a compound asks for again: of which SSRC which numbers.
+pub(crate) fn nacks(packet: &RtcpPacket) -> Vec<(u32, Vec<u16>)> {
+    let messages = Messages::new(&packet.compound);
+    let nacks = messages.filter_map(|message| match message {
+        Message::Nack { media_ssrc, lost } => Some((media_ssrc, lost.collect())),
+        _ => None,
+    });
+    nacks.collect()
 }
