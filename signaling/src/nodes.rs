@@ -13,7 +13,7 @@ use pipemesh_proto::ids::NodeId;
 use pipemesh_proto::node::{self as contract, NodeReport};
 use pipemesh_service::Chain;
 use pipemesh_topology::placement::{Load, NoNode, Placement, Request, place};
-use pipemesh_topology::ring::Ring;
+use pipemesh_topology::ring::{Members, Ring};
 use pipemesh_topology::{NodeRecord, NodeState, Registry, Snapshot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ impl Nodes {
         let mut snapshots = registry.watch();
         let empty = Mesh {
             snapshot: Arc::default(),
-            ring: Ring::new(&Snapshot::default()).expect("an empty ring has no collision"),
+            ring: Ring::empty(),
         };
         let nodes = Arc::new(Self {
             control,
@@ -208,7 +208,7 @@ impl Nodes {
             }
         }
         drop(entries);
-        match Ring::new(&snapshot) {
+        match Ring::new(&Members::from(&*snapshot)) {
             Ok(ring) => {
                 let mesh = Arc::new(Mesh { snapshot, ring });
                 *self.mesh.write().unwrap_or_else(PoisonError::into_inner) = mesh;
@@ -287,6 +287,7 @@ fn load(report: &NodeReport, assigned: u32) -> Load {
             contract::NodeState::Draining | contract::NodeState::Unspecified => NodeState::Draining,
         },
         ratio: load.ratio + cost * f64::from(assigned),
+        participants: load.sessions.saturating_add(assigned),
     }
 }
 
@@ -310,6 +311,8 @@ mod tests {
             let load = load(&report, assigned);
             assert_eq!(load.state, state);
             assert!((load.ratio - ratio).abs() < 1e-9, "{load:?}");
+            let sessions = report.load.unwrap().sessions;
+            assert_eq!(load.participants, sessions + assigned);
         };
         check(report(0, 0.0, Serving), 10, NodeState::Serving, 0.02);
         check(report(100, 0.5, Serving), 10, NodeState::Serving, 0.55);
