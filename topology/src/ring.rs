@@ -5,7 +5,9 @@
 //! Who is on it is said by whoever makes it: the registry's list in one process, what Redis holds in
 //! several.
 
+pub(crate) mod damping;
 mod members;
+mod record;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -15,7 +17,9 @@ use siphasher::sip::SipHasher13;
 
 use crate::names::RoomName;
 
+pub use damping::Frozen;
 pub use members::{Member, Members};
+pub use record::Record;
 
 /// What the points are computed with. Another value is another ring: processes that disagree about
 /// it place the same room on different nodes.
