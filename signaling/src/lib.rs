@@ -28,8 +28,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipemesh_topology::ring::Record;
 use pipemesh_topology::{Registry, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,7 +78,8 @@ pub struct Signaling {
 }
 
 impl Signaling {
-    /// Binds the addresses and serves. Metrics go to `metrics`.
+    /// Binds the addresses and serves. Rooms are placed by the ring of the registry's nodes. Metrics go
+    /// to `metrics`.
     ///
     /// # Errors
     /// When an address cannot be bound.
@@ -85,6 +87,20 @@ impl Signaling {
         config: Config,
         registry: Arc<dyn Registry>,
         store: Arc<dyn Store>,
+        metrics: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        Self::start_with_ring(config, registry, store, None, metrics).await
+    }
+
+    /// The same as one of several processes, which place rooms by a ring that they share.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn start_with_ring(
+        config: Config,
+        registry: Arc<dyn Registry>,
+        store: Arc<dyn Store>,
+        ring: Option<watch::Receiver<Arc<Record>>>,
         metrics: &prometheus::Registry,
     ) -> Result<Self, StartError> {
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
@@ -106,6 +122,7 @@ impl Signaling {
         let addresses: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
         let (nodes, follow_registry) = Nodes::start(
             &*registry,
+            ring,
             config.control,
             Arc::clone(&metrics),
             close.clone(),

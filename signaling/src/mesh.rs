@@ -1,9 +1,11 @@
 //! Where this process learns which nodes there are and keeps rooms: a list and its own memory, or Consul
 //! and Redis, which it shares with other processes.
 //!
-//! Owns the settings of that, what runs for it, and what the operator is told of it.
+//! Owns the settings of that, what runs for it, and what the operator is told of it. Where there are both,
+//! the ring that rooms are placed by is in Redis, and one process keeps it as Consul says.
 
 mod metrics;
+mod ring;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,10 +22,11 @@ use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::store::redis::{
     DEFAULT_PREFIX, InvalidConfig, RedisConfig, RedisStore, Stats,
 };
-use pipemesh_topology::{NodeRecord, NodeState, Registry, Store};
+use pipemesh_topology::{NodeRecord, NodeState, Registry, RingKeeper, SharedRing, Store};
 use tokio::sync::watch;
 
 use metrics::{ConsulMetrics, RedisMetrics};
+pub(crate) use ring::Ring;
 
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting::optional(
@@ -174,6 +177,7 @@ fn node(text: &str) -> Result<NodeRecord, String> {
 pub(crate) struct Mesh {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) ring: Option<Ring>,
     consul: Option<watch::Receiver<Freshness>>,
     redis: Option<Redis>,
 }
@@ -206,18 +210,19 @@ impl Mesh {
                 let client = Client::new(&client).await?;
                 // Who registers says how it is probed; here it is only watched.
                 let control_tls = false;
+                let lock = ring::lock(&service);
                 let settings = Settings {
                     service,
                     control_tls,
                 };
-                let registry = Arc::new(ConsulRegistry::new(client, settings));
+                let registry = Arc::new(ConsulRegistry::new(client.clone(), settings));
                 let (followed, closing) = (Arc::clone(&registry), stop.closing());
                 supervisor.spawn_plain("consul", async move { followed.follow(closing).await });
-                let freshness = registry.freshness();
-                metrics.register(Box::new(ConsulMetrics::new(freshness.clone())?))?;
-                (registry, Some(freshness))
+                metrics.register(Box::new(ConsulMetrics::new(registry.freshness())?))?;
+                (registry.clone(), Some((client, lock, registry)))
             }
         };
+        let freshness = consul.as_ref().map(|(.., registry)| registry.freshness());
         let (store, redis): (Arc<dyn Store>, _) = match config.redis {
             None => (Arc::new(MemoryStore::new()), None),
             Some(config) => {
@@ -228,13 +233,26 @@ impl Mesh {
                     stats: Arc::clone(store.stats()),
                 };
                 metrics.register(Box::new(RedisMetrics::new(redis.clone())?))?;
-                (Arc::new(store), Some(redis))
+                let ring = SharedRing::new(store.ring());
+                (Arc::new(store), Some((redis, ring)))
             }
+        };
+        let (redis, shared) = redis.unzip();
+        let ring = match (consul, shared) {
+            (Some((client, lock, registry)), Some(shared)) => {
+                let shared = Arc::new(shared);
+                let who = ring::who();
+                let keeper = RingKeeper::new(client, lock, who, registry, Arc::clone(&shared));
+                Some(Ring::start(shared, keeper, stop, supervisor, metrics)?)
+            }
+            // A list is the same in every process that is given it, and so is its ring.
+            _ => None,
         };
         Ok(Self {
             registry,
             store,
-            consul,
+            ring,
+            consul: freshness,
             redis,
         })
     }
@@ -243,6 +261,7 @@ impl Mesh {
     /// no reason: every process loses them at the same time, and what goes on would have no door left.
     pub(crate) fn readiness(&self) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
         let (consul, redis) = (self.consul.clone(), self.redis.clone());
+        let ring = self.ring.clone();
         move || {
             let mut reasons = Vec::new();
             let unlisted =
@@ -252,6 +271,9 @@ impl Mesh {
             }
             if redis.as_ref().is_some_and(|redis| !redis.was_reached()) {
                 reasons.push("Redis has not been reached yet".to_owned());
+            }
+            if ring.as_ref().is_some_and(|ring| !ring.is_known()) {
+                reasons.push("the ring is not known yet".to_owned());
             }
             reasons
         }

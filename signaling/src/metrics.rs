@@ -178,6 +178,7 @@ impl Metrics {
             Some(Reason::Ring) => "ring",
             Some(Reason::Overflow) => "overflow",
             Some(Reason::OtherRegion) => "region",
+            Some(Reason::OffRing) => "off_ring",
             None => "none",
         };
         self.placements.with_label_values(&[result]).inc();

@@ -1,6 +1,7 @@
 //! The nodes as this process reaches them: one connection each, how loaded they are, which failed.
 //!
-//! Owns the ring of the nodes that the registry knows. Chooses nothing: `topology::placement` does.
+//! Owns which ring rooms are placed by: one that is shared, or that of the nodes that the registry knows.
+//! Chooses nothing: `topology::placement` does.
 
 mod link;
 mod stream;
@@ -13,7 +14,7 @@ use pipemesh_proto::ids::NodeId;
 use pipemesh_proto::node::{self as contract, NodeReport};
 use pipemesh_service::Chain;
 use pipemesh_topology::placement::{Load, NoNode, Placement, Request, place};
-use pipemesh_topology::ring::Ring;
+use pipemesh_topology::ring::{Members, Record};
 use pipemesh_topology::{NodeRecord, NodeState, Registry, Snapshot};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +33,15 @@ const ASSUMED_COST: f64 = 0.002;
 /// Sessions from which on a node's own report says what one costs.
 const KNOWN_COST_SESSIONS: u32 = 20;
 
-/// The registry's nodes and the ring they form.
+/// The registry's nodes, and the ring that rooms are placed by.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) snapshot: Arc<Snapshot>,
-    ring: Ring,
+    ring: Arc<Record>,
 }
+
+/// A ring that several processes share, as last known.
+pub(crate) type Rings = watch::Receiver<Arc<Record>>;
 
 /// How a node stands.
 #[derive(Debug)]
@@ -61,7 +65,9 @@ struct Entry {
 pub(crate) struct Nodes {
     control: Control,
     metrics: Arc<Metrics>,
-    /// Replaced as a whole when the registry's nodes change; held for the copy of a pointer.
+    /// If it is shared; else it is the registry's nodes'.
+    rings: Option<Rings>,
+    /// Replaced as a whole when the nodes or the ring change; held for the copy of a pointer.
     mesh: RwLock<Arc<Mesh>>,
     /// Held for map accesses only.
     entries: Mutex<BTreeMap<NodeId, Entry>>,
@@ -70,9 +76,10 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Follows the registry until `stop`.
+    /// Follows the registry, and the ring if it is shared, until `stop`.
     pub(crate) fn start(
         registry: &dyn Registry,
+        rings: Option<Rings>,
         control: Control,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
@@ -80,11 +87,13 @@ impl Nodes {
         let mut snapshots = registry.watch();
         let empty = Mesh {
             snapshot: Arc::default(),
-            ring: Ring::new(&Snapshot::default()).expect("an empty ring has no collision"),
+            ring: Arc::new(Record::none()),
         };
+        let mut changed_rings = rings.clone();
         let nodes = Arc::new(Self {
             control,
             metrics,
+            rings,
             mesh: RwLock::new(Arc::new(empty)),
             entries: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -94,9 +103,16 @@ impl Nodes {
         let follower = Arc::clone(&nodes);
         let task = async move {
             loop {
+                let ring_changed = async {
+                    match &mut changed_rings {
+                        Some(rings) => rings.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = stop.cancelled() => break,
                     changed = snapshots.changed() => if changed.is_err() { break },
+                    changed = ring_changed => if changed.is_err() { break },
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 follower.follow(snapshot);
@@ -114,7 +130,7 @@ impl Nodes {
     /// Chooses a node for a participant.
     pub(crate) fn place(&self, request: &Request<'_>) -> Result<Placement, NoNode> {
         let mesh = self.mesh();
-        place(&mesh.snapshot, &mesh.ring, &self.loads(), request)
+        place(&mesh.snapshot, &mesh.ring.ring, &self.loads(), request)
     }
 
     /// Counts a participant that was placed, until the node's next report does.
@@ -208,7 +224,11 @@ impl Nodes {
             }
         }
         drop(entries);
-        match Ring::new(&snapshot) {
+        let ring = match &self.rings {
+            Some(rings) => Ok(Arc::clone(&rings.borrow())),
+            None => Record::new(0, 0, Members::from(&*snapshot)).map(Arc::new),
+        };
+        match ring {
             Ok(ring) => {
                 let mesh = Arc::new(Mesh { snapshot, ring });
                 *self.mesh.write().unwrap_or_else(PoisonError::into_inner) = mesh;
@@ -287,6 +307,7 @@ fn load(report: &NodeReport, assigned: u32) -> Load {
             contract::NodeState::Draining | contract::NodeState::Unspecified => NodeState::Draining,
         },
         ratio: load.ratio + cost * f64::from(assigned),
+        participants: load.sessions.saturating_add(assigned),
     }
 }
 
@@ -310,6 +331,8 @@ mod tests {
             let load = load(&report, assigned);
             assert_eq!(load.state, state);
             assert!((load.ratio - ratio).abs() < 1e-9, "{load:?}");
+            let sessions = report.load.unwrap().sessions;
+            assert_eq!(load.participants, sessions + assigned);
         };
         check(report(0, 0.0, Serving), 10, NodeState::Serving, 0.02);
         check(report(100, 0.5, Serving), 10, NodeState::Serving, 0.55);

@@ -8,7 +8,7 @@ use pipemesh_service::operator::{Health, Operator, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
 use pipemesh_signaling::Signaling;
 
-use crate::mesh::{self, Mesh};
+use crate::mesh::{self, Mesh, Ring};
 
 /// What only this binary can be told.
 pub(crate) const SETTINGS: &[Setting] = &[Setting::with_default(
@@ -57,15 +57,20 @@ async fn serve(program: &Program, config: Config) -> anyhow::Result<()> {
     let mut supervisor = Supervisor::new(stop.clone());
     let mesh = Mesh::start(config.mesh, &stop, &mut supervisor, &metrics).await?;
     let mesh_readiness = mesh.readiness();
-    let mut signaling =
-        Signaling::start(config.signaling, mesh.registry, mesh.store, &metrics).await?;
+    let ring = mesh.ring.as_ref().map(Ring::standing);
+    let (registry, store) = (mesh.registry, mesh.store);
+    let signaling = Signaling::start_with_ring(config.signaling, registry, store, ring, &metrics);
+    let mut signaling = signaling.await?;
     let readiness = signaling.readiness();
     let health = Health {
         metrics,
         not_live: Box::new(Vec::new),
         not_ready: Box::new(move || mesh_readiness().into_iter().chain(readiness()).collect()),
     };
-    let operator = Operator::bind(config.operator, program, health).await?;
+    let mut operator = Operator::bind(config.operator, program, health).await?;
+    if let Some(ring) = mesh.ring {
+        operator.router = operator.router.merge(ring.route());
+    }
     tracing::info!(address = %operator.address(), "listening for the operator");
 
     supervisor.spawn_plain("signals", signals);

@@ -1,7 +1,8 @@
 //! Which node gets a participant. Pure: the same inputs lead to the same node in every process.
 //!
 //! A room has a home, and everybody in it goes there. A room without a living home gets the first
-//! node of the ring, starting in the wanted region, that has room left.
+//! node of the ring, starting in the wanted region, that has room left. A node that is not on the
+//! ring yet is the last resort.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,10 +20,11 @@ const NEW_ROOM_LOAD: f64 = 0.60;
 /// When no node is below [`NEW_ROOM_LOAD`], the least loaded one below this is taken.
 const ANY_LOAD: f64 = 0.95;
 
-/// A node that has this much more than its region's mean is passed over (bounded load on a ring).
+/// A node that has this much more than its region's mean is passed over (bounded load on a ring),
+/// be it of load or of participants.
 const BOUND: f64 = 1.25;
 
-/// Below this load the bound does not apply: in an idle mesh the mean says nothing.
+/// Below this load the bound of load does not apply: in an idle mesh the mean is noise.
 const BOUND_FLOOR: f64 = 0.20;
 
 /// What is known of a node beyond its record, by who talks to it.
@@ -31,6 +33,9 @@ pub struct Load {
     pub state: NodeState,
     /// 0 to 1 of the busiest bound, with what was placed since the node's last report.
     pub ratio: f64,
+    /// Participants on the node, with those placed since its last report. Other than the ratio they
+    /// tell from the first on who was given more than the others.
+    pub participants: u32,
 }
 
 /// Who is to be placed.
@@ -62,6 +67,8 @@ pub enum Reason {
     Overflow,
     /// No node of the wanted region could take the room.
     OtherRegion,
+    /// None of the ring could, and one could that is not on the ring yet.
+    OffRing,
 }
 
 /// Nobody could be chosen.
@@ -85,6 +92,7 @@ pub enum Refusal {
     Full,
     #[error("has a load of {0:.2}")]
     Overloaded(f64),
+    /// As it says itself: an open node that has some is found on the ring, or off it.
     #[error("has no weight")]
     Weightless,
 }
@@ -106,7 +114,8 @@ impl fmt::Display for Refusals<'_> {
 
 /// Chooses a node.
 ///
-/// `ring` is the ring of `snapshot`; a node without an entry in `loads` cannot be reached.
+/// `ring` may know nodes that `snapshot` does not, which are passed over, and the other way round:
+/// each changes in its own time. A node without an entry in `loads` cannot be reached.
 ///
 /// # Errors
 /// Why each of the nodes was refused.
@@ -128,9 +137,8 @@ pub fn place(
     }
     let key = RingKey::new(request.room, request.region);
     let walk: Vec<&NodeRecord> = ring.walk(key).filter_map(|id| snapshot.node(id)).collect();
-    let (near, far): (Vec<_>, Vec<_>) = walk
-        .into_iter()
-        .partition(|node| node.region == *request.region);
+    let is_near = |node: &&NodeRecord| node.region == *request.region;
+    let (near, far): (Vec<_>, Vec<_>) = walk.iter().copied().partition(is_near);
     if let Some((node, first)) = view.choose(&near) {
         let reason = if first {
             Reason::Ring
@@ -141,6 +149,14 @@ pub fn place(
     }
     if let Some((node, _)) = view.choose(&far) {
         let reason = Reason::OtherRegion;
+        return Ok(Placement { node, reason });
+    }
+    let walked: BTreeSet<&NodeId> = walk.iter().map(|node| &node.id).collect();
+    let off_ring = |node: &&NodeRecord| node.weight > 0 && !walked.contains(&node.id);
+    let off_ring = snapshot.nodes().iter().filter(off_ring);
+    let (near, far): (Vec<_>, Vec<_>) = off_ring.partition(is_near);
+    if let Some((node, _)) = view.choose(&near).or_else(|| view.choose(&far)) {
+        let reason = Reason::OffRing;
         return Ok(Placement { node, reason });
     }
     let refusals = snapshot.nodes().iter().map(|node| {
@@ -172,7 +188,7 @@ impl View<'_> {
     }
 
     /// Whether a new room may be put there; answers the load.
-    fn open_to_new_rooms(&self, node: &NodeRecord) -> Result<f64, Refusal> {
+    fn open_to_new_rooms(&self, node: &NodeRecord) -> Result<Load, Refusal> {
         let load = self.usable(node)?;
         if load.state == NodeState::Full {
             return Err(Refusal::Full);
@@ -180,20 +196,33 @@ impl View<'_> {
         if load.ratio >= ANY_LOAD {
             return Err(Refusal::Overloaded(load.ratio));
         }
-        Ok(load.ratio)
+        Ok(load)
     }
 
     /// The node for a new room among those of the ring, and whether it is the first that lives.
     fn choose(&self, candidates: &[&NodeRecord]) -> Option<(NodeId, bool)> {
-        let open: Vec<(&NodeRecord, f64)> = candidates
+        let open: Vec<(&NodeRecord, Load)> = candidates
             .iter()
             .filter_map(|node| Some((*node, self.open_to_new_rooms(node).ok()?)))
             .collect();
         #[expect(clippy::cast_precision_loss, reason = "nobody runs 2^52 nodes")]
-        let mean = open.iter().map(|(_, load)| load).sum::<f64>() / open.len() as f64;
+        let mean = open.iter().map(|(_, load)| load.ratio).sum::<f64>() / open.len() as f64;
         let bound = NEW_ROOM_LOAD.min((BOUND * mean).max(BOUND_FLOOR));
-        let least = open.iter().min_by(|(_, a), (_, b)| a.total_cmp(b));
-        let (node, _) = open.iter().find(|(_, load)| *load <= bound).or(least)?;
+        // With the one who is to be placed: whoever has no more than that has, with him, no more than
+        // one above the bound.
+        let participants = open.iter().map(|(_, load)| u64::from(load.participants));
+        #[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 participants")]
+        let share = |count: u64, weight: u64| count as f64 / weight.max(1) as f64;
+        let weight = open.iter().map(|(node, _)| u64::from(node.weight)).sum();
+        let share_bound = BOUND * share(participants.sum::<u64>() + 1, weight);
+        let has_room = |(node, load): &&(&NodeRecord, Load)| {
+            let share = share(load.participants.into(), node.weight.into());
+            load.ratio <= bound && share <= share_bound
+        };
+        let least = open
+            .iter()
+            .min_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio));
+        let (node, _) = open.iter().find(has_room).or(least)?;
         Some((node.id.clone(), node.id == open[0].0.id))
     }
 }

@@ -2,6 +2,12 @@
 //!
 //! Every process computes the same ring from the same nodes, on every platform and with every
 //! compiler: points are hashes of bytes written down here, not of what `std::hash::Hash` feeds.
+//! Who is on it is said by whoever makes it: the registry's list in one process, what Redis holds in
+//! several.
+
+pub(crate) mod damping;
+mod members;
+mod record;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -10,7 +16,10 @@ use pipemesh_proto::ids::{NodeId, Region};
 use siphasher::sip::SipHasher13;
 
 use crate::names::RoomName;
-use crate::snapshot::Snapshot;
+
+pub use damping::Frozen;
+pub use members::{Member, Members};
+pub use record::Record;
 
 /// What the points are computed with. Another value is another ring: processes that disagree about
 /// it place the same room on different nodes.
@@ -110,16 +119,12 @@ pub struct Ring {
 impl Ring {
     /// # Errors
     /// When two nodes have a point in common.
-    pub fn new(snapshot: &Snapshot) -> Result<Self, Collision> {
-        let nodes: Vec<NodeId> = snapshot
-            .nodes()
-            .iter()
-            .map(|node| node.id.clone())
-            .collect();
+    pub fn new(members: &Members) -> Result<Self, Collision> {
+        let nodes: Vec<NodeId> = members.iter().map(|member| member.id.clone()).collect();
         let mut points = Vec::new();
-        for (node, record) in (0..).zip(snapshot.nodes()) {
-            let id = record.id.as_str().as_bytes();
-            for i in 0..record.weight.min(MAX_WEIGHT) * POINTS_PER_WEIGHT {
+        for (node, member) in (0..).zip(members.iter()) {
+            let id = member.id.as_str().as_bytes();
+            for i in 0..member.weight.min(MAX_WEIGHT) * POINTS_PER_WEIGHT {
                 let place = sip13(&[b"node|v1|", &i.to_le_bytes(), id]);
                 points.push(Point {
                     place,
@@ -146,6 +151,16 @@ impl Ring {
             points,
             ring,
         })
+    }
+
+    /// The ring that nobody is on.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            nodes: Vec::new(),
+            points: Vec::new(),
+            ring: HashRing::with_hasher(Precomputed::default()),
+        }
     }
 
     /// All nodes of weight, each once, in the order in which they are responsible for the key.

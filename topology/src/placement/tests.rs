@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ring::Members;
 use crate::snapshot::tests::record;
 
 /// A mesh by hand: id, region, state, load.
@@ -17,11 +18,12 @@ impl Mesh {
             state: *state,
             ..record(id, region)
         }));
-        let ring = Ring::new(&snapshot).unwrap();
+        let ring = Ring::new(&Members::from(&snapshot)).unwrap();
         let loads = nodes.iter().map(|(id, _, state, ratio)| {
             let load = Load {
                 state: *state,
                 ratio: *ratio,
+                participants: 0,
             };
             (id.parse().unwrap(), load)
         });
@@ -156,6 +158,113 @@ fn a_refusal_names_every_node_and_why() {
     assert_eq!(none.to_string(), "no node can take the room: there is none");
 }
 
+#[test]
+fn a_node_that_is_not_on_the_ring_is_the_last_resort() {
+    let mut mesh = Mesh::new(&[
+        ("a", "eu", Serving, 0.1),
+        ("b", "us", Serving, 0.1),
+        ("late", "eu", Serving, 0.1),
+        ("later", "us", Serving, 0.1),
+    ]);
+    let members = Members::from(&mesh.snapshot);
+    let on_ring = members
+        .iter()
+        .filter(|it| !it.id.as_str().starts_with("late"));
+    mesh.ring = Ring::new(&Members::new(on_ring.cloned())).unwrap();
+    for (node, reason) in [
+        ("a", Reason::Ring),
+        ("b", Reason::OtherRegion),
+        ("late", Reason::OffRing),
+        ("later", Reason::OffRing),
+    ] {
+        for room in ["one", "two", "three"] {
+            let placement = mesh.place(room, "eu", None).unwrap();
+            assert_eq!((placement.node.as_str(), placement.reason), (node, reason));
+        }
+        mesh.excluded.insert(node.parse().unwrap());
+    }
+    let error = mesh.place("room", "eu", None).unwrap_err();
+    assert!(
+        error
+            .refusals
+            .iter()
+            .all(|(_, why)| *why == Refusal::Excluded)
+    );
+}
+
+/// Rooms one after the other, of one participant each.
+fn first_placements(weights: &[u32], rooms: u32, check: impl Fn(&BTreeMap<NodeId, u32>, u32)) {
+    let ids: Vec<String> = (0..weights.len()).map(|i| format!("node-{i}")).collect();
+    let list: Vec<_> = ids
+        .iter()
+        .map(|id| (id.as_str(), "eu", Serving, 0.0))
+        .collect();
+    let mut mesh = Mesh::new(&list);
+    let weighted = mesh.snapshot.nodes().iter().zip(weights);
+    mesh.snapshot = Snapshot::new(weighted.map(|(node, weight)| NodeRecord {
+        weight: *weight,
+        ..node.clone()
+    }));
+    mesh.ring = Ring::new(&Members::from(&mesh.snapshot)).unwrap();
+    let mut counts: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for room in 0..rooms {
+        let node = mesh
+            .place(&format!("room-{room}"), "eu", None)
+            .unwrap()
+            .node;
+        let load = mesh.loads.get_mut(&node).unwrap();
+        load.participants += 1;
+        load.ratio += 0.001 / f64::from(mesh.snapshot.node(&node).unwrap().weight);
+        *counts.entry(node).or_default() += 1;
+        check(&counts, room + 1);
+    }
+}
+
+#[test]
+fn nobody_is_first_given_much_more_than_his_share() {
+    for nodes in [2_u32, 3, 7, 20] {
+        let weights = vec![1; nodes as usize];
+        first_placements(&weights, 60 * nodes, |counts, rooms| {
+            let bound = 1.25 * f64::from(rooms) / f64::from(nodes) + 1.0;
+            let most = counts.values().max().unwrap();
+            assert!(f64::from(*most) <= bound, "{most} of {rooms} on {nodes}");
+        });
+    }
+    let weights = [1, 2, 4];
+    first_placements(&weights, 700, |counts, rooms| {
+        for (i, weight) in weights.iter().enumerate() {
+            let id = format!("node-{i}").parse().unwrap();
+            let count = *counts.get(&id).unwrap_or(&0);
+            let bound = 1.25 * f64::from(rooms * weight) / 7.0 + 1.0;
+            assert!(f64::from(count) <= bound, "{count} of {rooms} on {id}");
+        }
+    });
+}
+
+#[test]
+fn a_room_stays_while_the_ring_and_the_loads_change() {
+    let mut mesh = Mesh::new(&[
+        ("a", "eu", Serving, 0.1),
+        ("b", "eu", Serving, 0.1),
+        ("c", "eu", Serving, 0.1),
+    ]);
+    let rooms: Vec<String> = (0..50).map(|i| format!("room-{i}")).collect();
+    let homes: Vec<NodeId> = rooms
+        .iter()
+        .map(|room| mesh.place(room, "eu", None).unwrap().node)
+        .collect();
+    mesh.loads.get_mut(&homes[0]).unwrap().participants = 1000;
+    let of_another = Members::from(&Snapshot::new([record("z", "eu")]));
+    let rings = [Ring::empty(), Ring::new(&of_another).unwrap()];
+    for ring in rings {
+        mesh.ring = ring;
+        for (room, home) in rooms.iter().zip(&homes) {
+            let placement = mesh.place(room, "eu", Some(home.as_str())).unwrap();
+            assert_eq!((&placement.node, placement.reason), (home, Reason::Home));
+        }
+    }
+}
+
 fn any_state() -> impl Strategy<Value = NodeState> {
     prop_oneof![4 => Just(Serving), 1 => Just(Full), 1 => Just(Draining)]
 }
@@ -191,6 +300,7 @@ proptest! {
                         prop_assert!(open(i) && nodes[i].0 != 0);
                         prop_assert!(!(0..nodes.len()).any(|i| nodes[i].0 == 0 && open(i)));
                     }
+                    Reason::OffRing => prop_assert!(false, "all are on the ring"),
                 }
                 prop_assert_eq!(Ok(placement), mesh.place(&room, "r0", home.as_deref()));
             }

@@ -11,6 +11,7 @@ mod keys;
 mod link;
 mod message;
 mod reply;
+mod ring;
 mod scripts;
 mod session;
 
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{DEFAULT_PREFIX, InvalidConfig, RedisConfig};
 pub use failure::Failure;
+pub(crate) use ring::Ears;
+pub use ring::{PutRing, RedisRing, Stored, UnreadableRing};
 
 use super::{
     EndOutcome, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, RoomSnapshot, RoomUpdate,
@@ -90,6 +93,12 @@ impl RedisStore {
     #[must_use]
     pub fn up(&self) -> watch::Receiver<bool> {
         self.link.up()
+    }
+
+    /// Where the ring is kept, beside the rooms.
+    #[must_use]
+    pub fn ring(&self) -> RedisRing {
+        RedisRing::new(self.link.clone(), &self.keys)
     }
 
     #[must_use]

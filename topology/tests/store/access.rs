@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pipemesh_topology::store::redis::{InvalidConfig, RedisConfig, RedisStore};
+use pipemesh_topology::ring::{Members, Record};
+use pipemesh_topology::store::redis::{
+    InvalidConfig, PutRing, RedisConfig, RedisRing, RedisStore, Stored,
+};
 use pipemesh_topology::store::{
-    EndOutcome, PutOutcome, RemoveOutcome, RoomUpdate, Store, UpdateRoom, WhenEmpty,
+    EndOutcome, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable, UpdateRoom, WhenEmpty,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::{Instant, sleep};
@@ -70,6 +73,17 @@ async fn everything(store: &RedisStore) -> Result<(), String> {
     for sequence in 1..=5 {
         assert_eq!(next(&mut watch).await.sequence, sequence);
     }
+    the_ring(&store.ring()).await.map_err(said)
+}
+
+async fn the_ring(ring: &RedisRing) -> Result<(), Unavailable> {
+    let term = ring.draw_term(0).await?;
+    let record = Record::new(term, 1, Members::default()).unwrap();
+    ring.restore(&record).await?;
+    let put = ring.put(term, 1, &record.members, record.digest).await?;
+    assert!(matches!(put, PutRing::Done { .. }), "{put:?}");
+    let stored = ring.read(&record).await?;
+    assert!(matches!(stored, Stored::Ring(_)), "{stored:?}");
     Ok(())
 }
 

@@ -8,4 +8,5 @@ mod mesh;
 mod outages;
 mod people;
 mod process;
+mod ring;
 mod together;

@@ -59,6 +59,26 @@ impl Mesh {
         }
     }
 
+    /// Waits until all signaling processes go by one ring, and answers it as they know it.
+    pub(crate) async fn until_one_ring(&self, nodes: &[&str]) -> serde_json::Value {
+        until(&format!("all go by the ring of {nodes:?}"), async || {
+            let mut rings = Vec::new();
+            for signaling in &self.signaling {
+                rings.push(signaling.ring().await?);
+            }
+            let members = |ring: &serde_json::Value| -> Vec<String> {
+                let members = ring["members"].as_array().unwrap().iter();
+                let ids = members.map(|member| member["id"].as_str().unwrap().to_owned());
+                ids.collect()
+            };
+            let of_all = |name: &str| rings.iter().all(|ring| ring[name] == rings[0][name]);
+            let same = of_all("digest") && of_all("epoch") && of_all("members");
+            let keepers = rings.iter().filter(|ring| ring["keeper"] == true).count();
+            (same && keepers <= 1 && members(&rings[0]) == nodes).then(|| rings[0].clone())
+        })
+        .await
+    }
+
     /// The process of a node.
     pub(crate) fn node(&mut self, id: &str) -> &mut Process {
         match id {
@@ -84,6 +104,11 @@ impl Signaling {
             clients,
             operator,
         }
+    }
+
+    pub(crate) async fn ring(&self) -> Option<serde_json::Value> {
+        let ring = http::get(self.operator, "/ring").await?;
+        serde_json::from_str(&ring.body).ok()
     }
 
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {

@@ -48,6 +48,13 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
     /// As it was started before.
     pub(crate) fn start_again(&mut self) {
         let (arguments, environment) = (&self.arguments, &self.environment);

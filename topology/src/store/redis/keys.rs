@@ -51,6 +51,16 @@ impl Keys {
         }
     }
 
+    /// The only key without braces that holds anything, so no room's.
+    pub(super) fn ring(&self) -> String {
+        format!("{}:ring", self.base)
+    }
+
+    /// On which is said that the ring has changed.
+    pub(super) fn ring_channel(&self) -> String {
+        format!("{}:{}:ring", self.base, self.database)
+    }
+
     /// A key that holds nothing.
     pub(super) fn probe_key(&self) -> String {
         format!("{}:probe", self.base)

@@ -29,6 +29,7 @@ enum State {
 }
 
 /// What others see of it.
+#[derive(Clone)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
     up: watch::Receiver<bool>,

@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Value, from_redis_value,
 };
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{Notify, RwLock, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::events::{Position, Standing, Topics};
@@ -35,6 +35,8 @@ pub(super) struct Session {
     commands: MultiplexedConnection,
     events: MultiplexedConnection,
     topics: Arc<Topics>,
+    /// Rung when the ring is said to have changed.
+    ring: Arc<Notify>,
     /// Held across waits on purpose: whoever subscribes shares it, and whoever unsubscribes has it
     /// alone, so that no channel is unsubscribed that somebody has just subscribed to again.
     subscribing: RwLock<()>,
@@ -54,9 +56,12 @@ impl Session {
     ) -> Result<(Self, Broken), Failure> {
         let (broken, reasons) = mpsc::channel(1);
         let topics = Arc::new(Topics::new(Arc::clone(stats)));
+        let ring = Arc::new(Notify::new());
         let connect = async {
             let commands = open(client, on_commands(broken.clone()));
-            let events = open(client, on_events(Arc::clone(&topics), broken.clone()));
+            let on_ring = (keys.ring_channel(), Arc::clone(&ring));
+            let on_events = on_events(Arc::clone(&topics), on_ring, broken.clone());
+            let events = open(client, on_events);
             let (mut commands, mut events) = tokio::try_join!(commands, events)?;
             probe(&mut commands, &mut events, keys).await?;
             Ok((commands, events))
@@ -69,6 +74,7 @@ impl Session {
             commands,
             events,
             topics,
+            ring,
             subscribing: RwLock::new(()),
             broken,
             stats: Arc::clone(stats),
@@ -113,6 +119,17 @@ impl Session {
             self.topics.begin(&keys.channel, position(answer)?);
         }
         Ok(watch)
+    }
+
+    /// Returns once the server has confirmed that it tells of the ring.
+    pub(super) async fn listen_to_ring(&self, channel: &str) -> Result<(), Failure> {
+        let mut events = self.events.clone();
+        self.run(events.subscribe(channel)).await
+    }
+
+    /// For one who waits; what was said while he did not is not lost.
+    pub(super) async fn ring_changed(&self) {
+        self.ring.notified().await;
     }
 
     /// Keeps watchers from being behind, until the session is over; every watch then ends.
@@ -220,9 +237,18 @@ fn on_commands(broken: mpsc::Sender<Failure>) -> OnPush {
 
 /// Called by the connection's task as it reads: what it hears goes into the watchers' queues, which
 /// are bounded, and into no other.
-fn on_events(topics: Arc<Topics>, broken: mpsc::Sender<Failure>) -> OnPush {
+fn on_events(
+    topics: Arc<Topics>,
+    (ring_channel, ring): (String, Arc<Notify>),
+    broken: mpsc::Sender<Failure>,
+) -> OnPush {
     Box::new(move |push| {
         match (push.kind, &push.data[..]) {
+            (PushKind::Message, [Value::BulkString(channel), ..])
+                if channel == ring_channel.as_bytes() =>
+            {
+                ring.notify_one();
+            }
             (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) => {
                 topics.hear(channel, message);
             }
