@@ -7,11 +7,13 @@ use std::time::Duration;
 use pipemesh_proto::ids::RoomId;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::redis::RedisStore;
-use pipemesh_topology::store::{Change, Lagged, Store, Unavailable, Watch};
+use pipemesh_topology::store::{
+    Change, EndOutcome, Lagged, RemoveOutcome, Store, Unavailable, Watch, WhenEmpty,
+};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::contract::{name, new_room, put, version};
+use crate::contract::{identity, name, new_room, put, version};
 use crate::server::{Server, is_up, store};
 use crate::{PATIENCE, next};
 
@@ -280,6 +282,55 @@ async fn a_server_that_becomes_a_replica() {
         .unwrap();
     is_up(&store, true).await;
     opened(&store, &name("room")).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_memory_is_full() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let (left, emptied, new) = (name("left"), name("emptied"), name("new"));
+    let leaver = opened(&store, &left).await;
+    let v = version(&store, &left, &leaver, put("a", None)).await;
+    let empty = opened(&store, &emptied).await;
+    let mut watch = store.watch(&left).await.unwrap();
+    let mut operator = server.operator().await;
+    let mut limit = async |bytes: u64| {
+        let set = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(bytes)
+            .to_owned();
+        set.exec_async(&mut operator).await.unwrap();
+    };
+    limit(1).await;
+    let refused = store.open_room(&new, new_room("RM_2")).await;
+    let refused = chain(&refused.unwrap_err());
+    assert!(
+        refused.contains("OOM") || refused.contains("maxmemory"),
+        "{refused}"
+    );
+    assert_eq!(store.read_room(&new).await.unwrap(), None);
+    let refused = store.put_member(&left, &leaver, put("b", None)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    // What makes room is done.
+    let gone = store
+        .remove_member(&left, &leaver, &identity("a"), v, WhenEmpty::End)
+        .await;
+    assert!(
+        matches!(gone, Ok(RemoveOutcome::Done { empty: true, .. })),
+        "{gone:?}"
+    );
+    let ended = store.end_room(&emptied, &empty, 1).await;
+    assert!(matches!(ended, Ok(EndOutcome::Done)), "{ended:?}");
+    for room in [&left, &emptied] {
+        assert_eq!(store.read_room(room).await.unwrap(), None);
+    }
+    for sequence in [3, 4] {
+        assert_eq!(next(&mut watch).await.sequence, sequence);
+    }
+    assert!(*store.up().borrow(), "it goes on");
+    limit(0).await;
+    opened(&store, &new).await;
 }
 
 /// Counts a change of a room and tells nobody.

@@ -2,10 +2,11 @@
 local id, home, body, after, version = unpack(ARGV, 2, 6)
 local created = 0
 if redis.call('EXISTS', room) == 0 then
-  -- Members without their room are nobody's.
-  redis.call('DEL', members)
+  -- First what a full memory refuses: behind a deletion it would not.
   redis.call('HSET', room, 'id', id, 'home', home, 'version', version, 'body', body,
     'member_version', after, 'sequence', after)
+  -- Members without their room are nobody's.
+  redis.call('DEL', members)
   record({change = 'opened', version = tonumber(version), home = home}, body)
   created = 1
 end
