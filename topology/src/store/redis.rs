@@ -58,6 +58,8 @@ pub struct Stats {
     pub missed: AtomicU64,
     /// Events that could not be read.
     pub unreadable: AtomicU64,
+    /// Rooms whose last changes the server had lost.
+    pub behind: AtomicU64,
 }
 
 pub struct RedisStore {

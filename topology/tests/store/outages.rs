@@ -8,7 +8,8 @@ use pipemesh_proto::ids::RoomId;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::redis::RedisStore;
 use pipemesh_topology::store::{
-    Change, EndOutcome, Lagged, RemoveOutcome, Store, Unavailable, Watch, WhenEmpty,
+    Change, EndOutcome, Lagged, RemoveOutcome, Store, Unavailable, Watch, WhenEmpty, life,
+    next_life,
 };
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
@@ -331,6 +332,68 @@ async fn a_server_whose_memory_is_full() {
     assert!(*store.up().borrow(), "it goes on");
     limit(0).await;
     opened(&store, &new).await;
+}
+
+/// As when a replica takes over that had not heard of the last changes.
+#[tokio::test]
+async fn a_server_that_has_lost_the_last_changes() {
+    let mut server = Server::start().await;
+    let store = server.store().await;
+    let (room, untouched) = (name("room"), name("another"));
+    let id = opened(&store, &room).await;
+    opened(&store, &untouched).await;
+    let mut watch = store.watch(&room).await.unwrap();
+    let _watch = store.watch(&untouched).await.unwrap();
+    let kept = version(&store, &room, &id, put("a", None)).await;
+    let mut operator = server.operator().await;
+    redis::cmd("SAVE").exec_async(&mut operator).await.unwrap();
+    version(&store, &room, &id, put("a", Some(kept))).await;
+    let lost = version(&store, &room, &id, put("b", None)).await;
+    for _ in 0..3 {
+        next(&mut watch).await;
+    }
+    server.kill();
+    is_up(&store, false).await;
+    server.start_again().await;
+    is_up(&store, true).await;
+
+    let mut watch = store.watch(&room).await.unwrap();
+    let read = store.read_room(&room).await.unwrap().unwrap();
+    assert_eq!(read.room.id, id);
+    assert_eq!(life(read.sequence), 1, "it counts as brought back");
+    assert!(read.room.version > next_life(0));
+    let members: Vec<_> = read.members.iter().map(|it| it.identity.as_str()).collect();
+    assert_eq!(members, ["a"]);
+    assert_eq!(read.members[0].version, kept);
+    let again = version(&store, &room, &id, put("b", None)).await;
+    assert!(again > lost, "no version is given twice");
+    assert_eq!(next(&mut watch).await.sequence, read.sequence + 1);
+    let read = store.read_room(&untouched).await.unwrap().unwrap();
+    assert_eq!(read.sequence, 1, "nothing of it was lost");
+    assert_eq!(store.stats().behind.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_read_hides_no_other() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let rooms = ["one", "two", "three"].map(name);
+    let mut watches = Vec::new();
+    for room in &rooms {
+        opened(&store, room).await;
+        watches.push(store.watch(room).await.unwrap());
+    }
+    let mut operator = server.operator().await;
+    let mut spoil = redis::pipe();
+    spoil.cmd("SET").arg("pipemesh:v1:{one}:room").arg("x");
+    spoil
+        .cmd("HSET")
+        .arg("pipemesh:v1:{two}:room")
+        .arg(&["sequence", "x"]);
+    spoil.exec_async(&mut operator).await.unwrap();
+    change_silently(&server, "pipemesh:v1:{three}:room").await;
+    lags(&mut watches[2], CHECKS).await;
+    assert!(*store.up().borrow());
 }
 
 /// Counts a change of a room and tells nobody.

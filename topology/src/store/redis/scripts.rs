@@ -51,6 +51,11 @@ impl Scripts {
     }
 }
 
+/// For rooms whose last changes the server has lost.
+pub(super) fn catch_up() -> RoomScript {
+    room_script!("catch_up")
+}
+
 /// Fails where the others would: see there.
 pub(super) fn probe() -> Script {
     Script::new(include_str!("scripts/probe.lua"))

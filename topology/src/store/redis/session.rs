@@ -19,8 +19,9 @@ use tokio::time::{sleep, timeout};
 use super::events::{Position, Standing, Topics};
 use super::failure::Failure;
 use super::keys::{Keys, RoomKeys};
+use super::scripts::RoomScript;
 use super::{LIMIT, Stats, scripts};
-use crate::store::Watch;
+use crate::store::{Watch, next_life};
 
 /// How often what was heard is compared with what the server counts, and idle connections are tried.
 const CHECK: Duration = Duration::from_secs(5);
@@ -40,6 +41,7 @@ pub(super) struct Session {
     subscribing: RwLock<()>,
     /// Takes the first reason why the session is over; more change nothing.
     broken: mpsc::Sender<Failure>,
+    catch_up: RoomScript,
     stats: Arc<Stats>,
 }
 
@@ -71,6 +73,7 @@ impl Session {
             topics,
             subscribing: RwLock::new(()),
             broken,
+            catch_up: scripts::catch_up(),
             stats: Arc::clone(stats),
         };
         Ok((session, Broken(reasons)))
@@ -137,27 +140,77 @@ impl Session {
         failure
     }
 
+    /// Compares what was heard with what the server counts. A room of which that cannot be read is left
+    /// out, and told of in the end.
     async fn check(&self) -> Result<(), Failure> {
-        self.unsubscribe_unwatched().await?;
+        let unsubscribed = self.unsubscribe_unwatched().await;
         let standings = self.topics.standings();
-        let mut commands = self.commands();
-        let mut server = Vec::with_capacity(standings.len());
-        for some in standings.chunks(CHECKED_AT_ONCE) {
-            let keys: Vec<&RoomKeys> = some.iter().map(|standing| &standing.keys).collect();
-            for answer in self.run(ask_positions(&mut commands, &keys)).await? {
-                server.push(position(answer)?);
-            }
-        }
+        let asked = self.positions(&standings).await;
         // The server answers in order: what was published before this has been heard after it.
-        let mut events = self.events.clone();
+        let (mut commands, mut events) = (self.commands(), self.events.clone());
         let ping = redis::cmd("PING");
         self.run(ping.exec_async(&mut events)).await?;
-        if standings.is_empty() {
-            self.run(ping.exec_async(&mut commands)).await?;
+        self.run(ping.exec_async(&mut commands)).await?;
+        let (positions, unreadable) = asked?;
+        self.raise(&positions).await?;
+        for (before, server) in positions {
+            self.topics.compare(before, server);
         }
-        let compare = |(before, server): (&Standing, Position)| self.topics.compare(before, server);
-        standings.iter().zip(server).for_each(compare);
+        unsubscribed?;
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    /// Sees that the counts of rooms go on behind what was heard of them, which the server may have lost.
+    pub(super) async fn catch_up(&self, standings: &[Standing]) -> Result<(), Failure> {
+        let (positions, unreadable) = self.positions(standings).await?;
+        self.raise(&positions).await?;
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    async fn raise(&self, positions: &[(&Standing, Position)]) -> Result<(), Failure> {
+        let mut raised = 0_u64;
+        for (standing, server) in positions {
+            let Some((room, seen)) = standing.lost_by(server) else {
+                continue;
+            };
+            let after = next_life(seen);
+            let mut call = self.catch_up.on(&standing.keys);
+            call.arg(room.as_str()).arg(seen).arg(after).arg(after + 1);
+            let mut commands = self.commands();
+            let _: Value = self.run(call.invoke_async(&mut commands)).await?;
+            raised += 1;
+        }
+        if raised > 0 {
+            self.stats.behind.fetch_add(raised, Ordering::Relaxed);
+            tracing::warn!(rooms = raised, "Redis has lost the last changes of rooms");
+        }
         Ok(())
+    }
+
+    /// Where rooms stand on the server, and why one of them is left out, if any is.
+    async fn positions<'a>(
+        &self,
+        standings: &'a [Standing],
+    ) -> Result<(Vec<(&'a Standing, Position)>, Option<Failure>), Failure> {
+        let mut commands = self.commands();
+        let mut positions = Vec::with_capacity(standings.len());
+        let mut unreadable = None;
+        for some in standings.chunks(CHECKED_AT_ONCE) {
+            let keys: Vec<&RoomKeys> = some.iter().map(|standing| &standing.keys).collect();
+            let answers = self.run(ask_positions(&mut commands, &keys)).await?;
+            for (standing, answer) in some.iter().zip(answers) {
+                match position(answer) {
+                    Ok(server) => positions.push((standing, server)),
+                    Err(failure) => unreadable = Some(failure),
+                }
+            }
+        }
+        Ok((positions, unreadable))
+    }
+
+    /// Where the rooms stand that are watched, or stood when the session was over.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        self.topics.standings()
     }
 
     async fn unsubscribe_unwatched(&self) -> Result<(), Failure> {
@@ -171,12 +224,13 @@ impl Session {
     }
 }
 
-/// Asks where rooms stand on the server.
+/// Asks where rooms stand on the server; an answer may be an error.
 async fn ask_positions(
     commands: &mut MultiplexedConnection,
     rooms: &[&RoomKeys],
 ) -> RedisResult<Vec<Value>> {
     let mut ask = redis::pipe();
+    ask.ignore_errors();
     for keys in rooms {
         ask.cmd("HMGET").arg(&keys.room).arg(&["id", "sequence"]);
     }
