@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use pipemesh_proto::ids::ProcessId;
 use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::store::{
-    EndOutcome, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, RoomSnapshot, RoomUpdate,
-    UpdateRoom, Watch, WhenEmpty,
+    EndOutcome, Lease, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed, RoomPage,
+    RoomSnapshot, RoomUpdate, UpdateRoom, Watch, WhenEmpty,
 };
 
 use super::*;
@@ -29,7 +30,7 @@ impl SharedStore {
 
     fn reach(&self) -> Result<Arc<MemoryStore>, Unavailable> {
         if self.is_away.load(Ordering::Relaxed) {
-            return Err(Unavailable("away".into()));
+            return Err(Unavailable::refused("away"));
         }
         Ok(Arc::clone(&lock(&self.store)))
     }
@@ -85,6 +86,23 @@ impl Store for SharedStore {
         sequence: u64,
     ) -> Result<EndOutcome, Unavailable> {
         self.reach()?.end_room(name, id, sequence).await
+    }
+
+    async fn list_rooms(&self, from: Option<u64>) -> Result<RoomPage, Unavailable> {
+        self.reach()?.list_rooms(from).await
+    }
+
+    async fn renew_lease(&self, process: &ProcessId, said: &str) -> Result<Renewed, Unavailable> {
+        self.reach()?.renew_lease(process, said).await
+    }
+
+    async fn change_lease(
+        &self,
+        process: &ProcessId,
+        expected: Option<&Lease>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, Unavailable> {
+        self.reach()?.change_lease(process, expected, lease).await
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

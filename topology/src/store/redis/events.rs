@@ -207,6 +207,13 @@ impl Topics {
         }
     }
 
+    /// Everything is to be read again.
+    pub(super) fn lag(&self) {
+        if let State::Open(topics) = &*self.lock() {
+            topics.values().for_each(Topic::lag);
+        }
+    }
+
     /// Ends every watch: its watcher is told that it lags, and to watch again.
     pub(super) fn close(&self) {
         let mut state = self.lock();

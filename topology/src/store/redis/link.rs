@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use super::config::RedisConfig;
 use super::events::Standing;
 use super::failure::Failure;
 use super::keys::Keys;
+use super::memory::Memory;
 use super::session::Session;
 
 /// Pause between two attempts to connect: doubles from the first to the last.
@@ -51,6 +52,7 @@ pub(super) struct Keeper {
     logged: Option<String>,
     /// Where rooms stood when sessions were over, by channel. The next server may know less.
     standings: BTreeMap<String, Standing>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 pub(super) fn link(config: RedisConfig, keys: Keys, stats: Arc<Stats>) -> (Link, Keeper) {
@@ -69,6 +71,7 @@ pub(super) fn link(config: RedisConfig, keys: Keys, stats: Arc<Stats>) -> (Link,
         stats,
         logged: None,
         standings: BTreeMap::new(),
+        memory: Arc::default(),
     };
     (link, keeper)
 }
@@ -111,18 +114,29 @@ impl Keeper {
     }
 
     async fn connect_and_hold(&mut self) -> Failure {
-        let connected = Session::connect(&self.config.client, &self.keys, &self.stats).await;
+        let Self {
+            config,
+            keys,
+            memory,
+            stats,
+            ..
+        } = &*self;
+        let connected = Session::connect(&config.client, keys, memory, stats).await;
         let (session, mut broken) = match connected {
             Ok(connected) => connected,
             Err(failure) => return failure,
         };
         // Before anybody writes: what is written then would hide what is lost.
         let standings: Vec<Standing> = self.standings.values().cloned().collect();
-        match session.catch_up(&standings).await {
+        let looked = async {
+            session.catch_up(&standings).await?;
+            session.remember().await
+        };
+        match looked.await {
             Err(failure) if failure.breaks() => return failure,
             // What it lacks is noticed by those who read it.
             Err(error) => tracing::warn!(%error, "what Redis has lost cannot be told"),
-            Ok(()) => {}
+            Ok(_) => {}
         }
         let began = Instant::now();
         let session = Arc::new(session);

@@ -5,20 +5,21 @@
 //! written, read and heard is one server's. Every wait has a limit; when one is reached, or a
 //! connection breaks, the session is over and says why. Connecting again is `link`'s affair.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Value, from_redis_value,
+    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Script, Value, from_redis_value,
 };
 use tokio::sync::{RwLock, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Position, Standing, Topics};
 use super::failure::Failure;
 use super::keys::{Keys, RoomKeys};
+use super::memory::Memory;
 use super::scripts::RoomScript;
 use super::{LIMIT, Stats, scripts};
 use crate::store::{Watch, next_life};
@@ -42,6 +43,10 @@ pub(super) struct Session {
     /// Takes the first reason why the session is over; more change nothing.
     broken: mpsc::Sender<Failure>,
     catch_up: RoomScript,
+    ask_memory: Script,
+    memory_key: String,
+    /// Held for a look or a change.
+    memory: Arc<Mutex<Memory>>,
     stats: Arc<Stats>,
 }
 
@@ -52,6 +57,7 @@ impl Session {
     pub(super) async fn connect(
         client: &Client,
         keys: &Keys,
+        memory: &Arc<Mutex<Memory>>,
         stats: &Arc<Stats>,
     ) -> Result<(Self, Broken), Failure> {
         let (broken, reasons) = mpsc::channel(1);
@@ -74,6 +80,9 @@ impl Session {
             subscribing: RwLock::new(()),
             broken,
             catch_up: scripts::catch_up(),
+            ask_memory: scripts::memory(),
+            memory_key: keys.memory(),
+            memory: Arc::clone(memory),
             stats: Arc::clone(stats),
         };
         Ok((session, Broken(reasons)))
@@ -101,6 +110,27 @@ impl Session {
             }
         }
         outcome
+    }
+
+    /// Finds out whether the server has forgotten everything, and tells watchers; whether nobody may open a
+    /// room that this process does not know.
+    pub(super) async fn remember(&self) -> Result<bool, Failure> {
+        let mut call = self.ask_memory.prepare_invoke();
+        call.key(&self.memory_key)
+            .arg(format!("{:016x}", rand::random::<u64>()));
+        let mut commands = self.commands();
+        let name: String = self.run(call.invoke_async(&mut commands)).await?;
+        let now = Instant::now();
+        let (is_lost, holds_back) = {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            (memory.handle_name(name, now), memory.holds_back(now))
+        };
+        if is_lost {
+            tracing::warn!("Redis has forgotten everything");
+            self.stats.forgotten.fetch_add(1, Ordering::Relaxed);
+            self.topics.lag();
+        }
+        Ok(holds_back)
     }
 
     /// Watches a room; returns once the server has confirmed that it tells of it.
