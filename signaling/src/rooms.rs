@@ -45,6 +45,9 @@ pub struct RoomTimeouts {
 /// Pause before a store that cannot be reached is asked again to remove what nobody else would.
 const REMOVE_RETRY: Duration = Duration::from_millis(500);
 
+/// Of a room that was opened just now.
+const FIRST_SEQUENCE: u64 = 1;
+
 /// How long a join waits for the room's events to show what it has just written.
 const VIEW_LIMIT: Duration = Duration::from_secs(2);
 
@@ -154,6 +157,7 @@ impl Rooms {
             Some(known) => known.to_bring_back(),
             None => self.new_room(name, home, config, now),
         };
+        let id = new.id.clone();
         let opened = match (self.store.open_room(name, new).await, known) {
             (Ok(opened), _) => opened,
             (Err(_), Some(known)) => Opened {
@@ -161,7 +165,13 @@ impl Rooms {
                 sequence: known.sequence,
                 created: false,
             },
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => {
+                if error.may_be_done {
+                    // Nobody else would know of it.
+                    self.end_unless_used(name.clone(), id, FIRST_SEQUENCE);
+                }
+                return Err(error);
+            }
         };
         let info = RoomInfo::decode(opened.room.body.clone()).unwrap_or_default();
         Ok(OpenRoom {
@@ -222,13 +232,23 @@ impl Rooms {
     }
 
     /// Undoes [`Rooms::open`] for somebody who made no claim.
-    pub(crate) async fn abandon(&self, room: &OpenRoom) -> Result<(), Unavailable> {
-        if room.created {
-            self.store
-                .end_room(&room.name, &room.id, room.sequence)
-                .await?;
+    pub(crate) async fn abandon(&self, room: &OpenRoom) {
+        if !room.created {
+            return;
         }
-        Ok(())
+        let (name, id) = (room.name.clone(), room.id.clone());
+        match self.store.end_room(&name, &id, room.sequence).await {
+            Ok(EndOutcome::Done | EndOutcome::NoRoom) => {}
+            Ok(EndOutcome::Conflict) | Err(_) => self.end_unless_used(name, id, room.sequence),
+        }
+    }
+
+    /// Ends a room that was opened in vain, however long that takes.
+    fn end_unless_used(&self, name: RoomName, id: RoomId, sequence: u64) {
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        self.endings.spawn(async move {
+            end(&*store, &name, &id, sequence, REMOVE_RETRY, &stop).await;
+        });
     }
 
     /// Waits until every room that was about to end has, or the process stops.
@@ -255,7 +275,7 @@ impl Rooms {
             // A process that stops does not wait: nobody else would end the room.
             stop.run_until_cancelled(tokio::time::sleep(delay)).await;
             lock(&ending).remove(&id);
-            end(&*store, &name, &id, sequence, &stop).await;
+            end(&*store, &name, &id, sequence, delay, &stop).await;
         });
         if let Some(earlier) = known.insert(ends, task.abort_handle()) {
             earlier.abort();
@@ -308,28 +328,58 @@ impl Rooms {
     }
 }
 
-/// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached.
+/// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached. If
+/// something did and nobody is in it, another `delay` begins: whoever came and left may have been served by
+/// a process that is gone.
 async fn end(
     store: &dyn Store,
     name: &RoomName,
     id: &RoomId,
-    sequence: u64,
+    mut sequence: u64,
+    delay: Duration,
     stop: &CancellationToken,
 ) {
     let mut complained = false;
     loop {
-        let error = match store.end_room(name, id, sequence).await {
-            Ok(EndOutcome::Done) => return tracing::info!(room = %name, "room ended"),
-            // Somebody came back; whoever leaves last ends it.
-            Ok(EndOutcome::Conflict | EndOutcome::NoRoom) => return,
-            Err(error) => Chain(&error).to_string(),
+        let pause = match end_once(store, name, id, sequence).await {
+            Ok(None) => return,
+            Ok(Some(later)) => {
+                sequence = later;
+                delay.max(REMOVE_RETRY)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(room = %name, error, "an empty room cannot be ended yet");
+                }
+                if stop.is_cancelled() {
+                    return tracing::warn!(room = %name, "an empty room stays open");
+                }
+                REMOVE_RETRY
+            }
         };
-        if !std::mem::replace(&mut complained, true) {
-            tracing::warn!(room = %name, error, "an empty room cannot be ended yet");
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// The sequence of a room that is empty and has changed; `None`: there is nothing more to do.
+async fn end_once(
+    store: &dyn Store,
+    name: &RoomName,
+    id: &RoomId,
+    sequence: u64,
+) -> Result<Option<u64>, Unavailable> {
+    match store.end_room(name, id, sequence).await? {
+        EndOutcome::Done => {
+            tracing::info!(room = %name, "room ended");
+            Ok(None)
         }
-        let pause = tokio::time::sleep(REMOVE_RETRY);
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return tracing::warn!(room = %name, "an empty room stays open");
+        EndOutcome::NoRoom => Ok(None),
+        EndOutcome::Conflict => {
+            let room = store.read_room(name).await?;
+            // Whoever is in it ends it.
+            let empty = room.filter(|room| room.room.id == *id && room.members.is_empty());
+            Ok(empty.map(|room| room.sequence))
         }
     }
 }

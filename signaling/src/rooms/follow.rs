@@ -113,7 +113,9 @@ impl Belief {
             return true;
         }
         if event.change != Change::Ended {
-            return state.apply(event);
+            let is_next = state.apply(event);
+            self.keep(now);
+            return is_next;
         }
         state.sequence = event.sequence;
         if state.lacks_any() || state.wants_any() {
@@ -153,7 +155,9 @@ impl Belief {
 
     fn keep(&mut self, now: Instant) {
         let lacks_any = self.state.as_ref().is_some_and(RoomState::lacks_any);
-        self.keep_until = lacks_any.then(|| now + KEEP);
+        // A store that loses them again and again must not keep them for ever.
+        let until = self.keep_until.unwrap_or(now + KEEP);
+        self.keep_until = lacks_any.then_some(until);
     }
 }
 
@@ -256,7 +260,8 @@ pub(super) async fn follow(store: Arc<dyn Store>, name: RoomName, followed: Arc<
                 let error = Chain(&error).to_string();
                 tracing::warn!(room = %name, error, "the room's events are not heard");
             }
-            sleep(RETRY).await;
+            // Those who lost it together do not come back together.
+            sleep(RETRY.mul_f64(rand::random_range(0.75..1.25))).await;
         }
     }
 }

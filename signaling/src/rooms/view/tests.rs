@@ -4,6 +4,16 @@ use super::*;
 use crate::rooms::record::{MemberRecord, Presence};
 
 pub(crate) fn stored(identity: &str, version: u64, presence: Presence) -> store::Member {
+    stored_by(&format!("s-{identity}"), identity, version, presence)
+}
+
+/// As a session has written it.
+pub(crate) fn stored_by(
+    session: &str,
+    identity: &str,
+    version: u64,
+    presence: Presence,
+) -> store::Member {
     let record = MemberRecord {
         info: Some(ParticipantInfo {
             sid: format!("PA_{identity}"),
@@ -11,7 +21,7 @@ pub(crate) fn stored(identity: &str, version: u64, presence: Presence) -> store:
             is_publisher: identity == "alice",
             ..Default::default()
         }),
-        session: format!("s-{identity}"),
+        session: session.to_owned(),
         node: "node-a".to_owned(),
         presence: presence.into(),
         permission: None,
