@@ -73,6 +73,12 @@ pub(crate) fn put(who: &str, expected: Option<u64>) -> PutMember {
     }
 }
 
+/// Opens a room; answers its id.
+pub(crate) async fn opened(store: &dyn Store, room: &RoomName) -> RoomId {
+    let opened = store.open_room(room, new_room("RM_1")).await;
+    opened.unwrap().room.id
+}
+
 pub(crate) async fn version(
     store: &dyn Store,
     room: &RoomName,
@@ -113,12 +119,7 @@ async fn a_room_that_ended_cannot_be_written_under_its_name(store: &dyn Store) {
 
 async fn a_room_does_not_end_under_somebody_who_just_came(store: &dyn Store) {
     let room = name("room");
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     let v = version(store, &room, &id, put("a", None)).await;
     let removed = store
         .remove_member(&room, &id, &identity("a"), v, WhenEmpty::Keep)
@@ -137,12 +138,7 @@ async fn a_room_does_not_end_under_somebody_who_just_came(store: &dyn Store) {
 
 async fn a_bounded_room_takes_nobody_new_when_full(store: &dyn Store) {
     let room = name("room");
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     let bounded = |who, expected| PutMember {
         capacity: Some(1),
         ..put(who, expected)
@@ -159,12 +155,7 @@ async fn whoever_lags_is_told(store: &dyn Store) {
     let mut watch = store.watch(&room).await.unwrap();
     // Whoever listens has heard of everything when the other looks for the first time.
     let mut listener = store.watch(&room).await.unwrap();
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     next(&mut listener).await;
     let mut v = None;
     for _ in 0..WATCH_CAPACITY {

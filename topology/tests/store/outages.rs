@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pipemesh_proto::ids::RoomId;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::redis::RedisStore;
 use pipemesh_topology::store::{
@@ -14,7 +13,7 @@ use pipemesh_topology::store::{
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::contract::{identity, name, new_room, put, version};
+use crate::contract::{identity, name, new_room, opened, put, version};
 use crate::server::{Server, is_up, store};
 use crate::{PATIENCE, next};
 
@@ -29,15 +28,6 @@ const SOON: Duration = Duration::from_secs(3);
 
 /// Two of the store's comparisons with the server.
 const CHECKS: Duration = Duration::from_secs(10);
-
-async fn opened(store: &RedisStore, room: &RoomName) -> RoomId {
-    store
-        .open_room(room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id
-}
 
 /// All that went wrong, from the store's error down.
 pub(crate) fn chain(error: &Unavailable) -> String {
@@ -75,7 +65,7 @@ async fn a_server_that_is_killed_and_comes_back_without_data() {
     let mut server = Server::start().await;
     let store = Arc::new(server.store().await);
     let room = name("room");
-    let id = opened(&store, &room).await;
+    let id = opened(&*store, &room).await;
     let mut watch = store.watch(&room).await.unwrap();
 
     // In mid-use: somebody always asks for something.
