@@ -422,6 +422,7 @@ impl Candidate {
             node: node.to_string(),
             presence: Presence::Joining.into(),
             permission: None,
+            process: self.context.rooms.process().to_string(),
         };
         Person {
             id,

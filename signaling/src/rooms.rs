@@ -3,12 +3,16 @@
 //! A participant's record is written by the session that holds the `Claim` on it and by nobody
 //! else; whoever takes an identity over replaces the record, and the session that held it learns of
 //! that at its next write or from the room's events. Rooms end some time after the last member left.
-//! Nothing here is for this process alone: others have sessions in the same rooms, and a store that
-//! has lost a room is given it back by all of them together.
+//! Nothing here is for this process alone: others have sessions in the same rooms, a store that has
+//! lost a room is given it back by all of them together, and what a process that is gone has left is
+//! removed by any other.
 
 mod claim;
 mod follow;
+mod lease;
 pub(crate) mod record;
+mod served;
+mod sweep;
 mod view;
 
 use std::collections::HashMap;
@@ -16,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
-use pipemesh_proto::ids::{NodeId, RoomId};
+use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
     EndOutcome, NewRoom, Opened, RoomUpdate, Store, Unavailable, UpdateRoom,
@@ -31,6 +35,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::livekit::track::publish_codecs;
 pub(crate) use claim::{Claim, ClaimError, WriteError};
 use follow::Followed;
+use served::Served;
 pub(crate) use view::{Changes, RoomState};
 
 /// How long rooms outlive what happens in them; a token's `roomConfig` may say otherwise.
@@ -64,6 +69,9 @@ pub(crate) struct OpenRoom {
 }
 
 pub(crate) struct Rooms {
+    /// This process, as records name it.
+    process: ProcessId,
+    served: Arc<Served>,
     store: Arc<dyn Store>,
     timeouts: RoomTimeouts,
     /// Views that somebody holds. Locked for a map access, never while waiting; dead entries are
@@ -108,6 +116,8 @@ impl Rooms {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            process: ProcessId::random(),
+            served: Arc::default(),
             store,
             timeouts,
             views: Mutex::default(),
@@ -117,6 +127,10 @@ impl Rooms {
         }
     }
 
+    pub(crate) fn process(&self) -> &ProcessId {
+        &self.process
+    }
+
     /// Follows a room for as long as the view is held.
     pub(crate) fn view(&self, name: &RoomName) -> Arc<RoomView> {
         let mut views = lock(&self.views);
@@ -124,7 +138,7 @@ impl Rooms {
             return view;
         }
         views.retain(|_, view| view.strong_count() > 0);
-        let followed = Arc::new(Followed::new(name));
+        let followed = Arc::new(Followed::new(name, Arc::clone(&self.served)));
         let follower = follow::follow(Arc::clone(&self.store), name.clone(), Arc::clone(&followed));
         let view = Arc::new(RoomView {
             followed,

@@ -120,6 +120,21 @@ impl Rooms {
         replaces: Option<&Member>,
         record: &MemberRecord,
     ) -> Result<Claim, ClaimError> {
+        self.served.begin(&record.session);
+        let outcome = self.put_claim(room, identity, replaces, record).await;
+        if !matches!(&outcome, Ok(_) | Err(ClaimError::Unavailable(_))) {
+            self.served.end(&record.session);
+        }
+        outcome
+    }
+
+    async fn put_claim(
+        &self,
+        room: &mut OpenRoom,
+        identity: &Identity,
+        replaces: Option<&Member>,
+        record: &MemberRecord,
+    ) -> Result<Claim, ClaimError> {
         let put = PutMember {
             identity: identity.clone(),
             expected: replaces.map(|member| member.version),
@@ -220,8 +235,8 @@ impl Rooms {
         Err(WriteError::Lost)
     }
 
-    /// Whether the room is there again after the store had lost it, and the claim's record with it. The
-    /// first to ask brings it back.
+    /// Whether the room is there again after the store had lost it, and the claim's record with it, or
+    /// somebody removed it by mistake. The first to ask brings it back.
     async fn is_brought_back(&self, claim: &Claim) -> Result<bool, Unavailable> {
         let known = self.known(&claim.room);
         let Some(known) = known.filter(|known| known.id == claim.room_id) else {
@@ -234,11 +249,13 @@ impl Rooms {
             tracing::info!(room = %claim.room, "a room that the store has lost is brought back");
         }
         let is_later = life(opened.sequence) > life(claim.sequence);
-        Ok(opened.room.id == claim.room_id && is_later)
+        let is_kept = self.served.keeps(&claim.session);
+        Ok(opened.room.id == claim.room_id && (is_later || is_kept))
     }
 
     /// Removes the record of the claim; a record that is somebody else's by now stays.
     pub(crate) async fn leave(&self, claim: Claim) -> Result<(), Unavailable> {
+        self.served.end(&claim.session);
         let outcome = self.remove_own(claim.clone()).await;
         if outcome.is_err()
             && let Some(view) = self.viewed(&claim.room)
@@ -302,6 +319,7 @@ impl Rooms {
 
     /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
     pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
+        self.served.end(&claim.session);
         if room.created
             && let RemoveOutcome::Done { .. } = self.remove(&claim, WhenEmpty::End).await?
         {

@@ -1,3 +1,4 @@
+mod leases;
 mod outages;
 mod scene;
 mod shared;
@@ -84,6 +85,7 @@ fn record(session: &str) -> MemberRecord {
         node: "node-a".to_owned(),
         presence: Presence::Here.into(),
         permission: None,
+        process: String::new(),
     }
 }
 

@@ -101,11 +101,13 @@ impl RoomState {
         self.info = RoomInfo::decode(room.body.clone()).unwrap_or_default();
     }
 
-    /// Applies the next event; `false` if it is not the next or ends the room.
-    pub(crate) fn apply(&mut self, event: &RoomEvent) -> bool {
+    /// Applies the next event; `false` if it is not the next or ends the room. `keeps`: sessions whose
+    /// record may have been removed by mistake.
+    pub(crate) fn apply(&mut self, event: &RoomEvent, keeps: impl Fn(&SessionId) -> bool) -> bool {
         if event.room != self.id || event.sequence != self.sequence + 1 {
             return false;
         }
+        let mut kept = None;
         let changed = match &event.change {
             Change::Opened(_) | Change::Ended => return false,
             Change::RoomUpdated(room) => {
@@ -121,13 +123,18 @@ impl RoomState {
                 Some(stored.identity.clone())
             }
             Change::MemberRemoved(identity) => {
-                self.members.remove(identity);
+                let there = self.members.remove(identity);
+                kept = there.filter(|member| keeps(&member.session));
                 Some(identity.clone())
             }
         };
         if let Some(identity) = &changed {
             self.missing.remove(identity);
             self.unwritten.remove(identity);
+        }
+        if let Some(member) = kept {
+            self.missing.insert(member.identity.clone(), None);
+            self.members.insert(member.identity.clone(), member);
         }
         self.sequence = event.sequence;
         self.change(changed);
@@ -145,8 +152,8 @@ impl RoomState {
 
     /// What comes after `before`, which was read again. If the store has lost the room since, or its last
     /// changes, those who are not in it again yet stay as they were. Versions only grow: a lower one is
-    /// what the store still has of somebody.
-    pub(super) fn succeed(&mut self, before: &Self) {
+    /// what the store still has of somebody. `keeps`: as in [`RoomState::apply`].
+    pub(super) fn succeed(&mut self, before: &Self, keeps: impl Fn(&SessionId) -> bool) {
         self.revision = before.revision + 1;
         if self.id != before.id {
             return;
@@ -156,7 +163,8 @@ impl RoomState {
         for (identity, member) in &before.members {
             let there = self.members.get(identity);
             let is_behind = there.is_none_or(|there| there.version < member.version);
-            if is_behind && (lost || before.lacks(identity)) {
+            let is_lost = lost || before.lacks(identity) || keeps(&member.session);
+            if is_behind && is_lost {
                 let left = self.members.insert(identity.clone(), Arc::clone(member));
                 self.missing.insert(identity.clone(), left);
             }

@@ -8,6 +8,8 @@ use crate::rooms::view::tests::{put, snapshot, stored, stored_by};
 struct Scene {
     belief: Belief,
     now: Instant,
+    /// The sessions that another process may have taken to be gone.
+    kept: Vec<&'static str>,
 }
 
 impl Scene {
@@ -15,17 +17,24 @@ impl Scene {
     fn of_two() -> Self {
         let mut belief = Belief::new("room".parse().unwrap());
         let now = Instant::now();
-        belief.handle_snapshot(Some(snapshot(5)), now);
-        assert!(belief.handle_event(&put(6, "bob", Presence::Here), now));
-        Self { belief, now }
+        let nobody = |_: &SessionId| false;
+        belief.handle_snapshot(Some(snapshot(5)), nobody, now);
+        assert!(belief.handle_event(&put(6, "bob", Presence::Here), nobody, now));
+        Self {
+            belief,
+            now,
+            kept: Vec::new(),
+        }
     }
 
     fn reads(&mut self, snapshot: Option<RoomSnapshot>) {
-        self.belief.handle_snapshot(snapshot, self.now);
+        let keeps = |session: &SessionId| self.kept.contains(&session.as_str());
+        self.belief.handle_snapshot(snapshot, keeps, self.now);
     }
 
     fn hears(&mut self, event: &RoomEvent) -> bool {
-        self.belief.handle_event(event, self.now)
+        let keeps = |session: &SessionId| self.kept.contains(&session.as_str());
+        self.belief.handle_event(event, keeps, self.now)
     }
 
     fn passes(&mut self, time: Duration) {
@@ -267,4 +276,26 @@ fn another_room_of_the_name_is_another_room() {
     scene.reads(Some(other));
     assert_eq!(scene.seen().as_deref(), Some("alice"));
     assert_eq!(scene.belief.poll_timeout(), None);
+}
+
+/// This process was stopped for a while, or cut off from the store, and is not gone.
+#[test]
+fn who_was_removed_by_mistake_stays_until_written_again() {
+    let mut scene = Scene::of_two();
+    scene.kept = vec!["s-bob"];
+    for (sequence, who) in [(7, "alice"), (8, "bob")] {
+        assert!(scene.hears(&left(sequence, who)));
+    }
+    assert_eq!(scene.seen().as_deref(), Some("bob?"));
+    assert!(scene.hears(&ended(9)), "somebody ends what is empty");
+    assert_eq!(scene.seen().as_deref(), Some("bob?"));
+    assert_eq!(scene.belief.poll_timeout(), Some(scene.now + KEEP));
+
+    // The same, read instead of heard.
+    let mut scene = Scene::of_two();
+    scene.kept = vec!["s-bob"];
+    scene.reads(Some(snapshot(8)));
+    assert_eq!(scene.seen().as_deref(), Some("alice bob?"));
+    assert!(scene.hears(&put(9, "bob", Presence::Here)));
+    assert_eq!(scene.seen().as_deref(), Some("alice bob"));
 }

@@ -1,11 +1,17 @@
 //! Several processes with people in one room, and the store that they share.
 
 use super::*;
+use crate::metrics::Metrics;
+
+/// Time for people to go on with another process when theirs is gone.
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// One of the processes, in the room.
 pub(super) struct Process {
     pub(super) rooms: Arc<Rooms>,
     pub(super) view: Arc<RoomView>,
+    /// What keeps its lease; `None`: nobody looks at leases.
+    lease: Option<AbortOnDropHandle<()>>,
 }
 
 pub(super) struct Scene {
@@ -31,7 +37,15 @@ impl Scene {
         Process {
             view: rooms.view(&self.name),
             rooms,
+            lease: None,
         }
+    }
+
+    /// One that keeps a lease, and looks at those of others.
+    pub(super) fn living(&self) -> Process {
+        let mut process = self.process();
+        process.goes_on();
+        process
     }
 
     /// Who is in the room, says the store.
@@ -62,13 +76,33 @@ impl Process {
         who: &str,
         replaces: Option<&Member>,
     ) -> Result<Claim, ClaimError> {
-        let (identity, record) = (who.parse().unwrap(), record(&format!("s-{who}")));
+        let (identity, record) = (who.parse().unwrap(), self.record(who));
         self.rooms.claim(room, &identity, replaces, &record).await
     }
 
     pub(super) async fn write(&self, claim: &mut Claim) -> Result<(), WriteError> {
-        let record = record(&format!("s-{}", claim.identity));
+        let record = self.record(claim.identity.as_str());
         self.rooms.write(claim, &record).await
+    }
+
+    pub(super) fn record(&self, who: &str) -> MemberRecord {
+        MemberRecord {
+            process: self.rooms.process().to_string(),
+            ..record(&format!("s-{who}"))
+        }
+    }
+
+    /// Keeps its lease, or does so again.
+    pub(super) fn goes_on(&mut self) {
+        let rooms = Arc::clone(&self.rooms);
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let keep = async move { rooms.keep_lease(GRACE, &metrics).await };
+        self.lease = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+    }
+
+    /// Is cut off from what others know of it, and is itself as before.
+    pub(super) fn falls_silent(&mut self) {
+        self.lease = None;
     }
 
     /// Waits until these are seen.
