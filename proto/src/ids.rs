@@ -103,6 +103,8 @@ ids! {
     SessionId "";
     /// A node, stable over its restarts.
     NodeId "";
+    /// A signaling process, from its start to its end.
+    ProcessId "";
     /// Where nodes run, e.g. `eu-west`.
     Region "";
 }

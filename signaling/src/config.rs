@@ -78,7 +78,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::with_default(
         "session.resume_grace",
-        "How long a participant stays whose connection to signaling is lost.",
+        "How long a participant stays whose connection to signaling is lost, or whose signaling process is.",
         "15s",
     ),
     Setting::with_default(

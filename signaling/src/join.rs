@@ -163,14 +163,24 @@ struct Candidate {
     session: SessionId,
 }
 
-/// A claim of somebody who is not in yet. Dropped, it is undone: whatever ends a join leaves nobody
-/// behind.
+/// A claim of somebody who is not in yet, from before it is made: there may be no answer. Dropped, it is
+/// undone: whatever ends a join leaves nobody behind.
 struct Tentative {
     context: Arc<Context>,
     claim: Option<Claim>,
 }
 
 impl Tentative {
+    /// It is made.
+    fn made(&mut self, claim: Claim) {
+        self.claim = Some(claim);
+    }
+
+    /// The store has said no.
+    fn refused(mut self) {
+        self.claim = None;
+    }
+
     fn keep(mut self) -> Claim {
         self.claim.take().expect("only this and `undo` take it")
     }
@@ -274,18 +284,26 @@ impl Candidate {
     /// Claims the identity and asks the node.
     async fn enter(&self, mut room: OpenRoom, node: &NodeId) -> Result<Entered, JoinError> {
         let rooms = &self.context.rooms;
+        let prospect = rooms.prospect(&room, &self.grants.identity, &self.session);
+        let mut tentative = Tentative {
+            context: Arc::clone(&self.context),
+            claim: Some(prospect),
+        };
         let (claim, person) = match self.claim(&mut room, node).await {
             Ok(Some(claimed)) => claimed,
-            Ok(None) => return Ok(Entered::TooLate),
+            Ok(None) => {
+                tentative.refused();
+                return Ok(Entered::TooLate);
+            }
+            // Nobody knows: it is left like one that was made, and so is the room.
+            Err(error @ JoinError::Store(_)) => return Err(error),
             Err(error) => {
-                rooms.abandon(&room).await?;
+                tentative.refused();
+                rooms.abandon(&room).await;
                 return Err(error);
             }
         };
-        let tentative = Tentative {
-            context: Arc::clone(&self.context),
-            claim: Some(claim.clone()),
-        };
+        tentative.made(claim.clone());
         let Some(state) = self.view.shows(&claim.room_id, claim.sequence).await else {
             tentative.undo(&room).await?;
             return Err(JoinError::Contended);
@@ -404,6 +422,7 @@ impl Candidate {
             node: node.to_string(),
             presence: Presence::Joining.into(),
             permission: None,
+            process: self.context.rooms.process().to_string(),
         };
         Person {
             id,

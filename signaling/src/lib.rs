@@ -152,6 +152,11 @@ impl Signaling {
         };
         let mut parts = JoinSet::new();
         parts.spawn(follow_registry);
+        let keeping = Arc::clone(&context);
+        parts.spawn(async move {
+            let (rooms, grace) = (&keeping.rooms, keeping.resume_grace);
+            rooms.keep_lease(grace, &keeping.metrics).await;
+        });
         for listener in listeners {
             let (address, scheme) = (listener.address(), scheme.name());
             tracing::info!(%address, scheme, "listening for clients");

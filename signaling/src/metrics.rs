@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     sessions_ended: IntCounterVec,
     pub(crate) panics: IntCounter,
     pub(crate) connections_refused: IntCounter,
+    pub(crate) orphans_removed: IntCounter,
+    pub(crate) leases_lost: IntCounter,
 }
 
 /// Which way a message went.
@@ -138,6 +140,14 @@ impl Metrics {
             connections_refused: counter(
                 "pipemesh_signal_connections_refused_total",
                 "Connections closed at once because there were too many.",
+            )?,
+            orphans_removed: counter(
+                "pipemesh_signal_orphans_removed_total",
+                "Participants removed because the process that served them was gone.",
+            )?,
+            leases_lost: counter(
+                "pipemesh_signal_leases_lost_total",
+                "Times that other processes took this one to be gone, or the store had forgotten it.",
             )?,
         })
     }

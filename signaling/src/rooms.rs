@@ -3,12 +3,16 @@
 //! A participant's record is written by the session that holds the `Claim` on it and by nobody
 //! else; whoever takes an identity over replaces the record, and the session that held it learns of
 //! that at its next write or from the room's events. Rooms end some time after the last member left.
-//! Nothing here is for this process alone: others have sessions in the same rooms, and a store that
-//! has lost a room is given it back by all of them together.
+//! Nothing here is for this process alone: others have sessions in the same rooms, a store that has
+//! lost a room is given it back by all of them together, and what a process that is gone has left is
+//! removed by any other.
 
 mod claim;
 mod follow;
+mod lease;
 pub(crate) mod record;
+mod served;
+mod sweep;
 mod view;
 
 use std::collections::HashMap;
@@ -16,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
-use pipemesh_proto::ids::{NodeId, RoomId};
+use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
     EndOutcome, NewRoom, Opened, RoomUpdate, Store, Unavailable, UpdateRoom,
@@ -31,6 +35,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::livekit::track::publish_codecs;
 pub(crate) use claim::{Claim, ClaimError, WriteError};
 use follow::Followed;
+use served::Served;
 pub(crate) use view::{Changes, RoomState};
 
 /// How long rooms outlive what happens in them; a token's `roomConfig` may say otherwise.
@@ -44,6 +49,9 @@ pub struct RoomTimeouts {
 
 /// Pause before a store that cannot be reached is asked again to remove what nobody else would.
 const REMOVE_RETRY: Duration = Duration::from_millis(500);
+
+/// Of a room that was opened just now.
+const FIRST_SEQUENCE: u64 = 1;
 
 /// How long a join waits for the room's events to show what it has just written.
 const VIEW_LIMIT: Duration = Duration::from_secs(2);
@@ -61,6 +69,9 @@ pub(crate) struct OpenRoom {
 }
 
 pub(crate) struct Rooms {
+    /// This process, as records name it.
+    process: ProcessId,
+    served: Arc<Served>,
     store: Arc<dyn Store>,
     timeouts: RoomTimeouts,
     /// Views that somebody holds. Locked for a map access, never while waiting; dead entries are
@@ -105,6 +116,8 @@ impl Rooms {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            process: ProcessId::random(),
+            served: Arc::default(),
             store,
             timeouts,
             views: Mutex::default(),
@@ -114,6 +127,10 @@ impl Rooms {
         }
     }
 
+    pub(crate) fn process(&self) -> &ProcessId {
+        &self.process
+    }
+
     /// Follows a room for as long as the view is held.
     pub(crate) fn view(&self, name: &RoomName) -> Arc<RoomView> {
         let mut views = lock(&self.views);
@@ -121,7 +138,7 @@ impl Rooms {
             return view;
         }
         views.retain(|_, view| view.strong_count() > 0);
-        let followed = Arc::new(Followed::new(name));
+        let followed = Arc::new(Followed::new(name, Arc::clone(&self.served)));
         let follower = follow::follow(Arc::clone(&self.store), name.clone(), Arc::clone(&followed));
         let view = Arc::new(RoomView {
             followed,
@@ -154,6 +171,7 @@ impl Rooms {
             Some(known) => known.to_bring_back(),
             None => self.new_room(name, home, config, now),
         };
+        let id = new.id.clone();
         let opened = match (self.store.open_room(name, new).await, known) {
             (Ok(opened), _) => opened,
             (Err(_), Some(known)) => Opened {
@@ -161,7 +179,13 @@ impl Rooms {
                 sequence: known.sequence,
                 created: false,
             },
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => {
+                if error.may_be_done {
+                    // Nobody else would know of it.
+                    self.end_unless_used(name.clone(), id, FIRST_SEQUENCE);
+                }
+                return Err(error);
+            }
         };
         let info = RoomInfo::decode(opened.room.body.clone()).unwrap_or_default();
         Ok(OpenRoom {
@@ -222,13 +246,23 @@ impl Rooms {
     }
 
     /// Undoes [`Rooms::open`] for somebody who made no claim.
-    pub(crate) async fn abandon(&self, room: &OpenRoom) -> Result<(), Unavailable> {
-        if room.created {
-            self.store
-                .end_room(&room.name, &room.id, room.sequence)
-                .await?;
+    pub(crate) async fn abandon(&self, room: &OpenRoom) {
+        if !room.created {
+            return;
         }
-        Ok(())
+        let (name, id) = (room.name.clone(), room.id.clone());
+        match self.store.end_room(&name, &id, room.sequence).await {
+            Ok(EndOutcome::Done | EndOutcome::NoRoom) => {}
+            Ok(EndOutcome::Conflict) | Err(_) => self.end_unless_used(name, id, room.sequence),
+        }
+    }
+
+    /// Ends a room that was opened in vain, however long that takes.
+    fn end_unless_used(&self, name: RoomName, id: RoomId, sequence: u64) {
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        self.endings.spawn(async move {
+            end(&*store, &name, &id, sequence, REMOVE_RETRY, &stop).await;
+        });
     }
 
     /// Waits until every room that was about to end has, or the process stops.
@@ -255,7 +289,7 @@ impl Rooms {
             // A process that stops does not wait: nobody else would end the room.
             stop.run_until_cancelled(tokio::time::sleep(delay)).await;
             lock(&ending).remove(&id);
-            end(&*store, &name, &id, sequence, &stop).await;
+            end(&*store, &name, &id, sequence, delay, &stop).await;
         });
         if let Some(earlier) = known.insert(ends, task.abort_handle()) {
             earlier.abort();
@@ -308,28 +342,58 @@ impl Rooms {
     }
 }
 
-/// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached.
+/// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached. If
+/// something did and nobody is in it, another `delay` begins: whoever came and left may have been served by
+/// a process that is gone.
 async fn end(
     store: &dyn Store,
     name: &RoomName,
     id: &RoomId,
-    sequence: u64,
+    mut sequence: u64,
+    delay: Duration,
     stop: &CancellationToken,
 ) {
     let mut complained = false;
     loop {
-        let error = match store.end_room(name, id, sequence).await {
-            Ok(EndOutcome::Done) => return tracing::info!(room = %name, "room ended"),
-            // Somebody came back; whoever leaves last ends it.
-            Ok(EndOutcome::Conflict | EndOutcome::NoRoom) => return,
-            Err(error) => Chain(&error).to_string(),
+        let pause = match end_once(store, name, id, sequence).await {
+            Ok(None) => return,
+            Ok(Some(later)) => {
+                sequence = later;
+                delay.max(REMOVE_RETRY)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    let error = Chain(&error).to_string();
+                    tracing::warn!(room = %name, error, "an empty room cannot be ended yet");
+                }
+                if stop.is_cancelled() {
+                    return tracing::warn!(room = %name, "an empty room stays open");
+                }
+                REMOVE_RETRY
+            }
         };
-        if !std::mem::replace(&mut complained, true) {
-            tracing::warn!(room = %name, error, "an empty room cannot be ended yet");
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// The sequence of a room that is empty and has changed; `None`: there is nothing more to do.
+async fn end_once(
+    store: &dyn Store,
+    name: &RoomName,
+    id: &RoomId,
+    sequence: u64,
+) -> Result<Option<u64>, Unavailable> {
+    match store.end_room(name, id, sequence).await? {
+        EndOutcome::Done => {
+            tracing::info!(room = %name, "room ended");
+            Ok(None)
         }
-        let pause = tokio::time::sleep(REMOVE_RETRY);
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return tracing::warn!(room = %name, "an empty room stays open");
+        EndOutcome::NoRoom => Ok(None),
+        EndOutcome::Conflict => {
+            let room = store.read_room(name).await?;
+            // Whoever is in it ends it.
+            let empty = room.filter(|room| room.room.id == *id && room.members.is_empty());
+            Ok(empty.map(|room| room.sequence))
         }
     }
 }

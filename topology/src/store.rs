@@ -8,12 +8,13 @@
 pub mod memory;
 pub mod redis;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pipemesh_proto::ids::{NodeId, RoomId};
+use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
 use tokio::sync::broadcast;
 
 use crate::names::{Identity, RoomName};
@@ -167,10 +168,82 @@ pub enum Change {
     Ended,
 }
 
-/// The store did not do what it was asked, and may have done it all the same.
+/// What the store holds of a signaling process. One that lives says something new again and again; that it
+/// has not for some time is judged by whoever looks, by a clock of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// What it said last.
+    Held(String),
+    /// Somebody found it gone: what it has left in rooms is being removed.
+    Ended,
+}
+
+impl Lease {
+    /// How it is stored.
+    const ENDED: &str = "ended";
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Held(said) => said,
+            Self::Ended => Self::ENDED,
+        }
+    }
+}
+
+impl From<String> for Lease {
+    fn from(stored: String) -> Self {
+        if stored == Self::ENDED {
+            Self::Ended
+        } else {
+            Self::Held(stored)
+        }
+    }
+}
+
+/// A lease that was renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// What the store held of the process before.
+    pub before: Option<Lease>,
+    /// The leases of all processes.
+    pub leases: BTreeMap<ProcessId, Lease>,
+}
+
+/// Some rooms, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomPage {
+    pub names: Vec<RoomName>,
+    /// `None`: that was all.
+    pub next: Option<u64>,
+}
+
+/// The store did not do what it was asked, or nobody knows.
 #[derive(Debug, thiserror::Error)]
 #[error("the store cannot be reached")]
-pub struct Unavailable(#[source] pub Box<dyn Error + Send + Sync>);
+pub struct Unavailable {
+    #[source]
+    cause: Box<dyn Error + Send + Sync>,
+    /// It may have done it all the same.
+    pub may_be_done: bool,
+}
+
+impl Unavailable {
+    /// It was not done.
+    pub fn refused(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            cause: cause.into(),
+            may_be_done: false,
+        }
+    }
+
+    /// There was no answer.
+    pub fn unheard(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            cause: cause.into(),
+            may_be_done: true,
+        }
+    }
+}
 
 /// Only `signaling/rooms.rs` calls these.
 #[async_trait]
@@ -214,6 +287,21 @@ pub trait Store: Send + Sync {
         id: &RoomId,
         sequence: u64,
     ) -> Result<EndOutcome, Unavailable>;
+
+    /// Some of the rooms that are open, from the beginning or from [`RoomPage::next`] on. One that is open
+    /// all the while is among them, some of them twice.
+    async fn list_rooms(&self, from: Option<u64>) -> Result<RoomPage, Unavailable>;
+
+    /// Says that the process lives; each time something else.
+    async fn renew_lease(&self, process: &ProcessId, said: &str) -> Result<Renewed, Unavailable>;
+
+    /// Changes the lease of a process if it is `expected`; `None`: there is none. Answers whether it was.
+    async fn change_lease(
+        &self,
+        process: &ProcessId,
+        expected: Option<&Lease>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, Unavailable>;
 
     /// Events of the rooms of that name from now on. To know a room: watch, then read, then apply
     /// what has a higher sequence than what was read. A watch that ends is followed by another one.

@@ -77,12 +77,19 @@ const EVENTS: [(&str, Read); 3] = [
     ("unreadable", |stats| &stats.unreadable),
 ];
 
+/// What the server had lost.
+const LOSSES: [(&str, Read); 2] = [
+    ("everything", |stats| &stats.forgotten),
+    ("changes", |stats| &stats.behind),
+];
+
 pub(super) struct RedisMetrics {
     redis: Redis,
     up: IntGauge,
     disconnects: IntCounter,
     calls: IntCounterVec,
     events: IntCounterVec,
+    losses: IntCounterVec,
 }
 
 impl RedisMetrics {
@@ -105,11 +112,24 @@ impl RedisMetrics {
                 ),
                 &["reason"],
             )?,
+            losses: IntCounterVec::new(
+                Opts::new(
+                    "pipemesh_redis_losses_total",
+                    "What Redis had lost: everything, or the last changes of a room.",
+                ),
+                &["kind"],
+            )?,
         })
     }
 
-    fn families(&self) -> [&dyn Collector; 4] {
-        [&self.up, &self.disconnects, &self.calls, &self.events]
+    fn families(&self) -> [&dyn Collector; 5] {
+        [
+            &self.up,
+            &self.disconnects,
+            &self.calls,
+            &self.events,
+            &self.losses,
+        ]
     }
 }
 
@@ -123,9 +143,14 @@ impl Collector for RedisMetrics {
         let Redis { up, stats } = &self.redis;
         self.up.set(i64::from(*up.borrow()));
         raise(&self.disconnects, stats.disconnects.load(Ordering::Relaxed));
-        for (counters, reasons) in [(&self.calls, CALLS), (&self.events, EVENTS)] {
+        let all: [(_, &[(&str, Read)]); 3] = [
+            (&self.calls, &CALLS),
+            (&self.events, &EVENTS),
+            (&self.losses, &LOSSES),
+        ];
+        for (counters, reasons) in all {
             for (reason, read) in reasons {
-                let counter = counters.with_label_values(&[reason]);
+                let counter = counters.with_label_values(&[*reason]);
                 raise(&counter, read(stats).load(Ordering::Relaxed));
             }
         }
@@ -154,6 +179,7 @@ mod tests {
         let (up, is_up) = watch::channel(true);
         let stats = Arc::new(Stats::default());
         stats.gaps.store(2, Ordering::Relaxed);
+        stats.forgotten.store(1, Ordering::Relaxed);
         let registry = prometheus::Registry::new();
         let consul = ConsulMetrics::new(seen).unwrap();
         let redis = RedisMetrics::new(Redis {
@@ -178,6 +204,7 @@ mod tests {
             "pipemesh_consul_errors_total 3",
             "pipemesh_redis_up 1",
             "pipemesh_redis_events_lost_total{reason=\"gap\"} 2",
+            "pipemesh_redis_losses_total{kind=\"everything\"} 1",
             "pipemesh_redis_errors_total{reason=\"timed_out\"} 0",
         ]);
         freshness.send_modify(|freshness| freshness.stale = true);

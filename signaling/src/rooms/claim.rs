@@ -53,8 +53,12 @@ impl Claim {
             && Member::decode(stored).is_some_and(|member| member.session.as_str() == self.session)
     }
 
-    /// Whether this may be written over.
+    /// Whether this may be written over: what the session wrote, what it replaced from memory, and what the
+    /// store has gone back to, since versions only grow.
     fn covers(&self, stored: &store::Member) -> bool {
+        if stored.version < self.version {
+            return true;
+        }
         let replaced = match &self.basis {
             Basis::Memory { replaces } => replaces.as_ref(),
             Basis::Store => None,
@@ -89,8 +93,42 @@ pub(crate) enum WriteError {
 }
 
 impl Rooms {
-    /// Takes an identity in a room. `replaces`: the record that is there.
+    /// What [`Rooms::claim`] may have made when there was no answer: it can be left.
+    pub(crate) fn prospect(
+        &self,
+        room: &OpenRoom,
+        identity: &Identity,
+        session: &SessionId,
+    ) -> Claim {
+        Claim {
+            room: room.name.clone(),
+            room_id: room.id.clone(),
+            identity: identity.clone(),
+            session: session.to_string(),
+            version: 0,
+            sequence: room.sequence,
+            basis: Basis::Store,
+        }
+    }
+
+    /// Takes an identity in a room. `replaces`: the record that is there. Without an answer the claim may be
+    /// made all the same, and is to be left.
     pub(crate) async fn claim(
+        &self,
+        room: &mut OpenRoom,
+        identity: &Identity,
+        replaces: Option<&Member>,
+        record: &MemberRecord,
+    ) -> Result<Claim, ClaimError> {
+        self.served.begin(&record.session);
+        let outcome = self.put_claim(room, identity, replaces, record).await;
+        if !matches!(&outcome, Ok(_) | Err(ClaimError::Unavailable(_))) {
+            self.served.end(&record.session);
+        }
+        outcome
+    }
+
+    async fn put_claim(
         &self,
         room: &mut OpenRoom,
         identity: &Identity,
@@ -113,32 +151,35 @@ impl Rooms {
             basis,
         };
         let body = put.body.clone();
-        match self.store.put_member(&room.name, &room.id, put).await {
+        let error = match self.store.put_member(&room.name, &room.id, put).await {
             Ok(PutOutcome::Done { version, sequence }) => {
                 let claim = claim(version, sequence, Basis::Store);
                 room.sequence = sequence;
-                Ok(claim)
+                return Ok(claim);
             }
             Ok(PutOutcome::Conflict(member)) => {
                 let member = member.as_ref().and_then(Member::decode);
-                Err(ClaimError::Conflict(member.map(Box::new)))
+                return Err(ClaimError::Conflict(member.map(Box::new)));
             }
-            Ok(PutOutcome::Full) => Err(ClaimError::Full),
-            Ok(PutOutcome::NoRoom) => Err(ClaimError::Gone),
-            Err(error) => {
-                let replaced = replaces.map(|member| member.session.clone());
-                let version = replaces.map_or(0, |member| member.version);
-                let basis = Basis::Memory { replaces: replaced };
-                let claim = claim(version, room.sequence, basis);
-                let member = read(&claim, body).expect("a record that is claimed can be read");
-                match self.viewed(&room.name) {
-                    Some(view) => view
-                        .followed
-                        .claim(&room.id, replaces, member, room.capacity)
-                        .map(|()| claim),
-                    None => Err(error.into()),
-                }
-            }
+            Ok(PutOutcome::Full) => return Err(ClaimError::Full),
+            Ok(PutOutcome::NoRoom) => return Err(ClaimError::Gone),
+            Err(error) => error,
+        };
+        let Some(view) = self.viewed(&room.name) else {
+            return Err(error.into());
+        };
+        let replaced = replaces.map(|member| member.session.clone());
+        let version = replaces.map_or(0, |member| member.version);
+        let claim = claim(version, room.sequence, Basis::Memory { replaces: replaced });
+        let member = read(&claim, body).expect("a record that is claimed can be read");
+        match view
+            .followed
+            .claim(&room.id, replaces, member, room.capacity)
+        {
+            Ok(()) => Ok(claim),
+            // What is remembered says no, and what was asked may be done.
+            Err(_) if error.may_be_done => Err(error.into()),
+            Err(refused) => Err(refused),
         }
     }
 
@@ -194,8 +235,8 @@ impl Rooms {
         Err(WriteError::Lost)
     }
 
-    /// Whether the room is there again after the store had lost it, and the claim's record with it. The
-    /// first to ask brings it back.
+    /// Whether the room is there again after the store had lost it, and the claim's record with it, or
+    /// somebody removed it by mistake. The first to ask brings it back.
     async fn is_brought_back(&self, claim: &Claim) -> Result<bool, Unavailable> {
         let known = self.known(&claim.room);
         let Some(known) = known.filter(|known| known.id == claim.room_id) else {
@@ -208,11 +249,13 @@ impl Rooms {
             tracing::info!(room = %claim.room, "a room that the store has lost is brought back");
         }
         let is_later = life(opened.sequence) > life(claim.sequence);
-        Ok(opened.room.id == claim.room_id && is_later)
+        let is_kept = self.served.keeps(&claim.session);
+        Ok(opened.room.id == claim.room_id && (is_later || is_kept))
     }
 
     /// Removes the record of the claim; a record that is somebody else's by now stays.
     pub(crate) async fn leave(&self, claim: Claim) -> Result<(), Unavailable> {
+        self.served.end(&claim.session);
         let outcome = self.remove_own(claim.clone()).await;
         if outcome.is_err()
             && let Some(view) = self.viewed(&claim.room)
@@ -276,11 +319,13 @@ impl Rooms {
 
     /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
     pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
-        if !room.created {
-            return self.leave(claim).await;
+        self.served.end(&claim.session);
+        if room.created
+            && let RemoveOutcome::Done { .. } = self.remove(&claim, WhenEmpty::End).await?
+        {
+            return Ok(());
         }
-        self.remove(&claim, WhenEmpty::End).await?;
-        Ok(())
+        self.leave(claim).await
     }
 
     async fn remove(&self, claim: &Claim, when: WhenEmpty) -> Result<RemoveOutcome, Unavailable> {

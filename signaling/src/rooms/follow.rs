@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{RoomId, SessionId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{Change, RoomEvent, RoomSnapshot, Store, Unavailable};
 use pipemesh_topology::{Identity, RoomName};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::claim::ClaimError;
 use super::record::Member;
+use super::served::Served;
 use super::view::RoomState;
 
 /// Pause before a store that failed is asked again.
@@ -73,8 +74,13 @@ impl Belief {
         (member.session.as_str() == session).then_some(state)
     }
 
-    /// The room was read.
-    fn handle_snapshot(&mut self, snapshot: Option<RoomSnapshot>, now: Instant) {
+    /// The room was read. `keeps`: sessions whose record may have been removed by mistake.
+    fn handle_snapshot(
+        &mut self,
+        snapshot: Option<RoomSnapshot>,
+        keeps: impl Fn(&SessionId) -> bool,
+        now: Instant,
+    ) {
         let before = self.state.take();
         if let Some(before) = &before {
             self.revision = before.revision;
@@ -94,7 +100,7 @@ impl Belief {
             }
             (Some(before), Some(snapshot)) => {
                 let mut state = RoomState::new(&self.name, snapshot);
-                state.succeed(&before);
+                state.succeed(&before, keeps);
                 Some(state)
             }
         };
@@ -102,7 +108,12 @@ impl Belief {
     }
 
     /// Something happened; `false`: the room has to be read again.
-    fn handle_event(&mut self, event: &RoomEvent, now: Instant) -> bool {
+    fn handle_event(
+        &mut self,
+        event: &RoomEvent,
+        keeps: impl Fn(&SessionId) -> bool,
+        now: Instant,
+    ) -> bool {
         let Some(state) = &mut self.state else {
             return false;
         };
@@ -113,7 +124,9 @@ impl Belief {
             return true;
         }
         if event.change != Change::Ended {
-            return state.apply(event);
+            let is_next = state.apply(event, keeps);
+            self.keep(now);
+            return is_next;
         }
         state.sequence = event.sequence;
         if state.lacks_any() || state.wants_any() {
@@ -153,7 +166,9 @@ impl Belief {
 
     fn keep(&mut self, now: Instant) {
         let lacks_any = self.state.as_ref().is_some_and(RoomState::lacks_any);
-        self.keep_until = lacks_any.then(|| now + KEEP);
+        // A store that loses them again and again must not keep them for ever.
+        let until = self.keep_until.unwrap_or(now + KEEP);
+        self.keep_until = lacks_any.then_some(until);
     }
 }
 
@@ -163,14 +178,20 @@ pub(super) struct Followed {
     /// Held for map accesses only.
     belief: Mutex<Belief>,
     state: watch::Sender<Option<Arc<RoomState>>>,
+    served: Arc<Served>,
 }
 
 impl Followed {
-    pub(super) fn new(name: &RoomName) -> Self {
+    pub(super) fn new(name: &RoomName, served: Arc<Served>) -> Self {
         Self {
             belief: Mutex::new(Belief::new(name.clone())),
             state: watch::Sender::new(None),
+            served,
         }
+    }
+
+    fn keeps(&self, session: &SessionId) -> bool {
+        self.served.keeps(session.as_str())
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<RoomState>>> {
@@ -256,7 +277,8 @@ pub(super) async fn follow(store: Arc<dyn Store>, name: RoomName, followed: Arc<
                 let error = Chain(&error).to_string();
                 tracing::warn!(room = %name, error, "the room's events are not heard");
             }
-            sleep(RETRY).await;
+            // Those who lost it together do not come back together.
+            sleep(RETRY.mul_f64(rand::random_range(0.75..1.25))).await;
         }
     }
 }
@@ -273,7 +295,8 @@ async fn follow_until_missed(
     if !std::mem::replace(is_heard, true) {
         tracing::info!(room = %name, "the room's events are heard again");
     }
-    followed.change(|belief| belief.handle_snapshot(snapshot, Instant::now()));
+    let keeps = |session: &SessionId| followed.keeps(session);
+    followed.change(|belief| belief.handle_snapshot(snapshot, keeps, Instant::now()));
     loop {
         let deadline = followed.belief().poll_timeout();
         let timeout = async {
@@ -294,7 +317,7 @@ async fn follow_until_missed(
             let mut next = Some(first);
             while let Some(event) = next {
                 let Ok(Some(event)) = event else { return false };
-                if !belief.handle_event(&event, Instant::now()) {
+                if !belief.handle_event(&event, keeps, Instant::now()) {
                     return false;
                 }
                 next = events.next().now_or_never();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use livekit_protocol::{ParticipantInfo, SubscriptionPermission, TrackInfo, participant_info};
-use pipemesh_proto::ids::{NodeId, ParticipantId, SessionId, TrackId};
+use pipemesh_proto::ids::{NodeId, ParticipantId, ProcessId, SessionId, TrackId};
 use pipemesh_topology::{Identity, store};
 use prost::Message;
 
@@ -36,6 +36,9 @@ pub(crate) struct MemberRecord {
     /// Who may receive what they publish; everybody everything if absent.
     #[prost(message, optional, tag = "5")]
     pub(crate) permission: Option<SubscriptionPermission>,
+    /// The signaling process that serves them.
+    #[prost(string, tag = "6")]
+    pub(crate) process: String,
 }
 
 /// A record that was read.
@@ -47,6 +50,8 @@ pub(crate) struct Member {
     pub(crate) id: ParticipantId,
     pub(crate) session: SessionId,
     pub(crate) node: NodeId,
+    /// Who serves them; a version that keeps no lease does not say.
+    pub(crate) process: Option<ProcessId>,
     pub(crate) presence: Presence,
     /// As others are told.
     pub(crate) info: ParticipantInfo,
@@ -71,6 +76,7 @@ impl Member {
             id: info.sid.parse().ok()?,
             session: record.session.parse().ok()?,
             node: record.node.parse().ok()?,
+            process: record.process.parse().ok(),
             presence,
             info,
             permission: record.permission,
@@ -141,6 +147,7 @@ mod tests {
             node: "n".to_owned(),
             presence: Presence::Here.into(),
             permission,
+            process: String::new(),
         };
         let stored = store::Member {
             identity: "alice".parse().unwrap(),

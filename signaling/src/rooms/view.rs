@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use livekit_protocol::Room as RoomInfo;
-use pipemesh_proto::ids::{NodeId, RoomId};
+use pipemesh_proto::ids::{NodeId, RoomId, SessionId};
 use pipemesh_topology::store::{self, Change, NewRoom, Room, RoomEvent, RoomSnapshot};
 use pipemesh_topology::{Identity, RoomName};
 use prost::Message;
@@ -31,8 +31,9 @@ pub(crate) struct RoomState {
     /// With it: counted once per state, by whoever asks first.
     counted: OnceLock<Arc<RoomInfo>>,
     pub(crate) members: BTreeMap<Identity, Arc<Member>>,
-    /// Those of them that the store has lost. They are as they were, until they are written again.
-    missing: BTreeSet<Identity>,
+    /// Those of them that the store has lost, and what it still has of them: an older record, or none. They
+    /// are as they were, until they are written again.
+    missing: BTreeMap<Identity, Option<Arc<Member>>>,
     /// Whom sessions of this process want changed while the store does not take it.
     unwritten: BTreeMap<Identity, Unwritten>,
     /// The last changes, oldest first, without gaps up to `revision`.
@@ -42,8 +43,21 @@ pub(crate) struct RoomState {
 /// Somebody as a session wants them to be, and as the store has them; `None`: not there.
 #[derive(Debug, Clone)]
 struct Unwritten {
-    wanted: Option<Arc<Member>>,
+    wanted: Wanted,
     stored: Option<Arc<Member>>,
+}
+
+#[derive(Debug, Clone)]
+enum Wanted {
+    As(Arc<Member>),
+    /// Gone, with this session. Another one of theirs stays.
+    Gone(SessionId),
+}
+
+impl Unwritten {
+    fn is_there(&self) -> bool {
+        matches!(self.wanted, Wanted::As(_))
+    }
 }
 
 /// Who changed.
@@ -64,7 +78,7 @@ impl RoomState {
             info: RoomInfo::default(),
             counted: OnceLock::new(),
             members: BTreeMap::new(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             recent: VecDeque::new(),
         };
@@ -87,11 +101,13 @@ impl RoomState {
         self.info = RoomInfo::decode(room.body.clone()).unwrap_or_default();
     }
 
-    /// Applies the next event; `false` if it is not the next or ends the room.
-    pub(crate) fn apply(&mut self, event: &RoomEvent) -> bool {
+    /// Applies the next event; `false` if it is not the next or ends the room. `keeps`: sessions whose
+    /// record may have been removed by mistake.
+    pub(crate) fn apply(&mut self, event: &RoomEvent, keeps: impl Fn(&SessionId) -> bool) -> bool {
         if event.room != self.id || event.sequence != self.sequence + 1 {
             return false;
         }
+        let mut kept = None;
         let changed = match &event.change {
             Change::Opened(_) | Change::Ended => return false,
             Change::RoomUpdated(room) => {
@@ -107,13 +123,18 @@ impl RoomState {
                 Some(stored.identity.clone())
             }
             Change::MemberRemoved(identity) => {
-                self.members.remove(identity);
+                let there = self.members.remove(identity);
+                kept = there.filter(|member| keeps(&member.session));
                 Some(identity.clone())
             }
         };
         if let Some(identity) = &changed {
             self.missing.remove(identity);
             self.unwritten.remove(identity);
+        }
+        if let Some(member) = kept {
+            self.missing.insert(member.identity.clone(), None);
+            self.members.insert(member.identity.clone(), member);
         }
         self.sequence = event.sequence;
         self.change(changed);
@@ -129,24 +150,34 @@ impl RoomState {
         self.recent.push_back((self.revision, who));
     }
 
-    /// What comes after `before`, which was read again. If the store has lost the room since and
-    /// somebody brought it back, those who are not in it again yet stay as they were.
-    pub(super) fn succeed(&mut self, before: &Self) {
+    /// What comes after `before`, which was read again. If the store has lost the room since, or its last
+    /// changes, those who are not in it again yet stay as they were. Versions only grow: a lower one is
+    /// what the store still has of somebody. `keeps`: as in [`RoomState::apply`].
+    pub(super) fn succeed(&mut self, before: &Self, keeps: impl Fn(&SessionId) -> bool) {
         self.revision = before.revision + 1;
         if self.id != before.id {
             return;
         }
         let brought_back = store::life(self.sequence) > store::life(before.sequence);
+        let lost = brought_back || self.sequence < before.sequence;
         for (identity, member) in &before.members {
-            let is_lost = brought_back || before.missing.contains(identity);
-            if is_lost && !self.members.contains_key(identity) {
-                self.members.insert(identity.clone(), Arc::clone(member));
-                self.missing.insert(identity.clone());
+            let there = self.members.get(identity);
+            let is_behind = there.is_none_or(|there| there.version < member.version);
+            let is_lost = lost || before.lacks(identity) || keeps(&member.session);
+            if is_behind && is_lost {
+                let left = self.members.insert(identity.clone(), Arc::clone(member));
+                self.missing.insert(identity.clone(), left);
             }
         }
         for (identity, Unwritten { wanted, .. }) in &before.unwritten {
-            // Whoever left and is not there need not be hidden.
-            if wanted.is_some() || self.members.contains_key(identity) {
+            let holds = match wanted {
+                Wanted::As(_) => true,
+                Wanted::Gone(left) => {
+                    let there = self.members.get(identity);
+                    there.is_some_and(|there| there.session == *left)
+                }
+            };
+            if holds {
                 self.want(identity, wanted.clone());
             }
         }
@@ -154,18 +185,17 @@ impl RoomState {
 
     /// The store has no such room, and nobody said that it ended.
     pub(crate) fn lose(&mut self) {
-        self.missing = self.members.keys().cloned().collect();
-        self.unwritten
-            .retain(|_, unwritten| unwritten.wanted.is_some());
+        self.missing = self.members.keys().map(|who| (who.clone(), None)).collect();
+        self.unwritten.retain(|_, unwritten| unwritten.is_there());
         self.change_any();
     }
 
-    /// Nobody wrote them again: they are gone.
+    /// Nobody wrote them again: they are gone, or what the store has of them.
     pub(crate) fn give_up_missing(&mut self) {
-        for identity in std::mem::take(&mut self.missing) {
+        for (identity, left) in std::mem::take(&mut self.missing) {
             // Whoever is yet to be written is here, and goes on trying.
             if !self.unwritten.contains_key(&identity) {
-                self.members.remove(&identity);
+                self.set(&identity, left);
             }
         }
         self.change_any();
@@ -173,10 +203,13 @@ impl RoomState {
 
     /// Shows somebody as a session of this process wants them to be, which the store does not take yet.
     pub(super) fn remember(&mut self, identity: &Identity, wanted: Option<Arc<Member>>) {
-        if self.members.get(identity) != wanted.as_ref() {
-            self.want(identity, wanted);
-            self.change(Some(identity.clone()));
-        }
+        let wanted = match (wanted, self.members.get(identity)) {
+            (Some(wanted), seen) if seen != Some(&wanted) => Wanted::As(wanted),
+            (None, Some(seen)) => Wanted::Gone(seen.session.clone()),
+            _ => return,
+        };
+        self.want(identity, wanted);
+        self.change(Some(identity.clone()));
     }
 
     /// Shows somebody as the store has them: the session's wish was in vain.
@@ -187,12 +220,16 @@ impl RoomState {
         }
     }
 
-    fn want(&mut self, identity: &Identity, wanted: Option<Arc<Member>>) {
+    fn want(&mut self, identity: &Identity, wanted: Wanted) {
         let stored = match self.unwritten.remove(identity) {
             Some(unwritten) => unwritten.stored,
             None => self.members.get(identity).cloned(),
         };
-        self.set(identity, wanted.clone());
+        let shown = match &wanted {
+            Wanted::As(member) => Some(Arc::clone(member)),
+            Wanted::Gone(_) => None,
+        };
+        self.set(identity, shown);
         let unwritten = Unwritten { wanted, stored };
         self.unwritten.insert(identity.clone(), unwritten);
     }
@@ -216,13 +253,12 @@ impl RoomState {
 
     /// Whether there is somebody whom the store has yet to take.
     pub(super) fn wants_any(&self) -> bool {
-        let mut unwritten = self.unwritten.values();
-        unwritten.any(|unwritten| unwritten.wanted.is_some())
+        self.unwritten.values().any(Unwritten::is_there)
     }
 
     /// Whether somebody's record is to be written again.
     pub(crate) fn lacks(&self, identity: &Identity) -> bool {
-        self.missing.contains(identity)
+        self.missing.contains_key(identity)
     }
 
     /// As the store has it, but for its version, which nobody here knows.

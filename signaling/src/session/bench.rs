@@ -50,7 +50,7 @@ impl World {
             sequence: self.state.sequence + 1,
             change,
         };
-        assert!(self.state.apply(&event), "{event:?}");
+        assert!(self.state.apply(&event, |_| false), "{event:?}");
     }
 
     pub(super) fn put(&mut self, identity: &str, record: &MemberRecord) {
@@ -107,6 +107,7 @@ pub(super) fn record(identity: &str, version: u32, tracks: &[&str]) -> MemberRec
         node: "node-a".to_owned(),
         presence: Presence::Here.into(),
         permission: None,
+        process: String::new(),
     }
 }
 

@@ -17,9 +17,9 @@ use pipemesh_loadtest::client::url::Dialect;
 use pipemesh_service::Secret;
 use pipemesh_signaling::auth::{ApiKey, Keys};
 use pipemesh_signaling::{Config, Signaling};
-use pipemesh_topology::Registry;
 use pipemesh_topology::registry::memory::MemoryRegistry;
 use pipemesh_topology::store::memory::MemoryStore;
+use pipemesh_topology::{Registry, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -31,7 +31,7 @@ pub(crate) const SECRET: &str = "5c1de0b4a7f93826e1c05b7d94f2a3688";
 pub(crate) struct Fixture {
     pub(crate) signaling: Option<Signaling>,
     pub(crate) registry: Arc<MemoryRegistry>,
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: prometheus::Registry,
 }
@@ -64,7 +64,7 @@ impl Fixture {
     pub(crate) async fn sharing(
         config: Config,
         registry: Arc<MemoryRegistry>,
-        store: Arc<MemoryStore>,
+        store: Arc<dyn Store>,
     ) -> Self {
         let metrics = prometheus::Registry::new();
         let signaling = Signaling::start(config, registry.clone(), store.clone(), &metrics).await;

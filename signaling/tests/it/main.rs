@@ -13,4 +13,5 @@ mod process;
 mod refusals;
 mod resuming;
 mod together;
+mod unheard;
 mod web;

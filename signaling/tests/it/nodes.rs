@@ -8,7 +8,7 @@ use pipemesh_proto::auth::ClusterKey;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{Code, NodeState};
 use pipemesh_signaling::nodes::Control;
-use pipemesh_topology::{Registry, Store};
+use pipemesh_topology::Registry;
 
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;

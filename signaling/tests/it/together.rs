@@ -10,7 +10,6 @@ use pipemesh_proto::node::CloseReason;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{Speaker, SpeakersChanged, TrackEnded};
-use pipemesh_topology::Store;
 
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;

@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{ProcessId, RoomId};
 use tokio::sync::broadcast;
 
 use super::{
-    Change, EndOutcome, Heard, Member, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Room,
-    RoomEvent, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, WATCH_CAPACITY, Watch,
-    WhenEmpty,
+    Change, EndOutcome, Heard, Lease, Member, NewRoom, Opened, PutMember, PutOutcome,
+    RemoveOutcome, Renewed, Room, RoomEvent, RoomPage, RoomSnapshot, RoomUpdate, Store,
+    Unavailable, UpdateRoom, WATCH_CAPACITY, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 
-/// One lock around everything: each operation is a few map accesses, and nothing waits inside.
+/// One lock around all rooms, one around all leases: each operation is a few map accesses, and nothing
+/// waits inside.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     names: Mutex<HashMap<RoomName, Name>>,
+    leases: Mutex<BTreeMap<ProcessId, Lease>>,
 }
 
 /// What is known under a name: a room, watchers, or both.
@@ -46,6 +48,10 @@ impl MemoryStore {
     fn names(&self) -> MutexGuard<'_, HashMap<RoomName, Name>> {
         // A panic inside leaves no half-made change: every operation checks first and changes then.
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<ProcessId, Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs an operation on the room `id`; `None` if it is not the one that is open.
@@ -239,6 +245,41 @@ impl Store for MemoryStore {
             EndOutcome::Done
         });
         Ok(outcome.unwrap_or(EndOutcome::NoRoom))
+    }
+
+    async fn list_rooms(&self, _from: Option<u64>) -> Result<RoomPage, Unavailable> {
+        let names = self.names();
+        let open = names.iter().filter(|(_, entry)| entry.open.is_some());
+        Ok(RoomPage {
+            names: open.map(|(name, _)| name.clone()).collect(),
+            next: None,
+        })
+    }
+
+    async fn renew_lease(&self, process: &ProcessId, said: &str) -> Result<Renewed, Unavailable> {
+        let mut leases = self.leases();
+        let before = leases.insert(process.clone(), Lease::Held(said.to_owned()));
+        Ok(Renewed {
+            before,
+            leases: leases.clone(),
+        })
+    }
+
+    async fn change_lease(
+        &self,
+        process: &ProcessId,
+        expected: Option<&Lease>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, Unavailable> {
+        let mut leases = self.leases();
+        if leases.get(process) != expected {
+            return Ok(false);
+        }
+        match lease {
+            Some(lease) => leases.insert(process.clone(), lease.clone()),
+            None => leases.remove(process),
+        };
+        Ok(true)
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

@@ -9,6 +9,7 @@ mod events;
 mod failure;
 mod keys;
 mod link;
+mod memory;
 mod message;
 mod reply;
 mod ring;
@@ -20,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{ProcessId, RoomId};
 use redis::{ScriptInvocation, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +32,8 @@ pub(crate) use ring::Ears;
 pub use ring::{PutRing, RedisRing, Stored, UnreadableRing};
 
 use super::{
-    EndOutcome, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, RoomSnapshot, RoomUpdate,
-    Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
+    EndOutcome, Lease, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed, RoomPage,
+    RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 use keys::Keys;
@@ -43,6 +44,9 @@ use scripts::Scripts;
 /// How long anything may take. A join waits for a few calls one after the other, and its client
 /// for some ten seconds.
 const LIMIT: Duration = Duration::from_secs(2);
+
+/// Keys that one step of a list looks at: some hundred microseconds of the server.
+const LISTED_AT_ONCE: usize = 500;
 
 /// What has gone wrong since the start.
 #[derive(Debug, Default)]
@@ -61,6 +65,10 @@ pub struct Stats {
     pub missed: AtomicU64,
     /// Events that could not be read.
     pub unreadable: AtomicU64,
+    /// Rooms whose last changes the server had lost.
+    pub behind: AtomicU64,
+    /// Times that the server had forgotten everything.
+    pub forgotten: AtomicU64,
 }
 
 pub struct RedisStore {
@@ -117,13 +125,20 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn open_room(&self, name: &RoomName, new: NewRoom) -> Result<Opened, Unavailable> {
+        // Who brings a room back knows it. For anybody else it is looked whether those come first.
+        let is_new = new.after == 0;
+        let held_back = is_new && self.link.session()?.remember().await?;
         let mut call = self.scripts.open_room.on(&self.keys.room(name));
         call.arg(new.id.as_str())
             .arg(new.home.as_str())
             .arg(&new.body[..])
             .arg(new.after)
-            .arg(new.after + 1);
+            .arg(new.after + 1)
+            .arg(u8::from(held_back));
         let mut reply = self.call(&call).await?;
+        if reply.is_empty() {
+            return Err(Failure::Forgetful.into());
+        }
         Ok(Opened {
             room: reply.room()?,
             sequence: reply.take()?,
@@ -241,6 +256,55 @@ impl Store for RedisStore {
             "no_room" => Ok(EndOutcome::NoRoom),
             other => Err(unknown(other)),
         }
+    }
+
+    async fn list_rooms(&self, from: Option<u64>) -> Result<RoomPage, Unavailable> {
+        let session = self.link.session()?;
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(from.unwrap_or(0))
+            .arg("MATCH")
+            .arg(self.keys.room_pattern())
+            .arg("COUNT")
+            .arg(LISTED_AT_ONCE);
+        let mut commands = session.commands();
+        let (next, keys): (u64, Vec<Vec<u8>>) =
+            session.run(scan.query_async(&mut commands)).await?;
+        let names = keys.iter().filter_map(|key| {
+            let key = std::str::from_utf8(key).ok()?;
+            self.keys.room_name(key)
+        });
+        Ok(RoomPage {
+            names: names.collect(),
+            next: (next != 0).then_some(next),
+        })
+    }
+
+    async fn renew_lease(&self, process: &ProcessId, said: &str) -> Result<Renewed, Unavailable> {
+        self.link.session()?.remember().await?;
+        let mut call = self.scripts.renew_lease.on(&self.keys.leases(), process);
+        let mut reply = self.call(call.arg(said)).await?;
+        let before: String = reply.take()?;
+        let leases: Vec<(String, String)> = reply.take()?;
+        // Nobody of ours writes an id that cannot be read.
+        let leases = leases
+            .into_iter()
+            .filter_map(|(process, lease)| Some((process.parse().ok()?, lease.into())));
+        Ok(Renewed {
+            before: (!before.is_empty()).then(|| before.into()),
+            leases: leases.collect(),
+        })
+    }
+
+    async fn change_lease(
+        &self,
+        process: &ProcessId,
+        expected: Option<&Lease>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, Unavailable> {
+        let text = |lease: Option<&Lease>| lease.map_or("", Lease::as_str).to_owned();
+        let mut call = self.scripts.change_lease.on(&self.keys.leases(), process);
+        call.arg(text(expected)).arg(text(lease));
+        Ok(self.call(&call).await?.take()?)
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

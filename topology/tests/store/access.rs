@@ -8,7 +8,8 @@ use pipemesh_topology::store::redis::{
     InvalidConfig, PutRing, RedisConfig, RedisRing, RedisStore, Stored,
 };
 use pipemesh_topology::store::{
-    EndOutcome, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable, UpdateRoom, WhenEmpty,
+    EndOutcome, Lease, PutOutcome, RemoveOutcome, RoomUpdate, Store, Unavailable, UpdateRoom,
+    WhenEmpty,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::{Instant, sleep};
@@ -73,6 +74,12 @@ async fn everything(store: &RedisStore) -> Result<(), String> {
     for sequence in 1..=5 {
         assert_eq!(next(&mut watch).await.sequence, sequence);
     }
+    let process = "process".parse().unwrap();
+    store.renew_lease(&process, "1").await.map_err(said)?;
+    let held = Lease::Held("1".to_owned());
+    let forgotten = store.change_lease(&process, Some(&held), None).await;
+    assert!(forgotten.map_err(said)?);
+    store.list_rooms(None).await.map_err(said)?;
     the_ring(&store.ring()).await.map_err(said)
 }
 

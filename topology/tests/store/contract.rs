@@ -1,11 +1,11 @@
 //! What every store does, with each store there is.
 
 use bytes::Bytes;
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{ProcessId, RoomId};
 use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::store::{
-    Change, EndOutcome, Lagged, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, RoomUpdate,
-    Store, UpdateRoom, WATCH_CAPACITY, WhenEmpty, life, next_life,
+    Change, EndOutcome, Lagged, Lease, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome,
+    RoomUpdate, Store, UpdateRoom, WATCH_CAPACITY, WhenEmpty, life, next_life,
 };
 use pipemesh_topology::{Identity, RoomName};
 
@@ -43,6 +43,8 @@ contract! {
     an_update_leaves_what_it_does_not_name
     members_are_sorted_by_identity
     a_room_that_is_brought_back_counts_on
+    all_rooms_that_are_open_are_listed
+    a_lease_is_changed_by_who_knows_it
 }
 
 pub(crate) fn name(text: &str) -> RoomName {
@@ -69,6 +71,12 @@ pub(crate) fn put(who: &str, expected: Option<u64>) -> PutMember {
         body: Bytes::from_static(b"member"),
         capacity: None,
     }
+}
+
+/// Opens a room; answers its id.
+pub(crate) async fn opened(store: &dyn Store, room: &RoomName) -> RoomId {
+    let opened = store.open_room(room, new_room("RM_1")).await;
+    opened.unwrap().room.id
 }
 
 pub(crate) async fn version(
@@ -111,12 +119,7 @@ async fn a_room_that_ended_cannot_be_written_under_its_name(store: &dyn Store) {
 
 async fn a_room_does_not_end_under_somebody_who_just_came(store: &dyn Store) {
     let room = name("room");
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     let v = version(store, &room, &id, put("a", None)).await;
     let removed = store
         .remove_member(&room, &id, &identity("a"), v, WhenEmpty::Keep)
@@ -135,12 +138,7 @@ async fn a_room_does_not_end_under_somebody_who_just_came(store: &dyn Store) {
 
 async fn a_bounded_room_takes_nobody_new_when_full(store: &dyn Store) {
     let room = name("room");
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     let bounded = |who, expected| PutMember {
         capacity: Some(1),
         ..put(who, expected)
@@ -157,12 +155,7 @@ async fn whoever_lags_is_told(store: &dyn Store) {
     let mut watch = store.watch(&room).await.unwrap();
     // Whoever listens has heard of everything when the other looks for the first time.
     let mut listener = store.watch(&room).await.unwrap();
-    let id = store
-        .open_room(&room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id;
+    let id = opened(store, &room).await;
     next(&mut listener).await;
     let mut v = None;
     for _ in 0..WATCH_CAPACITY {
@@ -228,6 +221,59 @@ async fn any_name_and_any_bytes_come_back_as_they_were(store: &dyn Store) {
         assert_eq!(next(&mut watch).await.change, Change::Ended);
         assert_eq!(store.read_room(&room).await.unwrap(), None);
     }
+}
+
+async fn all_rooms_that_are_open_are_listed(store: &dyn Store) {
+    // More than one page, and names that do not stand in keys as they are.
+    let mut names: Vec<RoomName> = (0..1500).map(|i| name(&format!("room }}:{i}"))).collect();
+    for room in &names {
+        store.open_room(room, new_room("RM_1")).await.unwrap();
+    }
+    let ended = names.pop().unwrap();
+    let id = "RM_1".parse().unwrap();
+    store.end_room(&ended, &id, 1).await.unwrap();
+    let (mut listed, mut from) = (Vec::new(), None);
+    loop {
+        let page = store.list_rooms(from).await.unwrap();
+        listed.extend(page.names);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    listed.sort();
+    listed.dedup();
+    names.sort();
+    assert_eq!(listed, names);
+}
+
+async fn a_lease_is_changed_by_who_knows_it(store: &dyn Store) {
+    let [one, two] = ["one", "two"].map(|id| id.parse::<ProcessId>().unwrap());
+    let held = |said: &str| Lease::Held(said.to_owned());
+    let renewed = store.renew_lease(&one, "1").await.unwrap();
+    assert_eq!(renewed.before, None);
+    assert_eq!(renewed.leases, [(one.clone(), held("1"))].into());
+    let renewed = store.renew_lease(&two, "7").await.unwrap();
+    assert_eq!(renewed.leases.len(), 2);
+    let renewed = store.renew_lease(&one, "2").await.unwrap();
+    assert_eq!(renewed.before, Some(held("1")));
+
+    let change = async |expected: Option<Lease>, lease: Option<Lease>| {
+        let changed = store.change_lease(&one, expected.as_ref(), lease.as_ref());
+        changed.await.unwrap()
+    };
+    assert!(!change(Some(held("1")), Some(Lease::Ended)).await);
+    assert!(!change(None, Some(held("0"))).await);
+    assert!(change(Some(held("2")), Some(Lease::Ended)).await);
+    assert!(!change(Some(held("2")), Some(Lease::Ended)).await, "once");
+    let renewed = store.renew_lease(&two, "8").await.unwrap();
+    let expected = [(one.clone(), Lease::Ended), (two.clone(), held("8"))];
+    assert_eq!(renewed.leases, expected.into());
+    assert!(change(Some(Lease::Ended), None).await);
+    assert!(!change(Some(Lease::Ended), None).await);
+    assert!(change(None, Some(held("0"))).await);
+    let renewed = store.renew_lease(&one, "3").await.unwrap();
+    assert_eq!(renewed.before, Some(held("0")));
 }
 
 async fn rooms_do_not_touch_each_other(store: &dyn Store) {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pipemesh_proto::ids::RoomId;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::redis::RedisStore;
-use pipemesh_topology::store::{Change, Lagged, Store, Unavailable, Watch};
+use pipemesh_topology::store::{
+    Change, EndOutcome, Lagged, NewRoom, RemoveOutcome, Store, Unavailable, Watch, WhenEmpty, life,
+    next_life,
+};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::contract::{name, new_room, put, version};
+use crate::contract::{identity, name, new_room, opened, put, version};
 use crate::server::{Server, is_up, store};
 use crate::{PATIENCE, next};
 
@@ -26,15 +28,6 @@ const SOON: Duration = Duration::from_secs(3);
 
 /// Two of the store's comparisons with the server.
 const CHECKS: Duration = Duration::from_secs(10);
-
-async fn opened(store: &RedisStore, room: &RoomName) -> RoomId {
-    store
-        .open_room(room, new_room("RM_1"))
-        .await
-        .unwrap()
-        .room
-        .id
-}
 
 /// All that went wrong, from the store's error down.
 pub(crate) fn chain(error: &Unavailable) -> String {
@@ -72,7 +65,7 @@ async fn a_server_that_is_killed_and_comes_back_without_data() {
     let mut server = Server::start().await;
     let store = Arc::new(server.store().await);
     let room = name("room");
-    let id = opened(&store, &room).await;
+    let id = opened(&*store, &room).await;
     let mut watch = store.watch(&room).await.unwrap();
 
     // In mid-use: somebody always asks for something.
@@ -110,8 +103,30 @@ async fn a_server_that_is_killed_and_comes_back_without_data() {
     let written = store.put_member(&room, &id, put("a", None)).await.unwrap();
     assert_eq!(written, pipemesh_topology::store::PutOutcome::NoRoom);
     let mut watch = store.watch(&room).await.unwrap();
-    opened(&store, &room).await;
-    assert_eq!(next(&mut watch).await.sequence, 1);
+    let brought_back = store.open_room(&room, lost_room("RM_1")).await.unwrap();
+    assert!(brought_back.created);
+    assert_eq!(next(&mut watch).await.sequence, next_life(1) + 1);
+    opens_once_others_had_time(&store, &name("new")).await;
+}
+
+/// Somebody knows it from before.
+fn lost_room(id: &str) -> NewRoom {
+    NewRoom {
+        after: next_life(1),
+        ..new_room(id)
+    }
+}
+
+/// A newcomer waits for those who bring their rooms back.
+async fn opens_once_others_had_time(store: &RedisStore, room: &RoomName) {
+    let began = Instant::now();
+    let error = store.open_room(room, new_room("RM_new")).await;
+    let error = chain(&error.unwrap_err());
+    assert!(error.contains("brought back first"), "{error}");
+    while store.open_room(room, new_room("RM_new")).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(5), "not for ever");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Reads again and again; every call has to end within the limit. How many succeeded and failed.
@@ -206,15 +221,56 @@ async fn a_server_that_forgets() {
         .await
         .unwrap();
     // Of one the next event tells, of the other the comparison.
-    store.open_room(&busy, new_room("RM_2")).await.unwrap();
+    let again = lost_room("RM_2");
+    store.open_room(&busy, again.clone()).await.unwrap();
     lags(&mut busy_watch, SOON).await;
-    assert_eq!(next(&mut busy_watch).await.sequence, 1);
+    assert_eq!(next(&mut busy_watch).await.sequence, again.after + 1);
     lags(&mut quiet_watch, CHECKS).await;
     assert_eq!(store.read_room(&quiet).await.unwrap(), None);
     // The same watch goes on.
-    opened(&store, &quiet).await;
-    assert_eq!(next(&mut quiet_watch).await.sequence, 1);
+    store.open_room(&quiet, again.clone()).await.unwrap();
+    assert_eq!(next(&mut quiet_watch).await.sequence, again.after + 1);
     assert!(*store.up().borrow());
+}
+
+/// One process has people in a room, another one does not know of it and is asked for it.
+#[tokio::test]
+async fn a_room_that_is_forgotten_is_not_opened_by_who_does_not_know_it() {
+    let server = Server::start().await;
+    let (knows, does_not) = (server.store().await, server.store().await);
+    let room = name("room");
+    let mut watch = knows.watch(&room).await.unwrap();
+    opened(&knows, &room).await;
+    next(&mut watch).await;
+    let process = "process".parse().unwrap();
+    knows.renew_lease(&process, "1").await.unwrap();
+    let mut operator = server.operator().await;
+    let flush = redis::cmd("FLUSHALL").to_owned();
+    flush.exec_async(&mut operator).await.unwrap();
+
+    let refused = does_not.open_room(&room, new_room("RM_2")).await;
+    let refused = refused.unwrap_err();
+    assert!(
+        chain(&refused).contains("brought back first"),
+        "{}",
+        chain(&refused)
+    );
+    assert!(!refused.may_be_done);
+    // It notices with the next renewal, and its people bring the room back.
+    knows.renew_lease(&process, "2").await.unwrap();
+    lags(&mut watch, SOON).await;
+    assert_eq!(knows.read_room(&room).await.unwrap(), None);
+    knows.open_room(&room, lost_room("RM_1")).await.unwrap();
+    let opened = does_not.open_room(&room, new_room("RM_2")).await.unwrap();
+    assert_eq!(opened.room.id.as_str(), "RM_1");
+    opens_once_others_had_time(&does_not, &name("new")).await;
+    // Who begins now knows of nothing that was lost.
+    let begins = server.store().await;
+    begins
+        .open_room(&name("another"), new_room("RM_3"))
+        .await
+        .unwrap();
+    assert_eq!(knows.stats().forgotten.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
@@ -280,6 +336,117 @@ async fn a_server_that_becomes_a_replica() {
         .unwrap();
     is_up(&store, true).await;
     opened(&store, &name("room")).await;
+}
+
+/// As when a replica takes over that had not heard of the last changes.
+#[tokio::test]
+async fn a_server_that_has_lost_the_last_changes() {
+    let mut server = Server::start().await;
+    let store = server.store().await;
+    let (room, untouched) = (name("room"), name("another"));
+    let id = opened(&store, &room).await;
+    opened(&store, &untouched).await;
+    let mut watch = store.watch(&room).await.unwrap();
+    let _watch = store.watch(&untouched).await.unwrap();
+    let kept = version(&store, &room, &id, put("a", None)).await;
+    let mut operator = server.operator().await;
+    redis::cmd("SAVE").exec_async(&mut operator).await.unwrap();
+    version(&store, &room, &id, put("a", Some(kept))).await;
+    let lost = version(&store, &room, &id, put("b", None)).await;
+    for _ in 0..3 {
+        next(&mut watch).await;
+    }
+    server.kill();
+    is_up(&store, false).await;
+    server.start_again().await;
+    is_up(&store, true).await;
+
+    let mut watch = store.watch(&room).await.unwrap();
+    let read = store.read_room(&room).await.unwrap().unwrap();
+    assert_eq!(read.room.id, id);
+    assert_eq!(life(read.sequence), 1, "it counts as brought back");
+    assert!(read.room.version > next_life(0));
+    let members: Vec<_> = read.members.iter().map(|it| it.identity.as_str()).collect();
+    assert_eq!(members, ["a"]);
+    assert_eq!(read.members[0].version, kept);
+    let again = version(&store, &room, &id, put("b", None)).await;
+    assert!(again > lost, "no version is given twice");
+    assert_eq!(next(&mut watch).await.sequence, read.sequence + 1);
+    let read = store.read_room(&untouched).await.unwrap().unwrap();
+    assert_eq!(read.sequence, 1, "nothing of it was lost");
+    assert_eq!(store.stats().behind.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_server_whose_memory_is_full() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let (left, emptied, new) = (name("left"), name("emptied"), name("new"));
+    let leaver = opened(&store, &left).await;
+    let v = version(&store, &left, &leaver, put("a", None)).await;
+    let empty = opened(&store, &emptied).await;
+    let mut watch = store.watch(&left).await.unwrap();
+    let mut operator = server.operator().await;
+    let mut limit = async |bytes: u64| {
+        let set = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg("maxmemory")
+            .arg(bytes)
+            .to_owned();
+        set.exec_async(&mut operator).await.unwrap();
+    };
+    limit(1).await;
+    let refused = store.open_room(&new, new_room("RM_2")).await;
+    let refused = chain(&refused.unwrap_err());
+    assert!(
+        refused.contains("OOM") || refused.contains("maxmemory"),
+        "{refused}"
+    );
+    assert_eq!(store.read_room(&new).await.unwrap(), None);
+    let refused = store.put_member(&left, &leaver, put("b", None)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    // What makes room is done.
+    let gone = store
+        .remove_member(&left, &leaver, &identity("a"), v, WhenEmpty::End)
+        .await;
+    assert!(
+        matches!(gone, Ok(RemoveOutcome::Done { empty: true, .. })),
+        "{gone:?}"
+    );
+    let ended = store.end_room(&emptied, &empty, 1).await;
+    assert!(matches!(ended, Ok(EndOutcome::Done)), "{ended:?}");
+    for room in [&left, &emptied] {
+        assert_eq!(store.read_room(room).await.unwrap(), None);
+    }
+    for sequence in [3, 4] {
+        assert_eq!(next(&mut watch).await.sequence, sequence);
+    }
+    assert!(*store.up().borrow(), "it goes on");
+    limit(0).await;
+    opened(&store, &new).await;
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_read_hides_no_other() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let rooms = ["one", "two", "three"].map(name);
+    let mut watches = Vec::new();
+    for room in &rooms {
+        opened(&store, room).await;
+        watches.push(store.watch(room).await.unwrap());
+    }
+    let mut operator = server.operator().await;
+    let mut spoil = redis::pipe();
+    spoil.cmd("SET").arg("pipemesh:v1:{one}:room").arg("x");
+    spoil
+        .cmd("HSET")
+        .arg("pipemesh:v1:{two}:room")
+        .arg(&["sequence", "x"]);
+    spoil.exec_async(&mut operator).await.unwrap();
+    change_silently(&server, "pipemesh:v1:{three}:room").await;
+    lags(&mut watches[2], CHECKS).await;
+    assert!(*store.up().borrow());
 }
 
 /// Counts a change of a room and tells nobody.

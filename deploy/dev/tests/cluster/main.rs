@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod http;
+mod leases;
+mod losses;
 mod mesh;
 mod outages;
 mod people;

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::http;
@@ -13,6 +15,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a room stays when everybody has left.
 pub(crate) const DEPARTURE: Duration = Duration::from_secs(1);
+
+/// How long people have to go on with another signaling process when theirs is gone.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 const REGION: &str = "eu";
 
@@ -181,7 +186,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// It keeps nothing: killed, it has forgotten every room.
+    /// It keeps nothing unless it is told to save: killed, it has forgotten every room.
     fn start() -> Self {
         let [port] = free_ports();
         let folder = tempfile::tempdir().unwrap();
@@ -194,6 +199,17 @@ impl Redis {
             port,
             _folder: folder,
         }
+    }
+
+    /// Does what it is told, and waits until it is done.
+    pub(crate) async fn told(&self, command: &str) {
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let line = format!("{command}\r\n");
+        stream.write_all(line.as_bytes()).await.unwrap();
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"+OK\r\n", "{command}");
     }
 }
 
@@ -218,6 +234,7 @@ fn node(id: &str, consul: &Consul) -> Process {
 fn signaling(consul: &Consul, redis: &Redis) -> Process {
     let redis = format!("redis://127.0.0.1:{}", redis.port);
     let departure = format!("{}s", DEPARTURE.as_secs());
+    let grace = format!("{}s", GRACE.as_secs());
     let environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
@@ -229,6 +246,7 @@ fn signaling(consul: &Consul, redis: &Redis) -> Process {
             "0".to_owned(),
         ),
         ("PIPEMESH_SIGNALING_ROOM_DEPARTURE_TIMEOUT", departure),
+        ("PIPEMESH_SIGNALING_SESSION_RESUME_GRACE", grace),
         ("PIPEMESH_SIGNALING_HTTP_LISTEN", "127.0.0.1:0".to_owned()),
         (
             "PIPEMESH_SIGNALING_OPERATOR_LISTEN",

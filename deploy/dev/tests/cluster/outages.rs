@@ -79,7 +79,7 @@ async fn a_call_outlives_redis_and_what_redis_knew() {
     assert_eq!(room_of(&again), room_of(&joined));
     assert_eq!(others_of(&again), ["ann", "ben", "cleo", "fay"]);
     sees(&mut cleo, "eve", |info| info.identity == "eve").await;
-    let (_zoe, _) = join(&mesh.signaling[1], "another", "zoe").await;
+    let (_zoe, _) = join_in_time(&mesh.signaling[1], "another", "zoe").await;
     for participant in [&ann, &ben] {
         assert_unbroken(&participant.stats().await.unwrap());
     }

@@ -6,12 +6,12 @@ use livekit_protocol::{
     leave_request, participant_info,
 };
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::signal::{Connect, SignalClient};
+use pipemesh_loadtest::client::signal::{Connect, ConnectError, SignalClient};
 use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::url::Dialect;
 use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant};
 
-use crate::mesh::{PATIENCE, Signaling};
+use crate::mesh::{PATIENCE, Signaling, until};
 
 /// The key of the demo.
 const KEY: &str = "devkey";
@@ -93,6 +93,25 @@ pub(crate) async fn join(
 ) -> (SignalClient, JoinResponse) {
     let connect = connect(signaling, room, identity);
     let mut client = SignalClient::connect(&connect, PATIENCE).await.unwrap();
+    let joined = client.joined(PATIENCE).await.unwrap();
+    (client, joined)
+}
+
+/// The same, again and again while the room is not opened yet.
+pub(crate) async fn join_in_time(
+    signaling: &Signaling,
+    room: &str,
+    identity: &str,
+) -> (SignalClient, JoinResponse) {
+    let connect = connect(signaling, room, identity);
+    let mut client = until("they are let in", async || {
+        match SignalClient::connect(&connect, PATIENCE).await {
+            Ok(client) => Some(client),
+            Err(ConnectError::Refused { status: 503, .. }) => None,
+            Err(error) => panic!("{error:?}"),
+        }
+    })
+    .await;
     let joined = client.joined(PATIENCE).await.unwrap();
     (client, joined)
 }

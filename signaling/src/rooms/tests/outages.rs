@@ -1,93 +1,7 @@
 //! Two processes and a store that is away, or comes back empty.
 
-use super::shared::SharedStore;
+use super::scene::*;
 use super::*;
-
-/// One of the processes, in the room.
-struct Process {
-    rooms: Rooms,
-    view: Arc<RoomView>,
-}
-
-struct Scene {
-    store: Arc<SharedStore>,
-    name: RoomName,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            store: Arc::default(),
-            name: "room".parse().unwrap(),
-        }
-    }
-
-    fn process(&self) -> Process {
-        let timeouts = RoomTimeouts {
-            departure: Duration::from_secs(20),
-            empty: Duration::from_secs(300),
-        };
-        let store = Arc::clone(&self.store);
-        let rooms = Rooms::new(store, timeouts, CancellationToken::new());
-        let view = rooms.view(&self.name);
-        Process { rooms, view }
-    }
-
-    /// Who is in the room, says the store.
-    async fn stored(&self) -> Vec<String> {
-        let room = self.store.read_room(&self.name).await.unwrap();
-        let members = room.into_iter().flat_map(|room| room.members);
-        members.map(|member| member.identity.to_string()).collect()
-    }
-}
-
-impl Process {
-    async fn open(&self, name: &RoomName) -> Result<OpenRoom, Unavailable> {
-        let (home, config) = ("node-a".parse().unwrap(), RoomConfiguration::default());
-        self.rooms
-            .open(name, &home, &config, SystemTime::now())
-            .await
-    }
-
-    /// Comes in, in place of nobody, and is seen.
-    async fn enter(&self, scene: &Scene, who: &str) -> Claim {
-        let mut room = self.open(&scene.name).await.unwrap();
-        let claim = self.claim(&mut room, who, None).await.unwrap();
-        let shows = self.view.shows(&claim.room_id, claim.sequence).await;
-        assert!(shows.unwrap().members.contains_key(&claim.identity));
-        claim
-    }
-
-    async fn claim(
-        &self,
-        room: &mut OpenRoom,
-        who: &str,
-        replaces: Option<&Member>,
-    ) -> Result<Claim, ClaimError> {
-        let (identity, record) = (who.parse().unwrap(), record(&format!("s-{who}")));
-        self.rooms.claim(room, &identity, replaces, &record).await
-    }
-
-    async fn write(&self, claim: &mut Claim) -> Result<(), WriteError> {
-        let record = record(&format!("s-{}", claim.identity));
-        self.rooms.write(claim, &record).await
-    }
-
-    /// Waits until these are seen.
-    async fn sees(&self, expected: &[&str]) {
-        let mut state = self.view.state();
-        let seen = state.wait_for(|state| {
-            let members = state.iter().flat_map(|state| state.members.keys());
-            members.map(Identity::as_str).eq(expected.iter().copied())
-        });
-        let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
-        assert!(
-            seen.is_ok(),
-            "{expected:?}: {:?}",
-            self.view.state().borrow()
-        );
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_the_store_has_lost_is_brought_back_by_all() {
@@ -194,8 +108,7 @@ async fn who_leaves_while_the_store_is_away_is_gone_here_at_once_and_there_later
     let _ben = one.enter(&scene, "ben").await;
     two.sees(&["ann", "ben"]).await;
     scene.store.set_away(true);
-    let rooms = Arc::new(one.rooms);
-    let leaving = Arc::clone(&rooms);
+    let leaving = Arc::clone(&one.rooms);
     let leaves = tokio::spawn(async move { leaving.vacate(ann).await });
     let mut state = one.view.state();
     let gone = state.wait_for(|state| state.as_ref().is_some_and(|it| it.members.len() == 1));

@@ -100,9 +100,13 @@ impl Watch {
 
     pub(super) fn handle_answer(&mut self, index: u64, listing: Listing, now: Instant) {
         let begins_anew = index < self.index;
-        let may_lack = begins_anew || self.failing.is_some() || listing.is_empty();
-        if may_lack && !self.nodes.is_empty() {
-            self.keep_until = Some(now + ABSENCE);
+        let was_empty = self.trouble == Some(Trouble::Empty);
+        let may_lack = begins_anew || self.failing.is_some() || was_empty;
+        if may_lack && !listing.is_empty() && !self.nodes.is_empty() {
+            // Who fails again and again must not keep the dead for ever: what runs already goes on. What
+            // ran out long ago was of another outage.
+            let runs = self.keep_until.filter(|until| now < *until + ABSENCE);
+            self.keep_until = Some(runs.unwrap_or(now + ABSENCE));
         }
         // Going on with an index that is ahead of Consul's would mean to wait for what it has yet to do.
         self.index = if begins_anew { 0 } else { index };

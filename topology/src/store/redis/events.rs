@@ -69,39 +69,71 @@ struct Topic {
 }
 
 /// A name and where it stood, to be compared with the server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Standing {
     pub(super) keys: RoomKeys,
     position: Position,
 }
 
+impl Standing {
+    /// The room and how many of its changes were heard of, if the server knows of fewer: a room's count
+    /// only grows, so the server has lost some.
+    pub(super) fn lost_by(&self, server: &Position) -> Option<(&RoomId, u64)> {
+        match (&self.position, server) {
+            (
+                Position::At { room, sequence },
+                Position::At {
+                    room: same,
+                    sequence: left,
+                },
+            ) if room == same && left < sequence => Some((room, *sequence)),
+            _ => None,
+        }
+    }
+}
+
 /// By channel. One lock: each operation is a few map accesses, and nothing waits inside.
 #[derive(Debug)]
 pub(super) struct Topics {
-    /// `None` once the connection is gone: nobody may begin to watch on it.
-    open: Mutex<Option<HashMap<String, Topic>>>,
+    state: Mutex<State>,
     stats: Arc<Stats>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(HashMap<String, Topic>),
+    /// The connection is gone: nobody may begin to watch on it. Where everything stood then.
+    Closed(Vec<Standing>),
+}
+
+impl State {
+    fn open(&mut self) -> Option<&mut HashMap<String, Topic>> {
+        match self {
+            Self::Open(topics) => Some(topics),
+            Self::Closed(_) => None,
+        }
+    }
 }
 
 impl Topics {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
         Self {
-            open: Mutex::new(Some(HashMap::new())),
+            state: Mutex::new(State::Open(HashMap::new())),
             stats,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<String, Topic>>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic inside leaves no half-made change.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to pass on what is heard; the channel is still to be subscribed to. `None` when the
     /// connection is gone.
     pub(super) fn watch(&self, keys: &RoomKeys) -> Option<Watch> {
-        let mut open = self.lock();
-        let topic = open
-            .as_mut()?
+        let mut state = self.lock();
+        let topic = state
+            .open()?
             .entry(keys.channel.clone())
             .or_insert_with(|| Topic {
                 keys: keys.clone(),
@@ -113,17 +145,17 @@ impl Topics {
 
     /// Where a room stood after the subscription and before its watcher reads.
     pub(super) fn begin(&self, channel: &str, position: Position) {
-        if let Some(topic) = self.lock().as_mut().and_then(|open| open.get_mut(channel)) {
+        if let Some(topic) = self.lock().open().and_then(|open| open.get_mut(channel)) {
             topic.position.get_or_insert(position);
         }
     }
 
     /// Takes what was published.
     pub(super) fn hear(&self, channel: &[u8], message: &[u8]) {
-        let mut open = self.lock();
+        let mut state = self.lock();
         let topic = std::str::from_utf8(channel)
             .ok()
-            .and_then(|channel| open.as_mut()?.get_mut(channel));
+            .and_then(|channel| state.open()?.get_mut(channel));
         let Some(topic) = topic else { return };
         match message::decode(message) {
             Ok(event) => topic.hear(event, &self.stats),
@@ -140,8 +172,8 @@ impl Topics {
 
     /// Channels that nobody watches any more are forgotten, and are to be unsubscribed.
     pub(super) fn forget_unwatched(&self) -> Vec<String> {
-        let mut open = self.lock();
-        let Some(open) = open.as_mut() else {
+        let mut state = self.lock();
+        let Some(open) = state.open() else {
             return Vec::new();
         };
         open.extract_if(|_, topic| topic.watchers.receiver_count() == 0)
@@ -149,25 +181,20 @@ impl Topics {
             .collect()
     }
 
-    /// Where everything stands that is watched.
+    /// Where everything stands that is watched, or stood when the connection was gone.
     pub(super) fn standings(&self) -> Vec<Standing> {
-        let open = self.lock();
-        let topics = open.iter().flat_map(HashMap::values);
-        let standings = topics.filter_map(|topic| {
-            Some(Standing {
-                keys: topic.keys.clone(),
-                position: topic.position.clone()?,
-            })
-        });
-        standings.collect()
+        match &*self.lock() {
+            State::Open(topics) => standings(topics),
+            State::Closed(standings) => standings.clone(),
+        }
     }
 
     /// Takes where a name stands on the server, asked after `before` was and answered after
     /// everything that was published until then was heard.
     pub(super) fn compare(&self, before: &Standing, server: Position) {
-        let mut open = self.lock();
-        let topic = open
-            .as_mut()
+        let mut state = self.lock();
+        let topic = state
+            .open()
             .and_then(|open| open.get_mut(&before.keys.channel));
         let Some(topic) = topic else { return };
         // What was heard of in between may be newer than the answer. It shows gaps by itself, and
@@ -180,12 +207,31 @@ impl Topics {
         }
     }
 
-    /// Ends every watch: its watcher is told that it lags, and to watch again.
-    pub(super) fn close(&self) {
-        for topic in self.lock().take().iter().flat_map(HashMap::values) {
-            topic.lag();
+    /// Everything is to be read again.
+    pub(super) fn lag(&self) {
+        if let State::Open(topics) = &*self.lock() {
+            topics.values().for_each(Topic::lag);
         }
     }
+
+    /// Ends every watch: its watcher is told that it lags, and to watch again.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if let State::Open(topics) = &*state {
+            topics.values().for_each(Topic::lag);
+            *state = State::Closed(standings(topics));
+        }
+    }
+}
+
+fn standings(topics: &HashMap<String, Topic>) -> Vec<Standing> {
+    let standings = topics.values().filter_map(|topic| {
+        Some(Standing {
+            keys: topic.keys.clone(),
+            position: topic.position.clone()?,
+        })
+    });
+    standings.collect()
 }
 
 impl Topic {

@@ -14,6 +14,8 @@ pub enum Failure {
     NotConnected(#[source] Arc<Failure>),
     #[error("the first connection to Redis is not there yet")]
     Starting,
+    #[error("Redis has forgotten everything; rooms that somebody is in are brought back first")]
+    Forgetful,
     #[error("Redis gave no answer within {} s", LIMIT.as_secs())]
     TimedOut,
     #[error("the connection to Redis broke")]
@@ -35,7 +37,19 @@ impl Failure {
                     || error.is_io_error()
                     || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
             }
-            Self::NotConnected(_) | Self::Starting | Self::Answer(_) => false,
+            Self::NotConnected(_) | Self::Starting | Self::Forgetful | Self::Answer(_) => false,
+        }
+    }
+}
+
+impl Failure {
+    /// Whether what was asked for may have been done all the same.
+    fn may_be_done(&self) -> bool {
+        match self {
+            Self::NotConnected(_) | Self::Starting | Self::Forgetful => false,
+            // A server that answers with an error has checked before it changed anything.
+            Self::Refused(error) => !matches!(error.kind(), ErrorKind::Server(_)),
+            Self::TimedOut | Self::Disconnected | Self::Answer(_) => true,
         }
     }
 }
@@ -48,6 +62,10 @@ impl From<RedisError> for Failure {
 
 impl From<Failure> for Unavailable {
     fn from(failure: Failure) -> Self {
-        Self(Box::new(failure))
+        if failure.may_be_done() {
+            Self::unheard(failure)
+        } else {
+            Self::refused(failure)
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Everything of a room has its name in braces, so that a cluster keeps it in one slot. The name is
 //! escaped, so that no name can break out of them.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::names::RoomName;
 
@@ -51,7 +51,7 @@ impl Keys {
         }
     }
 
-    /// The only key without braces that holds anything, so no room's.
+    /// Without braces, so no room's.
     pub(super) fn ring(&self) -> String {
         format!("{}:ring", self.base)
     }
@@ -59,6 +59,35 @@ impl Keys {
     /// On which is said that the ring has changed.
     pub(super) fn ring_channel(&self) -> String {
         format!("{}:{}:ring", self.base, self.database)
+    }
+
+    /// Matches the keys of rooms, and others that begin and end alike.
+    pub(super) fn room_pattern(&self) -> String {
+        let mut pattern = String::new();
+        for character in self.base.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '^' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + ":{*}:room"
+    }
+
+    /// The room that a key belongs to, if it is one of a room.
+    pub(super) fn room_name(&self, key: &str) -> Option<RoomName> {
+        let rest = key.strip_prefix(&self.base)?.strip_prefix(":{")?;
+        let name = percent_decode_str(rest.strip_suffix("}:room")?);
+        name.decode_utf8().ok()?.parse().ok()
+    }
+
+    /// What processes say of themselves.
+    pub(super) fn leases(&self) -> String {
+        format!("{}:leases", self.base)
+    }
+
+    /// What the server remembers of itself.
+    pub(super) fn memory(&self) -> String {
+        format!("{}:memory", self.base)
     }
 
     /// A key that holds nothing.
@@ -90,5 +119,18 @@ mod tests {
         check("a}:room", "a%7D%3Aroom");
         check("a%7D", "a%257D");
         check("Küche\n", "K%C3%BCche%0A");
+    }
+
+    #[test]
+    fn rooms_are_told_by_their_keys() {
+        let keys = Keys::new("pipe[*]mesh", 0);
+        assert_eq!(keys.room_pattern(), "pipe\\[\\*\\]mesh:v1:{*}:room");
+        for name in ["room", "{}", "a}:room", "Küche\n"] {
+            let name: RoomName = name.parse().unwrap();
+            let room = keys.room(&name);
+            assert_eq!(keys.room_name(&room.room), Some(name));
+            assert_eq!(keys.room_name(&room.members), None);
+        }
+        assert_eq!(keys.room_name(&keys.leases()), None);
     }
 }

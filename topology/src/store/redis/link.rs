@@ -3,9 +3,10 @@
 //! While there is none, whoever asks is refused at once, with the reason. What happens repeatedly
 //! is logged when it begins, when its reason changes, and when it ends.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,13 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Stats;
 use super::config::RedisConfig;
+use super::events::Standing;
 use super::failure::Failure;
 use super::keys::Keys;
+use super::memory::Memory;
 use super::session::Session;
 
 /// Pause between two attempts to connect: doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A session that lasted this long has heard of every room that anybody here is in.
+const SETTLED: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 enum State {
@@ -45,6 +51,9 @@ pub(super) struct Keeper {
     stats: Arc<Stats>,
     /// Why there is no session, as last logged.
     logged: Option<String>,
+    /// Where rooms stood when sessions were over, by channel. The next server may know less.
+    standings: BTreeMap<String, Standing>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 pub(super) fn link(config: RedisConfig, keys: Keys, stats: Arc<Stats>) -> (Link, Keeper) {
@@ -62,6 +71,8 @@ pub(super) fn link(config: RedisConfig, keys: Keys, stats: Arc<Stats>) -> (Link,
         up,
         stats,
         logged: None,
+        standings: BTreeMap::new(),
+        memory: Arc::default(),
     };
     (link, keeper)
 }
@@ -104,17 +115,43 @@ impl Keeper {
     }
 
     async fn connect_and_hold(&mut self) -> Failure {
-        let connected = Session::connect(&self.config.client, &self.keys, &self.stats).await;
+        let Self {
+            config,
+            keys,
+            memory,
+            stats,
+            ..
+        } = &*self;
+        let connected = Session::connect(&config.client, keys, memory, stats).await;
         let (session, mut broken) = match connected {
             Ok(connected) => connected,
             Err(failure) => return failure,
         };
+        // Before anybody writes: what is written then would hide what is lost.
+        let standings: Vec<Standing> = self.standings.values().cloned().collect();
+        let looked = async {
+            session.catch_up(&standings).await?;
+            session.remember().await
+        };
+        match looked.await {
+            Err(failure) if failure.breaks() => return failure,
+            // What it lacks is noticed by those who read it.
+            Err(error) => tracing::warn!(%error, "what Redis has lost cannot be told"),
+            Ok(_) => {}
+        }
+        let began = Instant::now();
         let session = Arc::new(session);
         self.state.send_replace(State::Up(Arc::clone(&session)));
         self.up.send_replace(true);
         self.logged = None;
         tracing::info!(redis = self.config.address(), "connected to Redis");
         let failure = session.hold(&mut broken).await;
+        if began.elapsed() >= SETTLED {
+            self.standings.clear();
+        }
+        let left = session.standings().into_iter();
+        self.standings
+            .extend(left.map(|standing| (standing.keys.channel.clone(), standing)));
         self.stats.disconnects.fetch_add(1, Ordering::Relaxed);
         failure
     }

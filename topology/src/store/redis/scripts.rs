@@ -3,6 +3,7 @@
 //! They stand beside each other in `scripts/`, in Lua. Knows neither connections nor what replies
 //! mean.
 
+use pipemesh_proto::ids::ProcessId;
 use redis::{Script, ScriptInvocation};
 
 use super::keys::RoomKeys;
@@ -15,6 +16,8 @@ pub(super) struct Scripts {
     pub(super) put_member: RoomScript,
     pub(super) remove_member: RoomScript,
     pub(super) end_room: RoomScript,
+    pub(super) renew_lease: LeaseScript,
+    pub(super) change_lease: LeaseScript,
 }
 
 #[derive(Debug)]
@@ -25,6 +28,17 @@ impl RoomScript {
     pub(super) fn on(&self, keys: &RoomKeys) -> ScriptInvocation<'_> {
         let mut call = self.0.prepare_invoke();
         call.key(&keys.room).key(&keys.members).arg(&keys.channel);
+        call
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LeaseScript(Script);
+
+impl LeaseScript {
+    pub(super) fn on(&self, leases: &str, process: &ProcessId) -> ScriptInvocation<'_> {
+        let mut call = self.0.prepare_invoke();
+        call.key(leases).arg(process.as_str());
         call
     }
 }
@@ -47,8 +61,20 @@ impl Scripts {
             put_member: room_script!("put_member"),
             remove_member: room_script!("remove_member"),
             end_room: room_script!("end_room"),
+            renew_lease: LeaseScript(Script::new(include_str!("scripts/renew_lease.lua"))),
+            change_lease: LeaseScript(Script::new(include_str!("scripts/change_lease.lua"))),
         }
     }
+}
+
+/// For rooms whose last changes the server has lost.
+pub(super) fn catch_up() -> RoomScript {
+    room_script!("catch_up")
+}
+
+/// What the server's memory is called.
+pub(super) fn memory() -> Script {
+    Script::new(include_str!("scripts/memory.lua"))
 }
 
 /// Fails where the others would: see there.

@@ -5,22 +5,24 @@
 //! written, read and heard is one server's. Every wait has a limit; when one is reached, or a
 //! connection breaks, the session is over and says why. Connecting again is `link`'s affair.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Value, from_redis_value,
+    AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Script, Value, from_redis_value,
 };
 use tokio::sync::{Notify, RwLock, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Position, Standing, Topics};
 use super::failure::Failure;
 use super::keys::{Keys, RoomKeys};
+use super::memory::Memory;
+use super::scripts::RoomScript;
 use super::{LIMIT, Stats, scripts};
-use crate::store::Watch;
+use crate::store::{Watch, next_life};
 
 /// How often what was heard is compared with what the server counts, and idle connections are tried.
 const CHECK: Duration = Duration::from_secs(5);
@@ -42,6 +44,11 @@ pub(super) struct Session {
     subscribing: RwLock<()>,
     /// Takes the first reason why the session is over; more change nothing.
     broken: mpsc::Sender<Failure>,
+    catch_up: RoomScript,
+    ask_memory: Script,
+    memory_key: String,
+    /// Held for a look or a change.
+    memory: Arc<Mutex<Memory>>,
     stats: Arc<Stats>,
 }
 
@@ -52,6 +59,7 @@ impl Session {
     pub(super) async fn connect(
         client: &Client,
         keys: &Keys,
+        memory: &Arc<Mutex<Memory>>,
         stats: &Arc<Stats>,
     ) -> Result<(Self, Broken), Failure> {
         let (broken, reasons) = mpsc::channel(1);
@@ -77,6 +85,10 @@ impl Session {
             ring,
             subscribing: RwLock::new(()),
             broken,
+            catch_up: scripts::catch_up(),
+            ask_memory: scripts::memory(),
+            memory_key: keys.memory(),
+            memory: Arc::clone(memory),
             stats: Arc::clone(stats),
         };
         Ok((session, Broken(reasons)))
@@ -104,6 +116,27 @@ impl Session {
             }
         }
         outcome
+    }
+
+    /// Finds out whether the server has forgotten everything, and tells watchers; whether nobody may open a
+    /// room that this process does not know.
+    pub(super) async fn remember(&self) -> Result<bool, Failure> {
+        let mut call = self.ask_memory.prepare_invoke();
+        call.key(&self.memory_key)
+            .arg(format!("{:016x}", rand::random::<u64>()));
+        let mut commands = self.commands();
+        let name: String = self.run(call.invoke_async(&mut commands)).await?;
+        let now = Instant::now();
+        let (is_lost, holds_back) = {
+            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            (memory.handle_name(name, now), memory.holds_back(now))
+        };
+        if is_lost {
+            tracing::warn!("Redis has forgotten everything");
+            self.stats.forgotten.fetch_add(1, Ordering::Relaxed);
+            self.topics.lag();
+        }
+        Ok(holds_back)
     }
 
     /// Watches a room; returns once the server has confirmed that it tells of it.
@@ -154,27 +187,77 @@ impl Session {
         failure
     }
 
+    /// Compares what was heard with what the server counts. A room of which that cannot be read is left
+    /// out, and told of in the end.
     async fn check(&self) -> Result<(), Failure> {
-        self.unsubscribe_unwatched().await?;
+        let unsubscribed = self.unsubscribe_unwatched().await;
         let standings = self.topics.standings();
-        let mut commands = self.commands();
-        let mut server = Vec::with_capacity(standings.len());
-        for some in standings.chunks(CHECKED_AT_ONCE) {
-            let keys: Vec<&RoomKeys> = some.iter().map(|standing| &standing.keys).collect();
-            for answer in self.run(ask_positions(&mut commands, &keys)).await? {
-                server.push(position(answer)?);
-            }
-        }
+        let asked = self.positions(&standings).await;
         // The server answers in order: what was published before this has been heard after it.
-        let mut events = self.events.clone();
+        let (mut commands, mut events) = (self.commands(), self.events.clone());
         let ping = redis::cmd("PING");
         self.run(ping.exec_async(&mut events)).await?;
-        if standings.is_empty() {
-            self.run(ping.exec_async(&mut commands)).await?;
+        self.run(ping.exec_async(&mut commands)).await?;
+        let (positions, unreadable) = asked?;
+        self.raise(&positions).await?;
+        for (before, server) in positions {
+            self.topics.compare(before, server);
         }
-        let compare = |(before, server): (&Standing, Position)| self.topics.compare(before, server);
-        standings.iter().zip(server).for_each(compare);
+        unsubscribed?;
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    /// Sees that the counts of rooms go on behind what was heard of them, which the server may have lost.
+    pub(super) async fn catch_up(&self, standings: &[Standing]) -> Result<(), Failure> {
+        let (positions, unreadable) = self.positions(standings).await?;
+        self.raise(&positions).await?;
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    async fn raise(&self, positions: &[(&Standing, Position)]) -> Result<(), Failure> {
+        let mut raised = 0_u64;
+        for (standing, server) in positions {
+            let Some((room, seen)) = standing.lost_by(server) else {
+                continue;
+            };
+            let after = next_life(seen);
+            let mut call = self.catch_up.on(&standing.keys);
+            call.arg(room.as_str()).arg(seen).arg(after).arg(after + 1);
+            let mut commands = self.commands();
+            let _: Value = self.run(call.invoke_async(&mut commands)).await?;
+            raised += 1;
+        }
+        if raised > 0 {
+            self.stats.behind.fetch_add(raised, Ordering::Relaxed);
+            tracing::warn!(rooms = raised, "Redis has lost the last changes of rooms");
+        }
         Ok(())
+    }
+
+    /// Where rooms stand on the server, and why one of them is left out, if any is.
+    async fn positions<'a>(
+        &self,
+        standings: &'a [Standing],
+    ) -> Result<(Vec<(&'a Standing, Position)>, Option<Failure>), Failure> {
+        let mut commands = self.commands();
+        let mut positions = Vec::with_capacity(standings.len());
+        let mut unreadable = None;
+        for some in standings.chunks(CHECKED_AT_ONCE) {
+            let keys: Vec<&RoomKeys> = some.iter().map(|standing| &standing.keys).collect();
+            let answers = self.run(ask_positions(&mut commands, &keys)).await?;
+            for (standing, answer) in some.iter().zip(answers) {
+                match position(answer) {
+                    Ok(server) => positions.push((standing, server)),
+                    Err(failure) => unreadable = Some(failure),
+                }
+            }
+        }
+        Ok((positions, unreadable))
+    }
+
+    /// Where the rooms stand that are watched, or stood when the session was over.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        self.topics.standings()
     }
 
     async fn unsubscribe_unwatched(&self) -> Result<(), Failure> {
@@ -188,12 +271,13 @@ impl Session {
     }
 }
 
-/// Asks where rooms stand on the server.
+/// Asks where rooms stand on the server; an answer may be an error.
 async fn ask_positions(
     commands: &mut MultiplexedConnection,
     rooms: &[&RoomKeys],
 ) -> RedisResult<Vec<Value>> {
     let mut ask = redis::pipe();
+    ask.ignore_errors();
     for keys in rooms {
         ask.cmd("HMGET").arg(&keys.room).arg(&["id", "sequence"]);
     }

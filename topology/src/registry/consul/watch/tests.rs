@@ -183,6 +183,34 @@ fn failures_freeze_the_list_and_back_off() {
 }
 
 #[test]
+fn who_fails_again_and_again_keeps_nobody_for_ever() {
+    let mut scene = Scene::new();
+    scene.answer(9, &["a", "b"], &[]);
+    let step = ABSENCE / 5;
+    for passed in 0..5 {
+        scene.fail(Failure::Refused);
+        scene.answer(11, &["a"], &[]);
+        assert_eq!(scene.nodes(), ["a", "b"], "after {:?}", step * passed);
+        scene.pass(step);
+    }
+    scene.fail(Failure::Refused);
+    scene.answer(11, &["a"], &[]);
+    assert_eq!(scene.nodes(), ["a"]);
+
+    // Another outage is another beginning, however long ago the last one ended.
+    scene.answer(12, &["a", "c"], &[]);
+    scene.fail(Failure::Unreachable);
+    scene.answer(13, &["c"], &[]);
+    scene.fail(Failure::Unreachable);
+    scene.pass(Duration::from_secs(3600));
+    scene.answer(13, &["c"], &[]);
+    assert_eq!(scene.nodes(), ["a", "c"], "a has time to register again");
+    scene.pass(ABSENCE);
+    scene.answer(13, &["c"], &[]);
+    assert_eq!(scene.nodes(), ["c"]);
+}
+
+#[test]
 fn pauses_are_spread() {
     let mut scene = Scene::new();
     let now = scene.now;

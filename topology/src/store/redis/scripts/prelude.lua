@@ -20,8 +20,11 @@ local function record(event, body)
   return event.sequence
 end
 
+-- Ends the room, also when memory is full: then a script may go on once it has deleted something.
 local function finish()
-  record({change = 'ended'})
+  local open = redis.call('HMGET', room, 'id', 'sequence')
   redis.call('DEL', room, members)
+  local event = {change = 'ended', room = open[1], sequence = tonumber(open[2]) + 1}
+  redis.call('PUBLISH', channel, cjson.encode(event) .. '\n')
 end
 

@@ -9,4 +9,5 @@ redis.call('HLEN', key)
 redis.call('HDEL', key, 'id')
 redis.call('DEL', key)
 redis.call('PUBLISH', channel, '')
+redis.call('SCAN', '0', 'COUNT', 1)
 return 1
