@@ -215,6 +215,7 @@ impl Scene {
             audio_level: None,
             dependency: packet.dependency.as_deref(),
             repaired,
+            in_place: false,
         };
         let (router, source, now) = (&mut self.router, self.source, self.now);
         // A duplicate is refused.
