@@ -1,9 +1,9 @@
 //! Who speaks, as everybody in the room is told.
 
-use pipemesh_proto::node::Speaker;
 use pipemesh_proto::node::session_event::Event;
+use pipemesh_proto::node::{ConnectionLayout, Speaker};
 
-use crate::support::control::Session;
+use crate::support::control::{self, Session, participant};
 use crate::support::node::TestNode;
 use crate::support::talker::Talker;
 

@@ -492,7 +492,6 @@ fn a_record_says_what_was_written() {
         encoding: 2,
         stamp,
         repaired: false,
-        in_place: false,
     };
     let record = [&header.write()[..], b"packet"].concat();
     let (read, packet) = RecordHeader::read(&record).unwrap();
