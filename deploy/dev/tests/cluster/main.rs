@@ -11,3 +11,4 @@ mod outages;
 mod people;
 mod process;
 mod together;
+mod way;
