@@ -32,7 +32,7 @@ async fn all_processes_go_by_one_ring() {
     for signaling in &mesh.signaling {
         let mut of_rooms = Vec::new();
         for room in ["one", "two", "three"] {
-            let (client, joined) = join(signaling, room, "ann").await;
+            let (mut client, joined) = join(signaling, room, "ann").await;
             of_rooms.push(node_of(&joined));
             client.leave().await.unwrap();
             until("the room has ended", async || {
