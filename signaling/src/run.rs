@@ -13,7 +13,7 @@ use crate::mesh::{self, Mesh, Ring};
 /// What only this binary can be told.
 pub(crate) const SETTINGS: &[Setting] = &[Setting::with_default(
     "operator.listen",
-    "Address of the operator's endpoint: metrics, health.",
+    "Address of the operator's endpoint: metrics, health, the ring.",
     "127.0.0.1:7889",
 )];
 

@@ -92,7 +92,6 @@ pub enum Refusal {
     Full,
     #[error("has a load of {0:.2}")]
     Overloaded(f64),
-    /// As it says itself: an open node that has some is found on the ring, or off it.
     #[error("has no weight")]
     Weightless,
 }

@@ -1,4 +1,4 @@
-//! A signaling process is killed, and those whom it served come back or do not.
+//! A signaling process is killed, and those whom it served come back or do not; or it only seems so.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::mesh::{GRACE, Mesh, until};
 use crate::people::*;
+use crate::way::Way;
 
 /// A process is taken to be gone when it has been silent for that long, and its people for the grace.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -54,5 +55,30 @@ async fn who_goes_on_with_another_process_stays() {
     sleep(SILENCE + GRACE + MORE).await;
     ben.ping(Duration::from_secs(5)).await.unwrap();
     let (_cleo, joined) = join(&mesh.signaling[0], "standup", "cleo").await;
+    assert_eq!(others_of(&joined), ["ann", "ben"]);
+}
+
+/// The others take it to be gone, since only Redis tells them of it.
+#[tokio::test]
+async fn who_is_served_by_a_process_that_is_cut_off_from_redis_is_back_with_it() {
+    let mut mesh = Mesh::start().await;
+    let way = Way::to(mesh.redis.address).await;
+    let port = way.port;
+    mesh.add_signaling(([127, 0, 0, 1], port).into()).await;
+    let (mut ann, _) = join(&mesh.signaling[0], "standup", "ann").await;
+    let (mut ben, _) = join(&mesh.signaling[2], "standup", "ben").await;
+    sees(&mut ann, "ben", |info| info.identity == "ben").await;
+    way.cut();
+    sees(&mut ann, "ben gone", |info| {
+        info.identity == "ben" && is_gone(info)
+    })
+    .await;
+    way.mend();
+    sees(&mut ann, "ben again", |info| {
+        info.identity == "ben" && !is_gone(info)
+    })
+    .await;
+    stays(&mut ben).await;
+    let (_cleo, joined) = join(&mesh.signaling[1], "standup", "cleo").await;
     assert_eq!(others_of(&joined), ["ann", "ben"]);
 }

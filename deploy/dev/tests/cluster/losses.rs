@@ -1,18 +1,7 @@
 //! Redis goes on, and has lost something.
 
-use livekit_protocol::signal_response::Message as Response;
-use pipemesh_loadtest::client::signal::SignalClient;
-
-use crate::mesh::{Mesh, PATIENCE};
+use crate::mesh::Mesh;
 use crate::people::*;
-
-/// Whoever is there is there still, and was not sent away.
-async fn stays(client: &mut SignalClient) {
-    client.ping(PATIENCE).await.unwrap();
-    while let Ok(message) = client.next(std::time::Duration::ZERO).await {
-        assert!(!matches!(message, Response::Leave(_)), "{message:?}");
-    }
-}
 
 /// Asked on a process that has nobody in the room, which would open another one.
 #[tokio::test]

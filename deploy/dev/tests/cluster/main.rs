@@ -12,3 +12,4 @@ mod people;
 mod process;
 mod ring;
 mod together;
+mod way;

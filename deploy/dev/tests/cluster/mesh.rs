@@ -34,7 +34,7 @@ impl Mesh {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
         let nodes = ["node-a", "node-b"].map(|id| node(id, &consul));
-        let signaling = [(); 2].map(|()| signaling(&consul, &redis));
+        let signaling = [(); 2].map(|()| signaling(&consul, redis.address));
         let [one, two] = signaling;
         let mesh = Self {
             consul,
@@ -42,15 +42,26 @@ impl Mesh {
             nodes: nodes.into(),
             signaling: vec![Signaling::of(one).await, Signaling::of(two).await],
         };
-        mesh.until_all("pipemesh_signal_nodes_up", 2.0).await;
-        for signaling in &mesh.signaling {
+        mesh.until_ready().await;
+        mesh
+    }
+
+    /// One more signaling process, which reaches Redis at this address.
+    pub(crate) async fn add_signaling(&mut self, redis: SocketAddr) {
+        let process = signaling(&self.consul, redis);
+        self.signaling.push(Signaling::of(process).await);
+        self.until_ready().await;
+    }
+
+    async fn until_ready(&self) {
+        self.until_all("pipemesh_signal_nodes_up", 2.0).await;
+        for signaling in &self.signaling {
             until("it is ready", async || {
                 let ready = http::get(signaling.operator, "/readyz").await?;
                 (ready.status == 200).then_some(())
             })
             .await;
         }
-        mesh
     }
 
     /// Waits until a metric of every signaling process is so.
@@ -181,7 +192,7 @@ impl Consul {
 
 pub(crate) struct Redis {
     pub(crate) process: Process,
-    port: u16,
+    pub(crate) address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -196,15 +207,14 @@ impl Redis {
         arguments.extend(["--save".to_owned(), String::new()]);
         Self {
             process: Process::start("redis-server", arguments, Vec::new()),
-            port,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
             _folder: folder,
         }
     }
 
     /// Does what it is told, and waits until it is done.
     pub(crate) async fn told(&self, command: &str) {
-        let address = (Ipv4Addr::LOCALHOST, self.port);
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let line = format!("{command}\r\n");
         stream.write_all(line.as_bytes()).await.unwrap();
         let mut answer = [0; 5];
@@ -231,8 +241,8 @@ fn node(id: &str, consul: &Consul) -> Process {
     Process::ours("pipemesh-node", environment)
 }
 
-fn signaling(consul: &Consul, redis: &Redis) -> Process {
-    let redis = format!("redis://127.0.0.1:{}", redis.port);
+fn signaling(consul: &Consul, redis: SocketAddr) -> Process {
+    let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());
     let grace = format!("{}s", GRACE.as_secs());
     let environment = vec![

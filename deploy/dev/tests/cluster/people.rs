@@ -1,5 +1,7 @@
 //! Participants of two kinds: with media, and with signaling alone, to hear what is said.
 
+use std::time::Duration;
+
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     ClientInfo, ConnectionSettings, JoinRequest, JoinResponse, ParticipantInfo, client_info,
@@ -127,6 +129,14 @@ pub(crate) async fn sees(
         _ => None,
     });
     said.await.unwrap()
+}
+
+/// Whoever is there is there still, and was not sent away.
+pub(crate) async fn stays(client: &mut SignalClient) {
+    client.ping(PATIENCE).await.unwrap();
+    while let Ok(message) = client.next(Duration::ZERO).await {
+        assert!(!matches!(message, Response::Leave(_)), "{message:?}");
+    }
 }
 
 /// Waits until the client is sent away, and answers what it is to do.
