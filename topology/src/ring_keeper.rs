@@ -20,6 +20,11 @@ use crate::shared_ring::{Put, PutError, SharedRing};
 /// Until what Redis did not do is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Who was superseded and is the keeper again within this time goes on where he was: what he has waited
+/// for he need not wait for again. Otherwise two who take themselves for the keeper could bar each other
+/// for ever, each in the time that the other waits. Longer: what he knows may no longer hold.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
+
 /// What is seen of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keeping {
@@ -41,7 +46,19 @@ pub struct RingKeeper {
 }
 
 /// Somebody has drawn a later term.
-struct Superseded;
+struct Superseded {
+    at: Instant,
+    damping: Damping,
+}
+
+impl Superseded {
+    fn new(damping: Damping) -> Self {
+        Self {
+            at: Instant::now(),
+            damping,
+        }
+    }
+}
 
 impl RingKeeper {
     #[must_use]
@@ -69,21 +86,23 @@ impl RingKeeper {
 
     /// Tries to be the one who keeps the ring until `stop`; then lets the next one have it.
     pub async fn run(self, stop: CancellationToken) {
+        let mut superseded = None;
         while !stop.is_cancelled() {
             let lock = Lock::contend(self.consul.clone(), &self.key, &self.who);
-            let superseded = stop.run_until_cancelled(self.keep(&lock)).await;
+            let keep = self.keep(&lock, superseded);
+            superseded = stop.run_until_cancelled(keep).await;
             self.keeping.send_replace(Keeping::default());
             // Whoever was superseded holds a lock that somebody else holds, too: he cannot know which of
             // the two is right, but that one of them has to begin anew.
             lock.release().await;
-            if let Some(Superseded) = superseded {
+            if superseded.is_some() {
                 tracing::warn!("another process keeps the ring, this one lets go of the lock");
                 stop.run_until_cancelled(sleep(spread(RETRY))).await;
             }
         }
     }
 
-    async fn keep(&self, lock: &Lock) -> Superseded {
+    async fn keep(&self, lock: &Lock, mut before: Option<Superseded>) -> Superseded {
         loop {
             lock.changed_from(None).await;
             let Some(fence) = lock.fence() else {
@@ -91,17 +110,19 @@ impl RingKeeper {
                 sleep(spread(RETRY)).await;
                 continue;
             };
+            let before = before.take();
+            let before = before.filter(|before| before.at.elapsed() < GOES_ON_WITHIN);
             tokio::select! {
                 biased;
                 () = lock.changed_from(Some(fence)) => {}
-                superseded = self.lead() => return superseded,
+                superseded = self.lead(before) => return superseded,
             }
             self.keeping.send_replace(Keeping::default());
         }
     }
 
     /// For as long as the lock is held.
-    async fn lead(&self) -> Superseded {
+    async fn lead(&self, before: Option<Superseded>) -> Superseded {
         let term = loop {
             match self.begin().await {
                 Ok(term) => break term,
@@ -112,7 +133,8 @@ impl RingKeeper {
             }
         };
         tracing::info!(term, "this process keeps the ring");
-        let mut damping = Damping::new(now());
+        let damping = before.map(|before| before.damping);
+        let mut damping = damping.unwrap_or_else(|| Damping::new(now()));
         let (mut nodes, mut freshness) = (self.registry.watch(), self.registry.freshness());
         let (mut standing, mut unreadable) = (self.ring.standing(), self.ring.unreadable());
         loop {
@@ -122,7 +144,7 @@ impl RingKeeper {
             let listed = (!is_old).then_some(listed);
             let known = Arc::clone(&standing.borrow_and_update());
             if known.term > term {
-                return Superseded;
+                return Superseded::new(damping);
             }
             let wanted = damping.handle(&known.members, listed.as_ref(), now());
             let is_lost = *unreadable.borrow_and_update() && known.epoch > 0;
@@ -135,7 +157,7 @@ impl RingKeeper {
             if let Some(members) = wanted {
                 match self.ring.put(term, members).await {
                     Ok(Put::Done) => continue,
-                    Ok(Put::Superseded) => return Superseded,
+                    Ok(Put::Superseded) => return Superseded::new(damping),
                     Err(error) => {
                         say_failure(&error);
                         due = Some(Instant::now() + spread(RETRY));

@@ -110,6 +110,8 @@ impl Others {
 #[derive(Debug, Default)]
 pub(super) struct Own {
     said: u64,
+    /// Since when there are people whose records name this process.
+    serving: Option<Instant>,
     renewed: Option<Instant>,
     /// Until when those who took this process to be gone may still be at work.
     aftermath: Option<Instant>,
@@ -122,13 +124,18 @@ impl Own {
         self.said.to_string()
     }
 
+    /// Somebody is served by this process from now on.
+    pub(super) fn serve(&mut self, now: Instant) {
+        self.serving.get_or_insert(now);
+    }
+
     /// What [`Own::next`] said was said, at `asked` or later, in place of `before`. Whether somebody has
     /// ended the lease meanwhile.
     pub(super) fn handle_renewed(&mut self, before: Option<&Lease>, asked: Instant) -> bool {
-        let is_first = self.renewed.is_none();
+        let could_be = self.renewed.is_some() || self.is_late(asked);
         self.renewed = Some(asked);
         // None: it was ended and all is removed, or the store has forgotten it.
-        let ended = !is_first && !matches!(before, Some(Lease::Held(_)));
+        let ended = could_be && !matches!(before, Some(Lease::Held(_)));
         if ended {
             self.aftermath = Some(asked + AFTERMATH);
         }
@@ -137,8 +144,14 @@ impl Own {
 
     /// Whether somebody may have taken this process to be gone, and removed what it wrote.
     pub(super) fn may_have_ended(&self, now: Instant) -> bool {
-        let is_late = self.renewed.is_some_and(|renewed| now >= renewed + SILENCE);
-        is_late || self.aftermath.is_some_and(|until| now < until)
+        self.is_late(now) || self.aftermath.is_some_and(|until| now < until)
+    }
+
+    /// Whether others had reason to take this process to be gone. One that has never said a word is known
+    /// by the records of those whom it serves.
+    fn is_late(&self, now: Instant) -> bool {
+        let known = self.renewed.or(self.serving);
+        known.is_some_and(|known| now >= known + SILENCE)
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn begin(&self, session: &str) {
+        lock(&self.own).serve(Instant::now());
         lock(&self.sessions).insert(session.to_owned());
     }
 

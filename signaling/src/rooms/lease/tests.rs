@@ -126,3 +126,25 @@ fn a_process_knows_when_it_may_have_been_taken_to_be_gone() {
     assert!(!own.may_have_ended(now));
     assert!(own.handle_renewed(None, now), "and nothing is left of it");
 }
+
+/// Others know it by the records of those whom it serves.
+#[test]
+fn a_process_that_never_said_a_word_may_be_taken_to_be_gone() {
+    let begun = Instant::now();
+    let mut own = Own::default();
+    own.serve(begun);
+    let now = begun + SILENCE - Duration::from_millis(1);
+    own.serve(now);
+    assert!(!own.may_have_ended(now));
+    let mut in_time = Own::default();
+    in_time.serve(begun);
+    assert!(!in_time.handle_renewed(None, now), "nobody had reason to");
+    assert!(!in_time.may_have_ended(now));
+    let now = begun + SILENCE;
+    assert!(own.may_have_ended(now));
+    assert!(own.handle_renewed(None, now));
+    let later = now + AFTERMATH - Duration::from_millis(1);
+    assert!(!own.handle_renewed(Some(&held("1")), later));
+    assert!(own.may_have_ended(later));
+    assert!(!own.may_have_ended(now + AFTERMATH));
+}
