@@ -9,17 +9,14 @@ use crate::node::eventually;
 use crate::process::{Nodes, Process, all_see};
 use crate::server::Server;
 
-/// The one that keeps the ring, then the other.
-async fn keeper_first(one: Process, other: Process) -> (Process, Process) {
+/// The one that keeps the ring, and the others.
+async fn keeper_of(mut processes: Vec<Process>) -> (Process, Vec<Process>) {
     eventually("one keeps the ring", async || {
-        one.is_keeper() || other.is_keeper()
+        processes.iter().any(Process::is_keeper)
     })
     .await;
-    if one.is_keeper() {
-        (one, other)
-    } else {
-        (other, one)
-    }
+    let keeper = processes.iter().position(Process::is_keeper).unwrap();
+    (processes.remove(keeper), processes)
 }
 
 #[tokio::test]
@@ -53,7 +50,8 @@ async fn a_keeper_that_stops_is_followed_at_once() {
     let mut nodes = Nodes::of(&agent, &["a"]).await;
     let one = Process::start(&agent, &server).await;
     let other = Process::start(&agent, &server).await;
-    let (keeper, next) = keeper_first(one, other).await;
+    let (keeper, mut others) = keeper_of(vec![one, other]).await;
+    let next = others.remove(0);
     next.sees(&["a"]).await;
     let term = keeper.keeps().await;
     let stopped = Instant::now();
@@ -72,19 +70,15 @@ async fn a_keeper_that_is_killed_is_followed() {
     let one = Process::start(&agent, &server).await;
     let other = Process::start(&agent, &server).await;
     let third = Process::start(&agent, &server).await;
-    let (keeper, next) = keeper_first(one, other).await;
-    let (keeper, next, third) = if third.is_keeper() {
-        (third, next, keeper)
-    } else {
-        (keeper, next, third)
-    };
-    all_see(&[&next, &third], &["a"]).await;
+    let (keeper, others) = keeper_of(vec![one, other, third]).await;
+    let others = [&others[0], &others[1]];
+    all_see(&others, &["a"]).await;
     let term = keeper.keeps().await;
     let killed = Instant::now();
     keeper.kill();
     nodes.join("b").await;
-    all_see(&[&next, &third], &["a", "b"]).await;
-    assert!(next.known().term > term);
+    all_see(&others, &["a", "b"]).await;
+    assert!(others[0].known().term > term);
     // Twice the session's 10 s, one more for the lock, five for who comes; and a busy machine.
     assert!(killed.elapsed() < Duration::from_secs(35));
 }
