@@ -12,12 +12,15 @@ use pipemesh_service::Chain;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{Lease, RemoveOutcome, Unavailable, WhenEmpty};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lease::{Duty, Others, RENEW};
 use super::record::Member;
 use super::{Rooms, lock};
 use crate::metrics::Metrics;
+
+/// Pause between two attempts to say for the first time that this process lives.
+const FIRST: Duration = Duration::from_millis(50);
 
 /// How often each process looks through all rooms for what nobody else would remove. Longer: it stays
 /// longer. Shorter: the store is read more often.
@@ -60,16 +63,18 @@ impl Rooms {
     async fn renew(&self, found: &Found, metrics: &Metrics) {
         let my_spread = rand::random();
         let mut was_away = false;
-        let mut ticks = interval(RENEW);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = Duration::ZERO;
         loop {
-            ticks.tick().await;
+            sleep(pause).await;
             let (said, asked) = (self.served.says(), Instant::now());
             let Ok(renewed) = self.store.renew_lease(&self.process, &said).await else {
                 lock(&found.others).handle_failure();
                 was_away = true;
+                // For the first time as soon as the store is there: people may come in then.
+                pause = pause.max(FIRST);
                 continue;
             };
+            pause = RENEW;
             let before = renewed.before.as_ref();
             if self.served.handle_renewed(before, asked) {
                 let what = "others took this process to be gone, or the store has forgotten it";
