@@ -1,56 +1,52 @@
-// One mesh of our own: the real binary on free ports, ended by its process id.
+// One mesh of our own: real binaries on free ports.
 //
-// Expected of the binary: with `--http-listen 127.0.0.1:0` it prints `ready: http://127.0.0.1:<port>/`
-// on standard output once it serves, and ends on SIGTERM.
+// Expected of `pipemesh-dev`: with `--http-listen 127.0.0.1:0` it prints `ready: http://127.0.0.1:<port>/`
+// on standard output once it serves. Expected of all: they end on SIGTERM.
 
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 
-import { within } from './wait';
-
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
-
-/** A line that no mesh writes in which all is well. */
-const FAULT = /\bERROR\b|"level":"ERROR"|panicked at/;
-
-/** Lines of its log that are kept for a failure's report. */
-const LOG_LINES = 2000;
+import { Process, built } from './process';
+import { until } from './wait';
 
 export class Mesh {
   private constructor(
-    private readonly child: ChildProcess,
+    /** In the order in which they end. */
+    private readonly processes: Process[],
     /** Ends with a slash. */
     readonly url: string,
-    /** The newest lines last. */
-    readonly log: string[],
-    /** Lines that tell of a fault, however long ago. */
-    private readonly faults: string[],
   ) {}
 
+  /** Everything in one process. */
   static async start(flags: string[] = []): Promise<Mesh> {
-    const binary = process.env.PIPEMESH_DEV_BIN ?? `${ROOT}target/debug/pipemesh-dev`;
-    const child = spawn(binary, ['--http-listen', '127.0.0.1:0', '--operator-listen', '127.0.0.1:0', '--media-port', '0', ...flags], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: environment(),
-    });
-    const log: string[] = [];
-    const faults: string[] = [];
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      log.push(line);
-      if (FAULT.test(line) && faults.length < LOG_LINES) faults.push(line);
-      if (log.length > LOG_LINES) log.shift();
-    });
-    try {
-      const failed = once(child, 'error').then(([error]) => Promise.reject(error as Error));
-      const url = await within(30_000, 'the mesh to be ready', Promise.race([readyUrl(child), failed]));
-      return new Mesh(child, url, log, faults);
-    } catch (error) {
-      child.kill('SIGKILL');
-      throw new Error(`${binary}: ${String(error)}\n${log.join('\n')}`);
-    }
+    const binary = process.env.PIPEMESH_DEV_BIN ?? built('pipemesh-dev');
+    const all = Process.start(binary, ['--http-listen', '127.0.0.1:0', '--operator-listen', '127.0.0.1:0', '--media-port', '0', ...flags]);
+    return new Mesh([all], await all.ready(readyUrl(all)));
+  }
+
+  /** A node and a signaling process, each on its own as in production, the latter with these flags. */
+  static async startApart(flags: string[]): Promise<Mesh> {
+    const [control, media, http, operator] = await freePorts(4);
+    const local = (port: number | undefined) => `127.0.0.1:${port}`;
+    const node = Process.start(built('pipemesh-node'), [
+      ...['--mesh-node-id', 'node-a', '--mesh-region', 'here', '--control-listen', local(control)],
+      ...['--media-bind', '127.0.0.1', '--media-port', `${media}`, '--operator-listen', '127.0.0.1:0'],
+    ]);
+    const signaling = Process.start(built('pipemesh-signaling'), [
+      ...['--mesh-nodes', `node-a/here/${local(control)}`, '--mesh-region', 'here', '--auth-demo'],
+      ...['--http-listen', local(http), '--operator-listen', local(operator), ...flags],
+    ]);
+    const answers = until(30_000, 'signaling to be ready', () =>
+      fetch(`http://${local(operator)}/readyz`).then((answer) => answer.ok, () => false),
+    );
+    await signaling.ready(node.ready(answers));
+    return new Mesh([signaling, node], `http://${local(http)}/`);
+  }
+
+  get log(): string[] {
+    return this.processes.flatMap(({ log }) => log);
   }
 
   get origin(): string {
@@ -70,14 +66,15 @@ export class Mesh {
     return token;
   }
 
-  /** UDP ports of the process on this address, as the kernel knows them. */
+  /** Its UDP ports on this address, as the kernel knows them. */
   udpPorts(address: string): number[] {
-    const pid = this.child.pid ?? 0;
     const inodes = new Set<string>();
-    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-      const target = link(`/proc/${pid}/fd/${fd}`);
-      const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
-      if (inode) inodes.add(inode);
+    for (const { pid } of this.processes) {
+      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        const target = link(`/proc/${pid}/fd/${fd}`);
+        const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
+        if (inode) inodes.add(inode);
+      }
     }
     const host = address.split('.').reverse().map((part) => Number(part).toString(16).padStart(2, '0')).join('').toUpperCase();
     const sockets = readFileSync('/proc/net/udp', 'utf8').trim().split('\n').slice(1);
@@ -90,26 +87,15 @@ export class Mesh {
   }
 
   async stop(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) {
-      throw new Error(`the mesh ended by itself:\n${this.log.slice(-40).join('\n')}`);
-    }
-    // Not 'exit': by 'close' its log has been read to the end.
-    const closed = once(this.child, 'close');
-    this.child.kill('SIGTERM');
-    const ended = await within(15_000, 'the mesh to end', closed).catch((error: unknown) => {
-      this.child.kill('SIGKILL');
-      throw error;
-    });
-    const [code, signal] = ended as [number | null, string | null];
-    if (code !== 0) {
-      throw new Error(`the mesh ended with ${code ?? signal ?? 'nothing'}:\n${this.log.slice(-40).join('\n')}`);
-    }
-    if (this.faults.length > 0) throw new Error(`the mesh's log tells of a fault:\n${this.faults.join('\n')}`);
+    const outcomes = [];
+    for (const process of this.processes) outcomes.push(...(await Promise.allSettled([process.stop()])));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed) throw failed.reason as Error;
   }
 }
 
-async function readyUrl(child: ChildProcess): Promise<string> {
-  if (!child.stdout) throw new Error('the mesh has no standard output');
+async function readyUrl({ child }: Process): Promise<string> {
+  if (!child.stdout) throw new Error('it has no standard output');
   const lines = createInterface({ input: child.stdout });
   for await (const line of lines) {
     const url = /^ready: (http:\/\/\S+\/)$/.exec(line)?.[1];
@@ -121,12 +107,21 @@ async function readyUrl(child: ChildProcess): Promise<string> {
   throw new Error('it ended before it was ready');
 }
 
-/** Ours would configure the mesh, so only what says how much it logs goes along. */
-function environment(): NodeJS.ProcessEnv {
-  const entries = Object.entries(process.env);
-  return Object.fromEntries(
-    entries.filter(([name]) => !name.startsWith('PIPEMESH_') || name.startsWith('PIPEMESH_LOG')),
+/** Ports that were free a moment ago: asked for all at once, so that no two are the same. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return server;
+    }),
   );
+  return servers.map((server) => {
+    const address = server.address();
+    server.close();
+    if (!address || typeof address === 'string') throw new Error('a TCP server without a port');
+    return address.port;
+  });
 }
 
 function link(path: string): string {

@@ -52,9 +52,9 @@ export class Peer {
     return answer as Awaited<ReturnType<Calls[K]>>;
   }
 
-  async join(single = true): Promise<JoinTimes> {
+  async join(single = true, relayed = false): Promise<JoinTimes> {
     const token = await this.mesh.token(this.room, this.identity);
-    return this.call('join', { url: this.mesh.webSocketUrl, token, single });
+    return this.call('join', { url: this.mesh.webSocketUrl, token, single, relayed });
   }
 
   async publish(): Promise<void> {
@@ -63,8 +63,8 @@ export class Peer {
   }
 
   /** Joins and shows itself. */
-  async enter(single = true): Promise<void> {
-    await this.join(single);
+  async enter(single = true, relayed = false): Promise<void> {
+    await this.join(single, relayed);
     await this.publish();
   }
 

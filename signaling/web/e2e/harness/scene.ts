@@ -54,9 +54,8 @@ export class Scene {
     return peers;
   }
 
-  async start(flags: string[]): Promise<void> {
-    const mesh = await Mesh.start(flags);
-    this.running = { mesh, chromium: await Chromium.start() };
+  async start(mesh: Promise<Mesh>): Promise<void> {
+    this.running = { mesh: await mesh, chromium: await Chromium.start() };
   }
 
   async clear(failed: boolean): Promise<void> {
@@ -78,9 +77,9 @@ export class Scene {
 }
 
 /** One scene for the spec file that calls this. */
-export function scene(flags: string[] = []): Scene {
+export function scene(flags: string[] = [], start = () => Mesh.start(flags)): Scene {
   const scene = new Scene();
-  test.beforeAll(() => scene.start(flags));
+  test.beforeAll(() => scene.start(start()));
   test.afterEach(() => scene.clear(test.info().status !== test.info().expectedStatus));
   test.afterAll(() => scene.stop());
   return scene;

@@ -27,6 +27,8 @@ export interface JoinRequest {
   token: string;
   /** One peer connection for both directions, or one for each. */
   single: boolean;
+  /** Nothing but relay servers may carry it. */
+  relayed?: boolean;
 }
 
 export interface JoinTimes {
@@ -82,15 +84,23 @@ export interface SentStats {
   nackCount: number;
 }
 
-/** The protocols of both ends of the selected pair of candidates. */
+/** The protocols of both ends of the selected pair of candidates, and how a relay server is spoken to. */
 export interface Carrier {
   protocol: string;
   theirs: string;
+  relay: string | undefined;
 }
 
 interface Candidate {
   id: string;
   protocol: string;
+  relayProtocol?: string;
+}
+
+/** What came of asking relay servers for an address: whether there is one, and the errors of STUN. */
+export interface Relays {
+  relayed: boolean;
+  errors: number[];
 }
 
 export type Happening =
@@ -111,6 +121,16 @@ const SOURCES: Record<Source, Track.Source> = {
   screen_share: Track.Source.ScreenShare,
 };
 
+/** What the SDK has made. */
+const connections: RTCPeerConnection[] = [];
+const PlainConnection = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends PlainConnection {
+  constructor(configuration?: RTCConfiguration) {
+    super(configuration);
+    connections.push(this);
+  }
+};
+
 let room: Room | undefined;
 const happenings: Happening[] = [];
 let firstFrame: (from: string) => void = () => undefined;
@@ -128,7 +148,8 @@ const driver = {
     const watch = watchSocket();
     const begin = performance.now();
     try {
-      await current.connect(request.url, request.token);
+      const rtcConfig: RTCConfiguration = request.relayed ? { iceTransportPolicy: 'relay' } : {};
+      await current.connect(request.url, request.token, { rtcConfig });
     } finally {
       watch.stop();
     }
@@ -281,7 +302,32 @@ const driver = {
     const pair = pairs.find(({ id }) => id === transport?.selectedCandidatePairId);
     const ours = rows<Candidate>(report, 'local-candidate').find(({ id }) => id === pair?.localCandidateId);
     const theirs = rows<Candidate>(report, 'remote-candidate').find(({ id }) => id === pair?.remoteCandidateId);
-    return ours && theirs && { protocol: ours.protocol, theirs: theirs.protocol };
+    return ours && theirs && { protocol: ours.protocol, theirs: theirs.protocol, relay: ours.relayProtocol };
+  },
+
+  /** What the peer connection was told to use. */
+  iceServers(): RTCIceServer[] {
+    return connections.at(-1)?.getConfiguration().iceServers ?? [];
+  },
+
+  /** Asks relay servers for an address, with these credentials, as one who joins does. */
+  async askRelays(iceServers: RTCIceServer[]): Promise<Relays> {
+    const connection = new PlainConnection({ iceServers, iceTransportPolicy: 'relay' });
+    let relayed = false;
+    // Once for each of the machine's interfaces.
+    const errors = new Set<number>();
+    connection.onicecandidateerror = ({ errorCode }) => errors.add(errorCode);
+    const gathered = new Promise<void>((resolve) => {
+      connection.onicecandidate = ({ candidate }) => {
+        if (candidate) relayed ||= candidate.type === 'relay';
+        else resolve();
+      };
+    });
+    connection.createDataChannel('any');
+    await connection.setLocalDescription();
+    await gathered;
+    connection.close();
+    return { relayed, errors: [...errors] };
   },
 
   setQuality(identity: string, quality: 'low' | 'medium' | 'high'): void {

@@ -1,0 +1,87 @@
+// A program of ours: started with nothing but its flags, its log kept, ended by its process id.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { createInterface } from 'node:readline';
+
+import { within } from './wait';
+
+const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
+
+/** A line that none of them writes while all is well. */
+const FAULT = /\bERROR\b|"level":"ERROR"|panicked at/;
+
+/** Lines of its log that are kept for a failure's report. */
+const LOG_LINES = 2000;
+
+/** Where cargo leaves a program that it builds for tests. */
+export function built(name: string): string {
+  return `${ROOT}target/debug/${name}`;
+}
+
+export class Process {
+  /** The newest lines last. */
+  readonly log: string[] = [];
+  /** Lines that tell of a fault, however long ago. */
+  private readonly faults: string[] = [];
+
+  private constructor(
+    private readonly name: string,
+    readonly child: ChildProcess,
+  ) {}
+
+  static start(binary: string, flags: string[]): Process {
+    const child = spawn(binary, flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
+    const process = new Process(binary, child);
+    const { log, faults } = process;
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      log.push(line);
+      if (FAULT.test(line) && faults.length < LOG_LINES) faults.push(line);
+      if (log.length > LOG_LINES) log.shift();
+    });
+    return process;
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  /** What `ready` answers; if that fails or the program ends first, the program is killed and its log told. */
+  async ready<T>(ready: Promise<T>): Promise<T> {
+    try {
+      const failed = once(this.child, 'error').then(([error]) => Promise.reject(error as Error));
+      const ended = once(this.child, 'exit').then(() => Promise.reject(new Error('it ended before it was ready')));
+      return await within(30_000, 'it to be ready', Promise.race([ready, failed, ended]));
+    } catch (error) {
+      this.child.kill('SIGKILL');
+      throw new Error(`${this.name}: ${String(error)}\n${this.log.join('\n')}`);
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) {
+      throw new Error(`${this.name} ended by itself:\n${this.log.slice(-40).join('\n')}`);
+    }
+    // Not 'exit': by 'close' its log has been read to the end.
+    const closed = once(this.child, 'close');
+    this.child.kill('SIGTERM');
+    const ended = await within(15_000, `${this.name} to end`, closed).catch((error: unknown) => {
+      this.child.kill('SIGKILL');
+      throw error;
+    });
+    const [code, signal] = ended as [number | null, string | null];
+    if (code !== 0) {
+      throw new Error(`${this.name} ended with ${code ?? signal ?? 'nothing'}:\n${this.log.slice(-40).join('\n')}`);
+    }
+    if (this.faults.length > 0) throw new Error(`the log of ${this.name} tells of a fault:\n${this.faults.join('\n')}`);
+  }
+}
+
+/** Ours would configure the program, so only what says how much it logs goes along. */
+function environment(): NodeJS.ProcessEnv {
+  const entries = Object.entries(process.env);
+  return Object.fromEntries(
+    entries.filter(([name]) => !name.startsWith('PIPEMESH_') || name.startsWith('PIPEMESH_LOG')),
+  );
+}
