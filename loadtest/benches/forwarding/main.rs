@@ -22,6 +22,7 @@ mod latency;
 mod mesh;
 mod process;
 mod report;
+mod rooms;
 mod server;
 
 use std::time::Duration;
@@ -222,6 +223,12 @@ fn main() -> anyhow::Result<()> {
         let node = runtime.block_on(latency::node(pace))?;
         report.add("echo_p50_us", echo as f64, "us", 0.0);
         report.add("latency_1to1_p50_us", node as f64, "us", echo as f64);
+    }
+    if is_wanted("joins") {
+        runtime.block_on(rooms::joins(pace, &mut report))?;
+    }
+    if is_wanted("members") {
+        runtime.block_on(rooms::members(&mut report))?;
     }
     report.finish()?;
     Ok(())

@@ -13,14 +13,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Mesh {
     /// Ends first: it has nothing to say about a node that is gone.
-    _signaling: Process,
+    pub(crate) signaling: Process,
     pub(crate) node: Process,
     pub(crate) url: String,
     operator: SocketAddr,
 }
 
 impl Mesh {
+    /// The node is what is measured.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        Self::start_measured(true, None)
+    }
+
+    /// Signaling is, which keeps rooms in this Redis, or in its memory.
+    pub(crate) fn start_rooms(redis: Option<String>) -> anyhow::Result<Self> {
+        Self::start_measured(false, redis)
+    }
+
+    fn start_measured(node_is: bool, redis: Option<String>) -> anyhow::Result<Self> {
         let (control, operator) = (free_tcp()?, free_tcp()?);
         let (http, signaling_operator) = (free_tcp()?, free_tcp()?);
         let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?
@@ -40,11 +50,16 @@ impl Mesh {
             ("mesh-nodes", format!("node-a/bench/{control}")),
             ("http-listen", http.to_string()),
             ("operator-listen", signaling_operator.to_string()),
+            // Everybody is on this machine.
+            ("limits-joins-per-address", "0".to_owned()),
         ]);
+        if let Some(url) = redis {
+            signaling.extend(arguments(&[("redis-url", url)]));
+        }
         signaling.push("--auth-demo".to_owned());
         let mesh = Self {
-            node: Process::start(&binary("pipemesh-node")?, &node, true)?,
-            _signaling: Process::start(&binary("pipemesh-signaling")?, &signaling, false)?,
+            node: Process::start(&binary("pipemesh-node")?, &node, node_is)?,
+            signaling: Process::start(&binary("pipemesh-signaling")?, &signaling, !node_is)?,
             url: format!("http://{http}"),
             operator,
         };
