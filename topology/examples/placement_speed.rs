@@ -60,6 +60,8 @@ fn main() {
             let request = Request {
                 room: &rooms[number as usize],
                 region: &regions[(number % REGIONS) as usize],
+                others: &[],
+                allowed: None,
                 home,
                 excluded,
             };

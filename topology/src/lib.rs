@@ -1,6 +1,6 @@
 //! Who is where: which nodes live, which room is at home on which of them, who is in a room.
 //!
-//! `snapshot`, `ring` and `placement` are pure. `registry` and `store` are the two things a mesh
+//! `snapshot`, `ring`, `placement` and `geo` are pure. `registry` and `store` are the two things a mesh
 //! needs from outside; each is a trait with an in-memory implementation for the embedded default.
 //! The store's other implementation is in Redis, where several processes share the ring as well:
 //! `shared_ring` is what each of them goes by, `ring_keeper` what one of them writes.
@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod geo;
 pub mod names;
 pub mod placement;
 pub mod registry;

@@ -1,8 +1,8 @@
 //! Which node gets a participant. Pure: the same inputs lead to the same node in every process.
 //!
 //! A room has a home, and everybody in it goes there. A room without a living home gets the first
-//! node of the ring, starting in the wanted region, that has room left. A node that is not on the
-//! ring yet is the last resort.
+//! node of the ring that has room left, of the wanted region, then of the next ones. A node that is
+//! not on the ring yet is the last resort. Where somebody may not be, nobody puts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -44,6 +44,10 @@ pub struct Request<'a> {
     pub room: &'a RoomName,
     /// Where the participant should be.
     pub region: &'a Region,
+    /// Where else, the nearest first. Regions that are not named come after.
+    pub others: &'a [Region],
+    /// The only regions that the participant may be in.
+    pub allowed: Option<&'a BTreeSet<Region>>,
     /// Where the room is at home, if it exists.
     pub home: Option<&'a NodeId>,
     /// Nodes that refused or failed just now.
@@ -71,6 +75,19 @@ pub enum Reason {
     OffRing,
 }
 
+impl Reason {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Home => "sticky",
+            Self::Ring => "ring",
+            Self::Overflow => "overflow",
+            Self::OtherRegion => "region",
+            Self::OffRing => "off_ring",
+        }
+    }
+}
+
 /// Nobody could be chosen.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("no node can take the room: {}", Refusals(refusals))]
@@ -94,6 +111,18 @@ pub enum Refusal {
     Overloaded(f64),
     #[error("has no weight")]
     Weightless,
+    /// It could have taken the participant.
+    #[error("is in a region that is not allowed")]
+    NotAllowed,
+}
+
+impl NoNode {
+    /// Whether somebody who may be anywhere would have found a node.
+    #[must_use]
+    pub fn is_for_want_of_permission(&self) -> bool {
+        let mut refusals = self.refusals.iter();
+        refusals.any(|(_, refusal)| *refusal == Refusal::NotAllowed)
+    }
 }
 
 struct Refusals<'a>(&'a [(NodeId, Refusal)]);
@@ -128,16 +157,26 @@ pub fn place(
     let home = request.home.and_then(|home| snapshot.node(home));
     if let Some(home) = home
         && view.usable(home).is_ok()
+        && view.is_allowed(home)
     {
         return Ok(Placement {
             node: home.id.clone(),
             reason: Reason::Home,
         });
     }
-    let key = RingKey::new(request.room, request.region);
-    let walk: Vec<&NodeRecord> = ring.walk(key).filter_map(|id| snapshot.node(id)).collect();
-    let is_near = |node: &&NodeRecord| node.region == *request.region;
-    let (near, far): (Vec<_>, Vec<_>) = walk.iter().copied().partition(is_near);
+    let walk = |region| -> Vec<&NodeRecord> {
+        let key = RingKey::new(request.room, region);
+        ring.walk(key).filter_map(|id| snapshot.node(id)).collect()
+    };
+    let is_elsewhere = |node: &&NodeRecord| {
+        node.region != *request.region && !request.others.contains(&node.region)
+    };
+    let on_ring = walk(request.region);
+    let near: Vec<_> = on_ring
+        .iter()
+        .copied()
+        .filter(is_in(request.region))
+        .collect();
     if let Some((node, first)) = view.choose(&near) {
         let reason = if first {
             Reason::Ring
@@ -146,15 +185,32 @@ pub fn place(
         };
         return Ok(Placement { node, reason });
     }
-    if let Some((node, _)) = view.choose(&far) {
+    // As those see it who want to be there.
+    let next = request.others.iter().find_map(|region| {
+        let there: Vec<_> = walk(region).into_iter().filter(is_in(region)).collect();
+        view.choose(&there)
+    });
+    let elsewhere = || {
+        let elsewhere: Vec<_> = on_ring.iter().copied().filter(is_elsewhere).collect();
+        view.choose(&elsewhere)
+    };
+    if let Some((node, _)) = next.or_else(elsewhere) {
         let reason = Reason::OtherRegion;
         return Ok(Placement { node, reason });
     }
-    let walked: BTreeSet<&NodeId> = walk.iter().map(|node| &node.id).collect();
+    let walked: BTreeSet<&NodeId> = on_ring.iter().map(|node| &node.id).collect();
     let off_ring = |node: &&NodeRecord| node.weight > 0 && !walked.contains(&node.id);
-    let off_ring = snapshot.nodes().iter().filter(off_ring);
-    let (near, far): (Vec<_>, Vec<_>) = off_ring.partition(is_near);
-    if let Some((node, _)) = view.choose(&near).or_else(|| view.choose(&far)) {
+    let off_ring: Vec<_> = snapshot.nodes().iter().filter(off_ring).collect();
+    let mut regions = std::iter::once(request.region).chain(request.others);
+    let next = regions.find_map(|region| {
+        let there: Vec<_> = off_ring.iter().copied().filter(is_in(region)).collect();
+        view.choose(&there)
+    });
+    let elsewhere = || {
+        let elsewhere: Vec<_> = off_ring.iter().copied().filter(is_elsewhere).collect();
+        view.choose(&elsewhere)
+    };
+    if let Some((node, _)) = next.or_else(elsewhere) {
         let reason = Reason::OffRing;
         return Ok(Placement { node, reason });
     }
@@ -165,6 +221,10 @@ pub fn place(
     Err(NoNode {
         refusals: refusals.collect(),
     })
+}
+
+fn is_in(region: &Region) -> impl Fn(&&NodeRecord) -> bool {
+    move |node| node.region == *region
 }
 
 struct View<'a> {
@@ -195,7 +255,15 @@ impl View<'_> {
         if load.ratio >= ANY_LOAD {
             return Err(Refusal::Overloaded(load.ratio));
         }
+        if !self.is_allowed(node) {
+            return Err(Refusal::NotAllowed);
+        }
         Ok(load)
+    }
+
+    fn is_allowed(&self, node: &NodeRecord) -> bool {
+        let allowed = self.request.allowed;
+        allowed.is_none_or(|allowed| allowed.contains(&node.region))
     }
 
     /// The node for a new room among those of the ring, and whether it is the first that lives.

@@ -10,6 +10,8 @@ struct Mesh {
     ring: Ring,
     loads: BTreeMap<NodeId, Load>,
     excluded: BTreeSet<NodeId>,
+    others: Vec<Region>,
+    allowed: Option<BTreeSet<Region>>,
 }
 
 impl Mesh {
@@ -32,6 +34,8 @@ impl Mesh {
             ring,
             loads: loads.collect(),
             excluded: BTreeSet::new(),
+            others: Vec::new(),
+            allowed: None,
         }
     }
 
@@ -40,6 +44,8 @@ impl Mesh {
         let request = Request {
             room: &room.parse().unwrap(),
             region: &region.parse().unwrap(),
+            others: &self.others,
+            allowed: self.allowed.as_ref(),
             home: home.as_ref(),
             excluded: &self.excluded,
         };
@@ -118,6 +124,90 @@ fn load_and_region_decide_in_this_order() {
     );
     // A region without nodes.
     check(&[("c", "us", Serving, 0.3)], ("c", Reason::OtherRegion));
+}
+
+#[test]
+fn whoever_finds_no_place_goes_to_the_next_region() {
+    let mut mesh = Mesh::new(&[
+        ("ap-1", "ap", Serving, 0.0),
+        ("eu-1", "eu", Full, 0.0),
+        ("sa-1", "sa", Serving, 0.0),
+        ("us-1", "us", Serving, 0.0),
+        ("us-2", "us", Serving, 0.0),
+    ]);
+    let check = |mesh: &Mesh, others: [&str; 2], expected: &str| {
+        let others = others.map(|it| it.parse().unwrap()).to_vec();
+        let mesh = Mesh {
+            snapshot: mesh.snapshot.clone(),
+            ring: Ring::new(&Members::from(&mesh.snapshot)).unwrap(),
+            loads: mesh.loads.clone(),
+            excluded: mesh.excluded.clone(),
+            others,
+            allowed: None,
+        };
+        for room in ["one", "two", "three", "four"] {
+            let placement = mesh.place(room, "eu", None).unwrap();
+            let region = &mesh.snapshot.node(&placement.node).unwrap().region;
+            assert_eq!(
+                (region.as_str(), placement.reason),
+                (expected, Reason::OtherRegion)
+            );
+            if expected == "us" {
+                // Where those put the room who are at home there.
+                let there = mesh.place(room, "us", None).unwrap();
+                assert_eq!(placement.node, there.node);
+            }
+        }
+    };
+    check(&mesh, ["us", "ap"], "us");
+    check(&mesh, ["ap", "us"], "ap");
+    for full in ["us-1", "us-2"] {
+        let full: NodeId = full.parse().unwrap();
+        mesh.loads.get_mut(&full).unwrap().state = Full;
+    }
+    check(&mesh, ["us", "ap"], "ap");
+    mesh.loads.remove(&"ap-1".parse::<NodeId>().unwrap());
+    // Who is not named comes after all who are.
+    check(&mesh, ["us", "ap"], "sa");
+}
+
+#[test]
+fn nobody_is_put_where_they_may_not_be() {
+    let mut mesh = Mesh::new(&[
+        ("a", "eu", Serving, 0.1),
+        ("b", "us", Serving, 0.1),
+        ("c", "us", Full, 0.1),
+    ]);
+    mesh.allowed = Some(["us".parse().unwrap()].into());
+    let check = |mesh: &Mesh, home: Option<&str>, expected: Result<(&str, Reason), &str>| {
+        let placement = mesh
+            .place("room", "eu", home)
+            .map_err(|none| none.to_string());
+        let placement = placement.as_ref().map(|it| (it.node.as_str(), it.reason));
+        assert_eq!(placement.map_err(String::as_str), expected);
+    };
+    check(&mesh, None, Ok(("b", Reason::OtherRegion)));
+    check(&mesh, Some("a"), Ok(("b", Reason::OtherRegion)));
+    check(&mesh, Some("c"), Ok(("c", Reason::Home)));
+    mesh.excluded.insert("b".parse().unwrap());
+    let refusal = "no node can take the room: a is in a region that is not allowed, \
+                   b failed or refused just now, c is full";
+    check(&mesh, None, Err(refusal));
+    let none = mesh.place("room", "eu", None).unwrap_err();
+    assert!(none.is_for_want_of_permission());
+    // Nor would it have taken anybody else.
+    mesh.loads
+        .get_mut(&"a".parse::<NodeId>().unwrap())
+        .unwrap()
+        .state = Full;
+    let none = mesh.place("room", "eu", None).unwrap_err();
+    assert!(!none.is_for_want_of_permission());
+    mesh.ring = Ring::empty();
+    check(
+        &mesh,
+        None,
+        Err("no node can take the room: a is full, b failed or refused just now, c is full"),
+    );
 }
 
 #[test]
@@ -269,12 +359,25 @@ fn any_state() -> impl Strategy<Value = NodeState> {
     prop_oneof![4 => Just(Serving), 1 => Just(Full), 1 => Just(Draining)]
 }
 
+/// Which turn a region has: the wanted one, those that are named, the others.
+fn mesh_rank(order: &[u8], named: usize, region: u8) -> usize {
+    let place = order[..named].iter().position(|it| *it == region);
+    if region == 0 {
+        0
+    } else {
+        1 + place.unwrap_or(named)
+    }
+}
+
 proptest! {
     #[test]
     fn never_a_node_that_may_not_be_used(
         nodes in prop::collection::vec((0..3u8, any_state(), 0.0..1.0f64, any::<bool>(), any::<bool>()), 0..8),
         room in "[a-z]{1,8}",
         home in prop::option::of(0..10usize),
+        only in prop::option::of(prop::collection::btree_set(0..3u8, 0..3)),
+        order in Just(vec![1u8, 2]).prop_shuffle(),
+        named in 0..3usize,
     ) {
         let names: Vec<(String, String)> =
             (0..nodes.len()).map(|i| (format!("n{i}"), format!("r{}", nodes[i].0))).collect();
@@ -282,12 +385,17 @@ proptest! {
             .map(|(node, (id, region))| (id.as_str(), region.as_str(), node.1, node.2))
             .collect();
         let mut mesh = Mesh::new(&list);
+        let region = |i: &u8| format!("r{i}").parse::<Region>().unwrap();
+        mesh.others = order.iter().take(named).map(region).collect();
+        mesh.allowed = only.as_ref().map(|only| only.iter().map(region).collect());
+        let allowed = |i: usize| only.as_ref().is_none_or(|only| only.contains(&nodes[i].0));
+        let rank = |i: usize| mesh_rank(&order, named, nodes[i].0);
         for (node, (id, _)) in nodes.iter().zip(&names) {
             if node.3 { mesh.excluded.insert(id.parse().unwrap()); }
             if node.4 { mesh.loads.remove(&id.parse::<NodeId>().unwrap()); }
         }
         let home = home.map(|home| format!("n{home}"));
-        let usable = |i: usize| !nodes[i].3 && !nodes[i].4;
+        let usable = |i: usize| !nodes[i].3 && !nodes[i].4 && allowed(i);
         let open = |i: usize| usable(i) && nodes[i].1 == Serving && nodes[i].2 < ANY_LOAD;
         match mesh.place(&room, "r0", home.as_deref()) {
             Ok(placement) => {
@@ -298,7 +406,7 @@ proptest! {
                     Reason::Ring | Reason::Overflow => prop_assert!(open(i) && nodes[i].0 == 0),
                     Reason::OtherRegion => {
                         prop_assert!(open(i) && nodes[i].0 != 0);
-                        prop_assert!(!(0..nodes.len()).any(|i| nodes[i].0 == 0 && open(i)));
+                        prop_assert!(!(0..nodes.len()).any(|other| rank(other) < rank(i) && open(other)));
                     }
                     Reason::OffRing => prop_assert!(false, "all are on the ring"),
                 }
