@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -49,6 +49,10 @@ pub struct Connect {
     pub token: String,
     pub token_in: TokenIn,
     pub dialect: Dialect,
+    /// What the query says besides: SDKs keep the parameters of the URL that they are given.
+    pub parameters: Vec<(String, String)>,
+    /// Of the upgrade; what proxies add on the way.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     pub encoding: Encoding,
     /// None: plain TCP.
     pub tls: Option<Tls>,
@@ -80,6 +84,8 @@ impl Connect {
             token: token.into(),
             token_in: TokenIn::Query,
             dialect,
+            parameters: Vec::new(),
+            headers: Vec::new(),
             encoding: Encoding::Binary,
             tls: None,
         }
@@ -88,13 +94,18 @@ impl Connect {
     /// The path and query of the upgrade.
     #[must_use]
     pub fn target(&self) -> String {
-        target(&self.prefix, &self.dialect, "", self.query_token())
+        self.target_of("")
     }
 
     /// What an SDK asks for after a failed upgrade, to learn why it failed.
     #[must_use]
     pub fn validate_target(&self) -> String {
-        target(&self.prefix, &self.dialect, "/validate", self.query_token())
+        self.target_of("/validate")
+    }
+
+    fn target_of(&self, suffix: &str) -> String {
+        let (prefix, token) = (&self.prefix, self.query_token());
+        target(prefix, &self.dialect, suffix, token, &self.parameters)
     }
 
     fn query_token(&self) -> Option<&str> {
@@ -173,6 +184,9 @@ impl SignalClient {
                 .map_err(|error| handshake(tungstenite::Error::HttpFormat(error.into())))?;
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }
+        request
+            .headers_mut()
+            .extend(connect.headers.iter().cloned());
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
         let upgrade = client_async_with_config(request, transport, Some(config));
         match timeout_at(Instant::now() + within, upgrade).await {

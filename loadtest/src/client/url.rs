@@ -45,7 +45,13 @@ impl Dialect {
 }
 
 /// Path and query below `base`, e.g. `/rtc?sdk=js`. `suffix` is empty or `/validate`.
-pub(super) fn target(base: &str, dialect: &Dialect, suffix: &str, token: Option<&str>) -> String {
+pub(super) fn target(
+    base: &str,
+    dialect: &Dialect,
+    suffix: &str,
+    token: Option<&str>,
+    parameters: &[(String, String)],
+) -> String {
     let base = base.trim_end_matches('/');
     let mut query: Vec<(&str, &str)> = Vec::new();
     if let Some(token) = token {
@@ -63,6 +69,7 @@ pub(super) fn target(base: &str, dialect: &Dialect, suffix: &str, token: Option<
             "/rtc"
         }
     };
+    query.extend(parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let mut target = format!("{base}{path}{suffix}");
     for (i, (name, value)) in query.into_iter().enumerate() {
         target.push(if i == 0 { '?' } else { '&' });
@@ -109,14 +116,17 @@ mod tests {
 
     #[test]
     fn a_prefix_is_kept_and_values_are_escaped() {
+        let none = Dialect::dual([("", ""); 0]);
         let dual = Dialect::dual([("sdk", "js"), ("attributes", "a b&c=é")]);
         assert_eq!(
-            target("/mesh/", &dual, "", Some("t.o.k")),
+            target("/mesh/", &dual, "", Some("t.o.k"), &[]),
             "/mesh/rtc?access_token=t.o.k&sdk=js&attributes=a%20b%26c%3D%C3%A9"
         );
+        assert_eq!(target("", &none, "/validate", None, &[]), "/rtc/validate");
+        let parameters = [("regions".to_owned(), "eu:12".to_owned())];
         assert_eq!(
-            target("", &Dialect::dual([("", ""); 0]), "/validate", None),
-            "/rtc/validate"
+            target("", &none, "", Some("t.o.k"), &parameters),
+            "/rtc?access_token=t.o.k&regions=eu%3A12"
         );
     }
 
