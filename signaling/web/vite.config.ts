@@ -14,6 +14,8 @@ export default defineConfig({
     // `make run` in another terminal; this port is signaling's default.
     proxy: {
       '/demo': 'http://127.0.0.1:7880',
+      '/rtt': 'http://127.0.0.1:7880',
+      '/settings': 'http://127.0.0.1:7880',
       '/rtc': { target: 'http://127.0.0.1:7880', ws: true },
     },
   },

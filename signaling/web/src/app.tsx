@@ -7,6 +7,7 @@ import { type Stay, forgetStay, invitation, makeIdentity, ownServer, readWish, r
 import { CallPage } from './call';
 import { Mark } from './icons';
 import { Lobby, type Choice } from './lobby';
+import { measureRegions, measuredWithin, withWhereabouts } from './regions';
 import { NoDemo, type Ticket, demoTicket, describeToken } from './token';
 import { endOfCall, joinTrouble } from './words';
 
@@ -25,6 +26,9 @@ interface Media {
   microphoneId?: string;
 }
 
+/** How long a join waits for round trips that are not measured yet. */
+const MEASURING_MS = 500;
+
 let pageGoes = false;
 // Earlier than the SDK's own listener, which is added when a room is entered.
 window.addEventListener('beforeunload', () => {
@@ -39,6 +43,8 @@ export function App() {
   const [stay] = useState(() => (wish.token ? undefined : recallStay(sessionStorage)));
   const [page, setPage] = useState<Page>(stay ? { at: 'joining', room: stay.room } : { at: 'lobby' });
   const resumed = useRef(false);
+  // In the lobby there is time.
+  const [measuring] = useState(() => measureRegions(window.location.href));
 
   /** Whether it worked. */
   const join = useCallback(async (place: Stay, token: string, media: Media): Promise<boolean> => {
@@ -60,7 +66,8 @@ export function App() {
         forgetStay(sessionStorage);
         setPage(words ? { at: 'over', words } : { at: 'lobby' });
       });
-      await room.connect(ticket.url, ticket.token);
+      const roundTrips = await measuredWithin(measuring, MEASURING_MS);
+      await room.connect(withWhereabouts(ticket.url, region, roundTrips), ticket.token);
     } catch (error) {
       room.removeAllListeners();
       forgetStay(sessionStorage);
@@ -74,7 +81,7 @@ export function App() {
     setPage({ at: 'call', room, name: place.room });
     void publish(room, media);
     return true;
-  }, []);
+  }, [measuring]);
 
   useEffect(() => {
     if (!stay || resumed.current) return;

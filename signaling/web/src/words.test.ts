@@ -20,6 +20,8 @@ test('a join that fails says why', () => {
   const check = (error: unknown, expected: string) => expect(joinTrouble(error)).toContain(expected);
   check(ConnectionError.notAllowed('x', 401), 'did not accept the token');
   check(ConnectionError.serverUnreachable('x'), 'cannot be reached');
+  check(ConnectionError.internal('x', { status: 451 }), 'allows no region');
+  check(ConnectionError.internal('x', { status: 500 }), 'could not be set up');
   check(new TypeError('Failed to fetch'), 'cannot be reached');
   check(new Error('This server needs a token.'), 'needs a token');
   check('odd', 'did not work');

@@ -27,6 +27,7 @@ export function deviceTrouble(kind: DeviceKind, error: unknown): string {
 /** Why joining failed. */
 export function joinTrouble(error: unknown): string {
   if (error instanceof ConnectionError) {
+    if (refusal(error) === 451) return 'The token allows no region that can take you now.';
     switch (error.reason) {
       case ConnectionErrorReason.NotAllowed:
         return 'The server did not accept the token. It may have expired.';
@@ -41,6 +42,11 @@ export function joinTrouble(error: unknown): string {
   }
   if (error instanceof TypeError) return 'The server cannot be reached. Check the network and try again.';
   return error instanceof Error && error.message ? error.message : 'Joining did not work. Try again.';
+}
+
+/** The status that the server refused with; the SDK keeps those it does not know in the context. */
+function refusal(error: { status?: number; context?: unknown }): number | undefined {
+  return error.status ?? (error.context as { status?: number } | undefined)?.status;
 }
 
 /** Why the call is over; `undefined` if the person left. */
