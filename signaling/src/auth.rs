@@ -14,6 +14,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use livekit_protocol::participant_info::{Kind, KindDetail};
 use livekit_protocol::{ParticipantPermission, RoomConfiguration, TrackSource};
 use livekit_token::{AccessTokenError, Claims, TokenVerifier};
+use pipemesh_proto::ids::Region;
 use pipemesh_service::Secret;
 use pipemesh_topology::{Identity, RoomName};
 use serde_json::{Map, Value};
@@ -24,6 +25,10 @@ const FRESH_LIFETIME: Duration = Duration::from_secs(600);
 /// Names of attributes by which a token asks for something, and under which we say what it got.
 /// Clients cannot set them.
 pub(crate) const RESERVED_ATTRIBUTES: &str = "pipemesh.";
+
+/// Where its owner should be, and, separated by commas, the only regions they may be in.
+const REGION: &str = "pipemesh.region";
+const REGIONS_ALLOWED: &str = "pipemesh.regions_allowed";
 
 /// How long a token of the demo is good for.
 const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
@@ -66,6 +71,8 @@ pub(crate) enum AuthError {
     NoIdentity,
     #[error("identity {0}")]
     Identity(String),
+    #[error("the token's attribute {REGIONS_ALLOWED} is not a list of regions")]
+    RegionsAllowed,
 }
 
 /// What kind of answer an [`AuthError`] is.
@@ -90,7 +97,11 @@ impl AuthError {
             | Self::Expired
             | Self::NotYetValid => Denial::Unauthorized,
             Self::NoJoin => Denial::Forbidden,
-            Self::NoRoom | Self::Room(_) | Self::NoIdentity | Self::Identity(_) => Denial::Invalid,
+            Self::NoRoom
+            | Self::Room(_)
+            | Self::NoIdentity
+            | Self::Identity(_)
+            | Self::RegionsAllowed => Denial::Invalid,
         }
     }
 
@@ -104,7 +115,11 @@ impl AuthError {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::NoJoin => "no_join",
-            Self::NoRoom | Self::Room(_) | Self::NoIdentity | Self::Identity(_) => "invalid_grant",
+            Self::NoRoom
+            | Self::Room(_)
+            | Self::NoIdentity
+            | Self::Identity(_)
+            | Self::RegionsAllowed => "invalid_grant",
         }
     }
 }
@@ -117,6 +132,10 @@ pub(crate) struct Grants {
     pub(crate) name: String,
     pub(crate) metadata: String,
     pub(crate) attributes: BTreeMap<String, String>,
+    /// Where they should be.
+    pub(crate) region: Option<Region>,
+    /// The only regions they may be in.
+    pub(crate) regions_allowed: Option<BTreeSet<Region>>,
     pub(crate) kind: Kind,
     pub(crate) kind_details: Vec<i32>,
     pub(crate) rights: Rights,
@@ -359,9 +378,19 @@ fn grants(claims: Claims, renewal: Renewal) -> Result<Grants, AuthError> {
     let kind_details = kind_details.into_iter().flatten().filter_map(|detail| {
         KindDetail::from_str_name(&detail.as_str()?.to_uppercase()).map(i32::from)
     });
+    let asked = |name| claims.attributes.get(name);
+    // Who cannot be told from whom nothing is asked must not be let in anywhere.
+    let regions_allowed = asked(REGIONS_ALLOWED).map(|text| {
+        let regions = text.split(',').map(|region| region.trim().parse());
+        let regions: Result<BTreeSet<Region>, _> = regions.collect();
+        regions.map_err(|_| AuthError::RegionsAllowed)
+    });
+    let regions_allowed = regions_allowed.transpose()?;
     Ok(Grants {
         room,
         identity,
+        region: asked(REGION).and_then(|region| region.parse().ok()),
+        regions_allowed,
         name: claims.name,
         metadata: claims.metadata,
         attributes: claims.attributes.into_iter().collect(),

@@ -12,6 +12,7 @@ use pipemesh_service::tls::{Files, Tls};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::auth::{ApiKey, Keys};
+use crate::geo::Geo;
 use crate::nodes::Control;
 use crate::rooms::RoomTimeouts;
 use crate::source::Network;
@@ -30,7 +31,7 @@ const DEMO_KEY: (&str, &str) = ("devkey", "secret");
 pub const SETTINGS: &[Setting] = &[
     Setting::required(
         "mesh.region",
-        "Region of this process; participants are placed there.",
+        "Region of this process; participants are placed there if nothing else tells where they are.",
         "eu-west",
     ),
     Setting::with_default(
@@ -145,6 +146,7 @@ pub const SETTINGS: &[Setting] = &[
 #[derive(Debug)]
 pub struct Config {
     pub region: Region,
+    pub geo: Geo,
     pub listen: Vec<SocketAddr>,
     pub tls: Option<Tls>,
     pub keys: Keys,
@@ -162,9 +164,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads [`SETTINGS`]; problems stay in `values`.
+    /// Reads [`SETTINGS`] and [`GEO_SETTINGS`](crate::GEO_SETTINGS); problems stay in `values`.
     pub fn read(values: &mut Values<'_>) -> Option<Self> {
         let region = values.required("mesh.region", parse::from_str::<Region>);
+        let geo = Geo::read(values);
         let listen = values.required("http.listen", parse::socket_addrs);
         let tls = tls(values);
         let demo = values.required("auth.demo", parse::boolean);
@@ -204,6 +207,7 @@ impl Config {
         let control = control(values);
         Some(Self {
             region: region?,
+            geo: geo?,
             listen: listen?,
             tls: tls?,
             keys: keys?,
@@ -235,6 +239,7 @@ impl Config {
         );
         Self {
             region,
+            geo: Geo::default(),
             listen,
             tls: None,
             keys: demo_keys().expect("the demo's key is one"),

@@ -1,14 +1,19 @@
 //! What every part of this process shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::http::HeaderMap;
 use livekit_protocol::IceServer;
 use pipemesh_proto::ids::Region;
+use pipemesh_topology::geo::Clues;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Keys;
+use crate::auth::{Grants, Keys};
+use crate::geo::Geo;
+use crate::livekit::query::Query;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::rooms::Rooms;
@@ -22,8 +27,9 @@ pub(crate) struct Context {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
-    /// Where this process is; participants are placed there unless their token says otherwise.
+    /// Where this process is; participants are placed there if nothing else tells where they are.
     pub(crate) region: Region,
+    pub(crate) geo: Geo,
     /// Whether joining opens a room.
     pub(crate) auto_create: bool,
     pub(crate) resume_grace: Duration,
@@ -40,6 +46,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// What is known of where somebody is.
+    pub(crate) fn clues(
+        &self,
+        grants: Option<&Grants>,
+        query: &Query,
+        headers: &HeaderMap,
+        peer: SocketAddr,
+    ) -> Clues {
+        self.geo.clues(grants, query, headers, peer, &self.proxies)
+    }
+
     pub(crate) fn ice_servers(&self, identity: &str) -> Vec<IceServer> {
         ice_servers(self.turn.as_ref(), &self.stun, identity, SystemTime::now())
     }

@@ -11,6 +11,7 @@ use pipemesh_service::Secret;
 use prost::Message;
 
 use crate::auth::{ApiKey, Keys};
+use crate::geo::Geo;
 use crate::livekit::join::{Join, MAX_JOIN_REQUEST};
 use crate::livekit::message::request_name;
 use crate::livekit::query::Query;
@@ -70,6 +71,9 @@ pub fn join(input: &[u8]) {
         _ => format!("join_request={}", URL_SAFE_NO_PAD.encode(bytes)),
     };
     let query = Query::parse(&query);
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    let clues = Geo::default().clues(None, &query, &HeaderMap::new(), peer, &[]);
+    assert!(clues.allowed.is_none() && clues.measured.len() <= 16);
     if let Ok(join) = Join::parse(&query, how & 2 != 0, &user_agent) {
         assert!(join.metadata.len() <= MAX_JOIN_REQUEST);
         let client = &join.client;

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use crate::api::demo::{self, Scheme};
+use crate::api::regions;
 use crate::api::rtc::{self, Path};
 use crate::context::Context;
+use crate::server::Peer;
 use crate::web;
 
 /// The whole interface to clients.
@@ -20,6 +22,12 @@ pub(crate) fn router(context: Arc<Context>, scheme: Scheme) -> Router {
         async move |State(context): State<Arc<Context>>, headers: HeaderMap, query: RawQuery| {
             demo::token(&context, scheme, &headers, query.0.as_deref())
         };
+    let regions = async move |State(context): State<Arc<Context>>,
+                              headers: HeaderMap,
+                              query: RawQuery,
+                              peer: Extension<Peer>| {
+        regions::list(scheme, &context, &headers, query.0.as_deref(), peer.0)
+    };
     Router::new()
         .route(
             "/rtc",
@@ -38,6 +46,8 @@ pub(crate) fn router(context: Arc<Context>, scheme: Scheme) -> Router {
             get(|a, b, c, d| rtc::validate(Path::V1, a, b, c, d)),
         )
         .route("/demo/token", get(token))
+        .route("/rtt", get(regions::probe))
+        .route("/settings/regions", get(regions))
         .fallback(web::file)
         .layer(middleware::from_fn(cross_origin))
         .with_state(context)

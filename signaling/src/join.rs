@@ -9,7 +9,8 @@ use livekit_protocol::ParticipantInfo;
 use pipemesh_proto::ids::{NodeId, ParticipantId, Region, SessionId, TrackId};
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_service::Chain;
-use pipemesh_topology::placement::{NoNode, Request};
+use pipemesh_topology::geo::{Clues, Names, NotAllowed, Route};
+use pipemesh_topology::placement::{NoNode, Placement, Request};
 use pipemesh_topology::store::Unavailable;
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -41,9 +42,10 @@ const NODE_GIVES_UP: Duration = Duration::from_secs(1);
 /// Time for the former session of somebody who joins anew to end, so that its track ids are free.
 const RETIRE_LIMIT: Duration = Duration::from_secs(1);
 
-/// The region a token asks for, and where a participant is: reserved attributes.
+/// Where a participant is, and what led there: reserved attributes.
 const REGION_ATTRIBUTE: &str = "pipemesh.region";
 const NODE_ATTRIBUTE: &str = "pipemesh.node";
+const PLACEMENT_ATTRIBUTE: &str = "pipemesh.placement";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {
@@ -56,7 +58,21 @@ pub(crate) enum JoinError {
     #[error("room has exceeded its max participants")]
     RoomFull,
     #[error(transparent)]
-    NoNode(#[from] NoNode),
+    NoNode(NoNode),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error("no region that the token allows can take the participant: {0}")]
+    NoAllowedNode(NoNode),
+    /// Others are in it, whom it would have to leave.
+    #[error(
+        "no region that the token allows can take the participant: the room is in {home}, and the token \
+         allows {}",
+        Names(allowed)
+    )]
+    HomeNotAllowed {
+        home: Region,
+        allowed: BTreeSet<Region>,
+    },
     /// The room's node does not let them in, and moving the room would move everybody in it.
     #[error("the room's node takes nobody")]
     HomeRefuses,
@@ -78,21 +94,19 @@ pub(crate) async fn join(
     context: Arc<Context>,
     grants: Grants,
     asked: Join,
+    clues: Clues,
 ) -> Result<Handle, JoinError> {
     if context.stop.is_cancelled() {
         return Err(JoinError::Stopping);
     }
     let profile = Profile::new(&grants, &asked)?;
     context.nodes.known(NODES_KNOWN).await;
-    let mesh = context.nodes.mesh();
-    let region = grants
-        .attributes
-        .get(REGION_ATTRIBUTE)
-        .and_then(|region| region.parse().ok());
-    let region = region.filter(|region: &Region| mesh.snapshot.has_region(region));
+    let snapshot = Arc::clone(&context.nodes.mesh().snapshot);
+    let route = context.geo.route(&clues, &snapshot, &context.region)?;
+    context.metrics.route(route.by);
     let view = context.rooms.view(&grants.room);
     let candidate = Candidate {
-        region: region.unwrap_or_else(|| context.region.clone()),
+        route,
         session: SessionId::random(),
         context,
         grants,
@@ -102,11 +116,11 @@ pub(crate) async fn join(
     };
     let mut excluded = BTreeSet::new();
     for _ in 0..MAX_CANDIDATES {
-        let (room, node) = candidate.place(&excluded).await?;
-        match candidate.enter(room, &node).await? {
+        let (room, placement) = candidate.place(&excluded).await?;
+        match candidate.enter(room, &placement).await? {
             Entered::In(handle) => return Ok(handle),
             Entered::Refused => {
-                excluded.insert(node);
+                excluded.insert(placement.node);
             }
             Entered::TooLate => {}
         }
@@ -116,6 +130,13 @@ pub(crate) async fn join(
     } else {
         Err(JoinError::Unreachable)
     }
+}
+
+/// Whether there are nodes where somebody may be.
+pub(crate) fn is_open(context: &Context, clues: &Clues) -> Result<(), JoinError> {
+    let mesh = context.nodes.mesh();
+    context.geo.route(clues, &mesh.snapshot, &context.region)?;
+    Ok(())
 }
 
 /// What is said of a participant: the token, and what the client adds to it.
@@ -159,7 +180,7 @@ struct Candidate {
     asked: Join,
     profile: Profile,
     view: Arc<RoomView>,
-    region: Region,
+    route: Route,
     session: SessionId,
 }
 
@@ -221,7 +242,7 @@ enum Entered {
 
 impl Candidate {
     /// The room, opened if need be, and the node for it.
-    async fn place(&self, excluded: &BTreeSet<NodeId>) -> Result<(OpenRoom, NodeId), JoinError> {
+    async fn place(&self, excluded: &BTreeSet<NodeId>) -> Result<(OpenRoom, Placement), JoinError> {
         let context = &self.context;
         if !context.auto_create && !context.rooms.exists(&self.grants.room).await? {
             return Err(JoinError::NoRoom);
@@ -234,29 +255,32 @@ impl Candidate {
             .map(|room| room.home.clone());
         let mut home = known_home;
         for _ in 0..MAX_CLAIMS {
-            let node = self.choose(home.as_ref(), excluded)?;
+            let placement = self.choose(home.as_ref(), excluded)?;
             let config = &self.grants.room_config;
             let now = SystemTime::now();
             let mut room = context
                 .rooms
-                .open(&self.grants.room, &node, config, now)
+                .open(&self.grants.room, &placement.node, config, now)
                 .await?;
-            if room.home == node {
-                return Ok((room, node));
+            if room.home == placement.node {
+                return Ok((room, placement));
             }
             // It is at home elsewhere. Is that where this one can go, too?
-            let node = self.choose(Some(&room.home), excluded)?;
-            if room.home != node
+            let placement = self.choose(Some(&room.home), excluded)?;
+            let node = &placement.node;
+            if room.home != *node
                 && context
                     .rooms
                     .has_others(&room, &self.grants.identity)
                     .await?
-                && !context.nodes.gives_up(&room.home, NODE_GIVES_UP).await
             {
-                return Err(JoinError::HomeRefuses);
+                self.may_be_in(&room.home)?;
+                if !context.nodes.gives_up(&room.home, NODE_GIVES_UP).await {
+                    return Err(JoinError::HomeRefuses);
+                }
             }
-            if room.home == node || context.rooms.move_home(&mut room, &node).await? {
-                return Ok((room, node));
+            if room.home == *node || context.rooms.move_home(&mut room, node).await? {
+                return Ok((room, placement));
             }
             // Somebody else moved it at the same time.
             home = None;
@@ -268,28 +292,53 @@ impl Candidate {
         &self,
         home: Option<&NodeId>,
         excluded: &BTreeSet<NodeId>,
-    ) -> Result<NodeId, JoinError> {
+    ) -> Result<Placement, JoinError> {
         let request = Request {
             room: &self.grants.room,
-            region: &self.region,
+            region: &self.route.region,
+            others: &self.route.others,
+            allowed: self.grants.regions_allowed.as_ref(),
             home,
             excluded,
         };
         let placement = self.context.nodes.place(&request);
         let reason = placement.as_ref().ok().map(|placement| placement.reason);
         self.context.metrics.placement(reason);
-        Ok(placement?.node)
+        placement.map_err(|none| {
+            if none.is_for_want_of_permission() {
+                JoinError::NoAllowedNode(none)
+            } else {
+                JoinError::NoNode(none)
+            }
+        })
+    }
+
+    /// Whether somebody may be where a room is at home, as long as that lives.
+    fn may_be_in(&self, home: &NodeId) -> Result<(), JoinError> {
+        let mesh = self.context.nodes.mesh();
+        match (&self.grants.regions_allowed, mesh.snapshot.node(home)) {
+            (Some(allowed), Some(node))
+                if !allowed.contains(&node.region) && self.context.nodes.is_up(home) =>
+            {
+                Err(JoinError::HomeNotAllowed {
+                    home: node.region.clone(),
+                    allowed: allowed.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Claims the identity and asks the node.
-    async fn enter(&self, mut room: OpenRoom, node: &NodeId) -> Result<Entered, JoinError> {
+    async fn enter(&self, mut room: OpenRoom, placement: &Placement) -> Result<Entered, JoinError> {
+        let node = &placement.node;
         let rooms = &self.context.rooms;
         let prospect = rooms.prospect(&room, &self.grants.identity, &self.session);
         let mut tentative = Tentative {
             context: Arc::clone(&self.context),
             claim: Some(prospect),
         };
-        let (claim, person) = match self.claim(&mut room, node).await {
+        let (claim, person) = match self.claim(&mut room, placement).await {
             Ok(Some(claimed)) => claimed,
             Ok(None) => {
                 tentative.refused();
@@ -334,7 +383,7 @@ impl Candidate {
         match outcome {
             Ok(stream) => {
                 let claim = tentative.keep();
-                Ok(Entered::In(self.start(session, stream, claim, node)))
+                Ok(Entered::In(self.start(session, stream, claim, placement)))
             }
             Err(error) => {
                 let error = Chain(&error).to_string();
@@ -349,7 +398,7 @@ impl Candidate {
     async fn claim(
         &self,
         room: &mut OpenRoom,
-        node: &NodeId,
+        placement: &Placement,
     ) -> Result<Option<(Claim, Person)>, JoinError> {
         let identity = &self.grants.identity;
         let state = self.view.state().borrow().clone();
@@ -357,7 +406,7 @@ impl Candidate {
         let known = known.and_then(|state| state.members.get(identity).cloned());
         let mut before: Option<Member> = known.map(|member| Member::clone(&member));
         for _ in 0..MAX_CLAIMS {
-            let person = self.person(node, before.as_ref()).await;
+            let person = self.person(placement, before.as_ref()).await;
             let rooms = &self.context.rooms;
             match rooms
                 .claim(room, identity, before.as_ref(), &person.record)
@@ -375,7 +424,8 @@ impl Candidate {
 
     /// Somebody who was told to join anew, or whose socket is lost, comes back as who they were:
     /// others see them stay. Anybody else under the same identity takes its place.
-    async fn person(&self, node: &NodeId, before: Option<&Member>) -> Person {
+    async fn person(&self, placement: &Placement, before: Option<&Member>) -> Person {
+        let node = &placement.node;
         let comes_back =
             before.filter(|member| matches!(member.presence, Presence::Away | Presence::Rejoining));
         let former_tracks = match comes_back {
@@ -398,6 +448,7 @@ impl Candidate {
         let mut attributes = self.profile.attributes.clone();
         attributes.insert(NODE_ATTRIBUTE.to_owned(), node.to_string());
         attributes.insert(REGION_ATTRIBUTE.to_owned(), self.region_of(node));
+        attributes.insert(PLACEMENT_ATTRIBUTE.to_owned(), self.why(placement));
         let client = self.asked.client.info();
         let info = ParticipantInfo {
             sid: id.to_string(),
@@ -431,6 +482,11 @@ impl Candidate {
         }
     }
 
+    /// What told the region, and how the node was chosen.
+    fn why(&self, placement: &Placement) -> String {
+        format!("{}/{}", self.route.by.name(), placement.reason.name())
+    }
+
     fn region_of(&self, node: &NodeId) -> String {
         let mesh = self.context.nodes.mesh();
         mesh.snapshot
@@ -460,7 +516,7 @@ impl Candidate {
             region: self
                 .region_of(node)
                 .parse()
-                .unwrap_or_else(|_| self.region.clone()),
+                .unwrap_or_else(|_| self.route.region.clone()),
             layout: self.asked.layout,
             client: self.asked.client.clone(),
             rights: self.grants.rights.clone(),
@@ -487,7 +543,14 @@ impl Candidate {
         (session, first)
     }
 
-    fn start(&self, session: Session, node: NodeStream, claim: Claim, node_id: &NodeId) -> Handle {
+    fn start(
+        &self,
+        session: Session,
+        node: NodeStream,
+        claim: Claim,
+        placement: &Placement,
+    ) -> Handle {
+        let node_id = &placement.node;
         let (sender, inputs) = mpsc::channel(INPUTS);
         let context = &self.context;
         let handle = Handle {
@@ -504,7 +567,12 @@ impl Candidate {
             participant = %self.grants.identity,
             node = %node_id,
         );
-        tracing::info!(parent: &span, sid = %handle.id, "joined");
+        let (wanted, region, why) = (
+            &self.route.region,
+            self.region_of(node_id),
+            self.why(placement),
+        );
+        tracing::info!(parent: &span, sid = %handle.id, %wanted, region, why, "joined");
         let rescued = claim.clone();
         let driver = Driver::new(Parts {
             context: Arc::clone(context),

@@ -10,6 +10,7 @@ mod config;
 mod context;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod geo;
 mod http;
 mod join;
 mod livekit;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Config, SETTINGS};
+pub use geo::{Database, Geo, SETTINGS as GEO_SETTINGS};
 pub use source::Network;
 
 use crate::api::demo::Scheme;
@@ -134,6 +136,7 @@ impl Signaling {
             sessions: Sessions::default(),
             metrics: Arc::clone(&metrics),
             region: config.region,
+            geo: config.geo,
             auto_create: config.auto_create,
             resume_grace: config.resume_grace,
             turn: config.turn,

@@ -14,6 +14,7 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     settings: &[
         pipemesh_signaling::SETTINGS,
+        pipemesh_signaling::GEO_SETTINGS,
         run::SETTINGS,
         mesh::SETTINGS,
         consul::SETTINGS,

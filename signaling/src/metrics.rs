@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pipemesh_topology::geo::Clue;
 use pipemesh_topology::placement::Reason;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
@@ -19,6 +20,7 @@ pub(crate) struct Metrics {
     joins: IntCounterVec,
     join_duration: Histogram,
     auth_failures: IntCounterVec,
+    routes: IntCounterVec,
     placements: IntCounterVec,
     sockets_closed: IntCounterVec,
     sessions_ended: IntCounterVec,
@@ -46,6 +48,8 @@ pub(crate) enum JoinResult {
     /// The address has joined too often.
     Limited,
     NoNode,
+    /// No region can take them that their token allows.
+    NotAllowed,
     RoomFull,
     StoreUnavailable,
 }
@@ -118,6 +122,11 @@ impl Metrics {
                 "Requests that were not let in.",
                 &["reason"],
             )?,
+            routes: counters(
+                "pipemesh_routes_total",
+                "Joins by what told the region that the participant belongs to.",
+                &["by"],
+            )?,
             placements: counters(
                 "pipemesh_placements_total",
                 "Choices of a node for a participant.",
@@ -168,6 +177,7 @@ impl Metrics {
             JoinResult::Refused => "refused",
             JoinResult::Limited => "limited",
             JoinResult::NoNode => "no_node",
+            JoinResult::NotAllowed => "not_allowed",
             JoinResult::RoomFull => "room_full",
             JoinResult::StoreUnavailable => "store_unavailable",
         };
@@ -182,15 +192,12 @@ impl Metrics {
         self.auth_failures.with_label_values(&[reason]).inc();
     }
 
+    pub(crate) fn route(&self, by: Clue) {
+        self.routes.with_label_values(&[by.name()]).inc();
+    }
+
     pub(crate) fn placement(&self, reason: Option<Reason>) {
-        let result = match reason {
-            Some(Reason::Home) => "sticky",
-            Some(Reason::Ring) => "ring",
-            Some(Reason::Overflow) => "overflow",
-            Some(Reason::OtherRegion) => "region",
-            Some(Reason::OffRing) => "off_ring",
-            None => "none",
-        };
+        let result = reason.map_or("none", Reason::name);
         self.placements.with_label_values(&[result]).inc();
     }
 

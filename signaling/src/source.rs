@@ -61,6 +61,12 @@ impl fmt::Display for Network {
     }
 }
 
+/// Whether a request that comes from there comes from a proxy that is believed.
+pub(crate) fn is_proxy(peer: IpAddr, proxies: &[Network]) -> bool {
+    let peer = peer.to_canonical();
+    proxies.iter().any(|network| network.contains(peer))
+}
+
 impl Network {
     fn contains(self, address: IpAddr) -> bool {
         let differing = match (self.address, address) {
@@ -78,7 +84,6 @@ impl Network {
 
 /// The client behind a request that came from `peer`: the last address that is not a proxy's.
 pub(crate) fn client_address(peer: SocketAddr, headers: &HeaderMap, proxies: &[Network]) -> IpAddr {
-    let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.contains(address));
     let mut client = peer.ip().to_canonical();
     // Proxies append, each to the line it got or in a line of its own.
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
@@ -86,7 +91,7 @@ pub(crate) fn client_address(peer: SocketAddr, headers: &HeaderMap, proxies: &[N
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.rsplit(','));
     for hop in hops.take(MAX_HOPS) {
-        if !is_proxy(client) {
+        if !is_proxy(client, proxies) {
             break;
         }
         let Some(address) = address_of(hop.trim()) else {

@@ -233,7 +233,7 @@ impl<'a> World<'a> {
 
     fn nearest(&self, place: &Place, among: &BTreeSet<&'a Region>) -> Option<&'a Region> {
         let point = match place {
-            Place::Region(region) => match among.get(region) {
+            Place::Region(region) => match among.get(region).copied() {
                 Some(region) => return Some(region),
                 None => self.places.get(region)?,
             },

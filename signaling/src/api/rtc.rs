@@ -4,6 +4,7 @@
 //! Everything that can be refused is refused before the upgrade, as an HTTP status with a reason:
 //! SDKs show it to people and decide by it whether to try again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -16,6 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pipemesh_service::Chain;
 use pipemesh_service::limit::Refused;
+use pipemesh_topology::geo::Clues;
 use tokio::sync::mpsc;
 
 use crate::auth::{AuthError, Denial, Grants};
@@ -61,6 +63,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Asked {
     grants: Grants,
     join: Join,
+    clues: Clues,
 }
 
 pub(crate) async fn upgrade(
@@ -84,7 +87,7 @@ pub(crate) async fn upgrade(
     if let Err(refused) = context.joins.allow(client, begin) {
         return refuse(&context, Refusal::Limited(refused));
     }
-    let asked = match asked(&context, path, &headers, query.as_deref()) {
+    let asked = match asked(&context, path, &headers, query.as_deref(), peer.0.0) {
         Ok(asked) => asked,
         Err(refusal) => return refuse(&context, refusal),
     };
@@ -92,7 +95,7 @@ pub(crate) async fn upgrade(
         return resume_session(context, asked, resume, place, upgrade);
     }
     let (client, grants) = (asked.join.client.clone(), asked.grants.clone());
-    let joining = join::join(Arc::clone(&context), asked.grants, asked.join);
+    let joining = join::join(Arc::clone(&context), asked.grants, asked.join, asked.clues);
     let joined = context.tasks.spawn(joining).await;
     let handle = match joined {
         Ok(Ok(handle)) => handle,
@@ -125,10 +128,13 @@ pub(crate) async fn validate(
     if let Err(refused) = context.joins.check(client, Instant::now()) {
         return refuse(&context, Refusal::Limited(refused));
     }
-    let asked = match asked(&context, path, &headers, query.as_deref()) {
+    let asked = match asked(&context, path, &headers, query.as_deref(), peer.0.0) {
         Ok(asked) => asked,
         Err(refusal) => return refuse(&context, refusal),
     };
+    if let Err(error) = join::is_open(&context, &asked.clues) {
+        return refuse(&context, Refusal::Join(error));
+    }
     if !context.auto_create {
         match context.rooms.exists(&asked.grants.room).await {
             Ok(true) => {}
@@ -144,6 +150,7 @@ fn asked(
     path: Path,
     headers: &HeaderMap,
     query: Option<&str>,
+    peer: SocketAddr,
 ) -> Result<Asked, Refusal> {
     let text = |name| {
         headers
@@ -157,10 +164,15 @@ fn asked(
         .map_err(Refusal::Auth)?;
     let user_agent = text(header::USER_AGENT).unwrap_or_default();
     let join = Join::parse(&query, path == Path::V1, user_agent).map_err(Refusal::Request)?;
-    Ok(Asked { grants, join })
+    let clues = context.clues(Some(&grants), &query, headers, peer);
+    Ok(Asked {
+        grants,
+        join,
+        clues,
+    })
 }
 
-fn refuse(context: &Context, refusal: Refusal) -> Response {
+pub(crate) fn refuse(context: &Context, refusal: Refusal) -> Response {
     let mut retry_after = None;
     let (status, text) = match &refusal {
         Refusal::Limited(refused) => {
@@ -205,6 +217,10 @@ fn refuse(context: &Context, refusal: Refusal) -> Response {
                     _ => tracing::warn!(error = %Chain(error), "nobody can join"),
                 }
             }
+            // There are nodes where they may be, and these may have room in a moment.
+            if matches!(error, JoinError::NoAllowedNode(_)) {
+                retry_after = Some(RETRY_AFTER);
+            }
             (status, error.to_string())
         }
     };
@@ -225,6 +241,12 @@ fn judge(error: &JoinError) -> (StatusCode, JoinResult) {
         JoinError::Limits(_) => (StatusCode::BAD_REQUEST, JoinResult::Refused),
         // No SDK tries again after this: it would take the identity back.
         JoinError::Superseded => (StatusCode::CONFLICT, JoinResult::Refused),
+        JoinError::NotAllowed(_)
+        | JoinError::NoAllowedNode(_)
+        | JoinError::HomeNotAllowed { .. } => (
+            StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+            JoinResult::NotAllowed,
+        ),
         JoinError::RoomFull => (StatusCode::TOO_MANY_REQUESTS, JoinResult::RoomFull),
         JoinError::NoNode(_) | JoinError::HomeRefuses | JoinError::Unreachable => {
             (StatusCode::SERVICE_UNAVAILABLE, JoinResult::NoNode)

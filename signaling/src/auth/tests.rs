@@ -168,6 +168,32 @@ fn claims_are_read_as_livekit_means_them() {
 }
 
 #[test]
+fn a_token_says_where_its_owner_may_be() {
+    let with = |name: &str, value: &str| {
+        let mut claims = joins();
+        claims["attributes"] = json!({ name: value });
+        verify(&token(claims))
+    };
+    let check = |value: &str, expected: Result<&[&str], AuthError>| {
+        let grants = with("pipemesh.regions_allowed", value);
+        let allowed = grants.map(|grants| grants.regions_allowed.unwrap());
+        let expected: Result<BTreeSet<Region>, _> =
+            expected.map(|names| names.iter().map(|it| it.parse().unwrap()).collect());
+        assert_eq!(allowed, expected, "{value:?}");
+    };
+    check("eu", Ok(&["eu"]));
+    check("us-east, eu,eu", Ok(&["eu", "us-east"]));
+    for nonsense in ["", ",", "eu,", "e u", "eu;us"] {
+        check(nonsense, Err(AuthError::RegionsAllowed));
+    }
+    assert_eq!(grants(joins()).regions_allowed, None);
+    let region = |value| with("pipemesh.region", value).unwrap().region;
+    assert_eq!(region("eu").unwrap().as_str(), "eu");
+    // A wish that makes no sense is none.
+    assert_eq!(region("e u"), None);
+}
+
+#[test]
 fn a_fresh_token_says_what_the_old_one_did_and_what_changed() {
     let mut claims = joins();
     claims["roomPreset"] = json!("webinar");

@@ -7,6 +7,7 @@ mod contending;
 mod encoding;
 mod fake_node;
 mod fixture;
+mod geo;
 mod joining;
 mod nodes;
 mod process;

@@ -77,6 +77,9 @@ async fn every_problem_is_reported_at_once() {
         ("TURN_SECRET", "b7f01c93a6e25d48"),
         ("CONTROL_TLS_KEY", "/nowhere/tls.key"),
         ("ROOM_AUTO_CREATE", "perhaps"),
+        ("GEO_PLACES", "eu/53.3/-6.3,us/95/0"),
+        ("GEO_URLS", "eu=https://eu.example.org"),
+        ("GEO_HEADER", "where is it"),
     ];
     note("much", checked(&wrong).await);
     let consul = ("CONSUL_HTTP_ADDR", "127.0.0.1:8500");
@@ -98,6 +101,7 @@ async fn every_problem_is_reported_at_once() {
         NODES,
         ("CONSUL_HTTP_TOKEN", "a-token"),
         ("REDIS_AUTHORITY", "/nowhere/redis.pem"),
+        ("GEO_AREAS", "DE=eu"),
     ];
     note("without effect", checked(&idle).await);
     expect_file!["../golden/configuration.txt"].assert_eq(&said);
