@@ -62,6 +62,16 @@ struct Entry {
     _watcher: AbortOnDropHandle<()>,
 }
 
+impl Entry {
+    /// None: it cannot be reached.
+    fn load(&self) -> Option<Load> {
+        match &self.reach {
+            Reach::Up { report, assigned } => Some(load(report, *assigned)),
+            Reach::Trying | Reach::Down => None,
+        }
+    }
+}
+
 pub(crate) struct Nodes {
     control: Control,
     metrics: Arc<Metrics>,
@@ -130,7 +140,10 @@ impl Nodes {
     /// Chooses a node for a participant.
     pub(crate) fn place(&self, request: &Request<'_>) -> Result<Placement, NoNode> {
         let mesh = self.mesh();
-        place(&mesh.snapshot, &mesh.ring.ring, &self.loads(), request)
+        // What is held meanwhile is not waited for longer than a placement takes.
+        let entries = self.entries();
+        let load = |node: &NodeId| entries.get(node)?.load();
+        place(&mesh.snapshot, &mesh.ring.ring, &load, request)
     }
 
     /// Counts a participant that was placed, until the node's next report does.
@@ -158,10 +171,10 @@ impl Nodes {
         let gave_up = async {
             loop {
                 changes.borrow_and_update();
-                let drains = |load: &Load| load.state == NodeState::Draining;
+                let drains = |load: Load| load.state == NodeState::Draining;
                 let registered = self.mesh().snapshot.node(node).map(|node| node.state);
                 if registered.is_none_or(|state| state == NodeState::Draining)
-                    || self.loads().get(node).is_none_or(drains)
+                    || self.load(node).is_none_or(drains)
                     || changes.changed().await.is_err()
                 {
                     return;
@@ -203,13 +216,8 @@ impl Nodes {
         Some(Arc::clone(&self.entries().get(node)?.link))
     }
 
-    fn loads(&self) -> BTreeMap<NodeId, Load> {
-        let entries = self.entries();
-        let up = entries.iter().filter_map(|(id, entry)| match &entry.reach {
-            Reach::Up { report, assigned } => Some((id.clone(), load(report, *assigned))),
-            Reach::Trying | Reach::Down => None,
-        });
-        up.collect()
+    fn load(&self, node: &NodeId) -> Option<Load> {
+        self.entries().get(node)?.load()
     }
 
     /// Takes over what the registry says.

@@ -60,12 +60,15 @@ fn main() {
             let request = Request {
                 room: &rooms[number as usize],
                 region: &regions[(number % REGIONS) as usize],
+                others: &regions,
+                allowed: None,
                 others: &[],
                 allowed: None,
                 home,
                 excluded,
             };
-            let placed = place(&snapshot, &ring, &loads, &request);
+            let load = |node: &NodeId| loads.get(node).copied();
+            let placed = place(&snapshot, &ring, &load, &request);
             black_box(placed.expect("there is room"));
         });
     };

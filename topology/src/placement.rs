@@ -4,7 +4,7 @@
 //! node of the ring that has room left, of the wanted region, then of the next ones. A node that is
 //! not on the ring yet is the last resort. Where somebody may not be, nobody puts them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use pipemesh_proto::ids::{NodeId, Region};
@@ -143,17 +143,22 @@ impl fmt::Display for Refusals<'_> {
 /// Chooses a node.
 ///
 /// `ring` may know nodes that `snapshot` does not, which are passed over, and the other way round:
-/// each changes in its own time. A node without an entry in `loads` cannot be reached.
+/// each changes in its own time. A node of which `load` says nothing cannot be reached.
 ///
 /// # Errors
 /// Why each of the nodes was refused.
 pub fn place(
     snapshot: &Snapshot,
     ring: &Ring,
-    loads: &BTreeMap<NodeId, Load>,
+    load: &dyn Fn(&NodeId) -> Option<Load>,
     request: &Request<'_>,
 ) -> Result<Placement, NoNode> {
-    let view = View { loads, request };
+    let view = View {
+        snapshot,
+        ring,
+        load,
+        request,
+    };
     let home = request.home.and_then(|home| snapshot.node(home));
     if let Some(home) = home
         && view.usable(home).is_ok()
@@ -164,20 +169,10 @@ pub fn place(
             reason: Reason::Home,
         });
     }
-    let walk = |region| -> Vec<&NodeRecord> {
-        let key = RingKey::new(request.room, region);
-        ring.walk(key).filter_map(|id| snapshot.node(id)).collect()
-    };
-    let is_elsewhere = |node: &&NodeRecord| {
+    let is_elsewhere = |node: &NodeRecord| {
         node.region != *request.region && !request.others.contains(&node.region)
     };
-    let on_ring = walk(request.region);
-    let near: Vec<_> = on_ring
-        .iter()
-        .copied()
-        .filter(is_in(request.region))
-        .collect();
-    if let Some((node, first)) = view.choose(&near) {
+    if let Some((node, first)) = view.on_ring(request.region, &is_in(request.region)) {
         let reason = if first {
             Reason::Ring
         } else {
@@ -186,31 +181,15 @@ pub fn place(
         return Ok(Placement { node, reason });
     }
     // As those see it who want to be there.
-    let next = request.others.iter().find_map(|region| {
-        let there: Vec<_> = walk(region).into_iter().filter(is_in(region)).collect();
-        view.choose(&there)
-    });
-    let elsewhere = || {
-        let elsewhere: Vec<_> = on_ring.iter().copied().filter(is_elsewhere).collect();
-        view.choose(&elsewhere)
-    };
-    if let Some((node, _)) = next.or_else(elsewhere) {
+    let mut others = request.others.iter();
+    let next = others.find_map(|region| view.on_ring(region, &is_in(region)));
+    if let Some((node, _)) = next.or_else(|| view.on_ring(request.region, &is_elsewhere)) {
         let reason = Reason::OtherRegion;
         return Ok(Placement { node, reason });
     }
-    let walked: BTreeSet<&NodeId> = on_ring.iter().map(|node| &node.id).collect();
-    let off_ring = |node: &&NodeRecord| node.weight > 0 && !walked.contains(&node.id);
-    let off_ring: Vec<_> = snapshot.nodes().iter().filter(off_ring).collect();
     let mut regions = std::iter::once(request.region).chain(request.others);
-    let next = regions.find_map(|region| {
-        let there: Vec<_> = off_ring.iter().copied().filter(is_in(region)).collect();
-        view.choose(&there)
-    });
-    let elsewhere = || {
-        let elsewhere: Vec<_> = off_ring.iter().copied().filter(is_elsewhere).collect();
-        view.choose(&elsewhere)
-    };
-    if let Some((node, _)) = next.or_else(elsewhere) {
+    let next = regions.find_map(|region| view.off_ring(&is_in(region)));
+    if let Some((node, _)) = next.or_else(|| view.off_ring(&is_elsewhere)) {
         let reason = Reason::OffRing;
         return Ok(Placement { node, reason });
     }
@@ -223,13 +202,33 @@ pub fn place(
     })
 }
 
-fn is_in(region: &Region) -> impl Fn(&&NodeRecord) -> bool {
+fn is_in(region: &Region) -> impl Fn(&NodeRecord) -> bool {
     move |node| node.region == *region
 }
 
 struct View<'a> {
-    loads: &'a BTreeMap<NodeId, Load>,
+    snapshot: &'a Snapshot,
+    ring: &'a Ring,
+    load: &'a dyn Fn(&NodeId) -> Option<Load>,
     request: &'a Request<'a>,
+}
+
+/// What a node may have to be given a new room before others are asked.
+struct Bound {
+    load: f64,
+    /// Participants for each unit of weight.
+    share: f64,
+}
+
+impl Bound {
+    fn admits(&self, node: &NodeRecord, load: Load) -> bool {
+        load.ratio <= self.load && share(load.participants.into(), node.weight.into()) <= self.share
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 participants")]
+fn share(participants: u64, weight: u64) -> f64 {
+    participants as f64 / weight.max(1) as f64
 }
 
 impl View<'_> {
@@ -238,7 +237,7 @@ impl View<'_> {
         if self.request.excluded.contains(&node.id) {
             return Err(Refusal::Excluded);
         }
-        let mut load = *self.loads.get(&node.id).ok_or(Refusal::Unreachable)?;
+        let mut load = (self.load)(&node.id).ok_or(Refusal::Unreachable)?;
         load.state = load.state.max(node.state);
         match load.state {
             NodeState::Serving | NodeState::Full => Ok(load),
@@ -266,31 +265,74 @@ impl View<'_> {
         allowed.is_none_or(|allowed| allowed.contains(&node.region))
     }
 
-    /// The node for a new room among those of the ring, and whether it is the first that lives.
-    fn choose(&self, candidates: &[&NodeRecord]) -> Option<(NodeId, bool)> {
-        let open: Vec<(&NodeRecord, Load)> = candidates
-            .iter()
-            .filter_map(|node| Some((*node, self.open_to_new_rooms(node).ok()?)))
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "nobody runs 2^52 nodes")]
-        let mean = open.iter().map(|(_, load)| load.ratio).sum::<f64>() / open.len() as f64;
-        let bound = NEW_ROOM_LOAD.min((BOUND * mean).max(BOUND_FLOOR));
-        // With the one who is to be placed: whoever has no more than that has, with him, no more than
-        // one above the bound.
-        let participants = open.iter().map(|(_, load)| u64::from(load.participants));
-        #[expect(clippy::cast_precision_loss, reason = "nobody has 2^52 participants")]
-        let share = |count: u64, weight: u64| count as f64 / weight.max(1) as f64;
-        let weight = open.iter().map(|(node, _)| u64::from(node.weight)).sum();
-        let share_bound = BOUND * share(participants.sum::<u64>() + 1, weight);
-        let has_room = |(node, load): &&(&NodeRecord, Load)| {
-            let share = share(load.participants.into(), node.weight.into());
-            load.ratio <= bound && share <= share_bound
+    /// The node for a new room among those of a group that are on the ring, as it lies before who wants to
+    /// be in `region`, and whether it is the first of them that lives.
+    fn on_ring(
+        &self,
+        region: &Region,
+        group: &dyn Fn(&NodeRecord) -> bool,
+    ) -> Option<(NodeId, bool)> {
+        let is_candidate = |node: &NodeRecord| group(node) && self.ring.has(&node.id);
+        let key = RingKey::new(self.request.room, region);
+        let walk = || {
+            let walk = self.ring.walk(key);
+            walk.filter_map(|id| self.snapshot.node(id))
+                .filter(|node| group(node))
         };
-        let least = open
-            .iter()
-            .min_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio));
-        let (node, _) = open.iter().find(has_room).or(least)?;
-        Some((node.id.clone(), node.id == open[0].0.id))
+        self.choose(&is_candidate, walk)
+    }
+
+    /// The same among those that are not on the ring yet.
+    fn off_ring(&self, group: &dyn Fn(&NodeRecord) -> bool) -> Option<(NodeId, bool)> {
+        let is_candidate =
+            |node: &NodeRecord| node.weight > 0 && group(node) && !self.ring.has(&node.id);
+        let nodes = || self.snapshot.nodes().iter();
+        self.choose(&is_candidate, || nodes().filter(|node| is_candidate(node)))
+    }
+
+    /// `walk` answers the same nodes as `is_candidate`, in the order in which they are asked. It is not gone
+    /// further than need be: the first that are asked have room as a rule.
+    fn choose<'n, W: Iterator<Item = &'n NodeRecord>>(
+        &self,
+        is_candidate: &dyn Fn(&NodeRecord) -> bool,
+        walk: impl Fn() -> W,
+    ) -> Option<(NodeId, bool)> {
+        let bound = self.bound(is_candidate)?;
+        let open = || walk().filter_map(|node| Some((node, self.open_to_new_rooms(node).ok()?)));
+        let mut first = true;
+        for (node, load) in open() {
+            if bound.admits(node, load) {
+                return Some((node.id.clone(), first));
+            }
+            first = false;
+        }
+        let least = open().min_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio));
+        let (node, _) = least?;
+        let (first, _) = open().next()?;
+        Some((node.id.clone(), node.id == first.id))
+    }
+
+    /// By what the candidates have that are open to new rooms; `None` if none is.
+    fn bound(&self, is_candidate: &dyn Fn(&NodeRecord) -> bool) -> Option<Bound> {
+        let (mut nodes, mut ratios, mut participants, mut weight) = (0.0, 0.0, 0, 0);
+        for node in self.snapshot.nodes() {
+            if !is_candidate(node) {
+                continue;
+            }
+            let Ok(load) = self.open_to_new_rooms(node) else {
+                continue;
+            };
+            nodes += 1.0;
+            ratios += load.ratio;
+            participants += u64::from(load.participants);
+            weight += u64::from(node.weight);
+        }
+        (nodes > 0.0).then(|| Bound {
+            load: NEW_ROOM_LOAD.min((BOUND * ratios / nodes).max(BOUND_FLOOR)),
+            // With the one who is to be placed: whoever has no more than that has, with him, no more
+            // than one above the bound.
+            share: BOUND * share(participants + 1, weight),
+        })
     }
 }
 

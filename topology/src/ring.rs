@@ -110,6 +110,7 @@ impl BuildHasher for Precomputed {
 
 #[derive(Debug)]
 pub struct Ring {
+    /// Those of weight, sorted.
     nodes: Vec<NodeId>,
     /// The same points as in `ring`, sorted: a successor is one step further, not another search.
     points: Vec<Point>,
@@ -120,9 +121,10 @@ impl Ring {
     /// # Errors
     /// When two nodes have a point in common.
     pub fn new(members: &Members) -> Result<Self, Collision> {
-        let nodes: Vec<NodeId> = members.iter().map(|member| member.id.clone()).collect();
+        let members = || members.iter().filter(|member| member.weight > 0);
+        let nodes: Vec<NodeId> = members().map(|member| member.id.clone()).collect();
         let mut points = Vec::new();
-        for (node, member) in (0..).zip(members.iter()) {
+        for (node, member) in (0..).zip(members()) {
             let id = member.id.as_str().as_bytes();
             for i in 0..member.weight.min(MAX_WEIGHT) * POINTS_PER_WEIGHT {
                 let place = sip13(&[b"node|v1|", &i.to_le_bytes(), id]);
@@ -161,6 +163,12 @@ impl Ring {
             points: Vec::new(),
             ring: HashRing::with_hasher(Precomputed::default()),
         }
+    }
+
+    /// Whether a node has a place on it.
+    #[must_use]
+    pub fn has(&self, node: &NodeId) -> bool {
+        self.nodes.binary_search(node).is_ok()
     }
 
     /// All nodes of weight, each once, in the order in which they are responsible for the key.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -49,7 +51,8 @@ impl Mesh {
             home: home.as_ref(),
             excluded: &self.excluded,
         };
-        place(&self.snapshot, &self.ring, &self.loads, &request)
+        let load = |node: &NodeId| self.loads.get(node).copied();
+        place(&self.snapshot, &self.ring, &load, &request)
     }
 }
 
