@@ -1,4 +1,6 @@
 //! What is asked for over HTTP, beside files.
 
 pub(crate) mod demo;
+mod room_service;
 pub(crate) mod rtc;
+pub(crate) mod twirp;

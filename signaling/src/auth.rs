@@ -58,6 +58,8 @@ pub(crate) enum AuthError {
     NotYetValid,
     #[error("permissions denied: the token does not grant roomJoin")]
     NoJoin,
+    #[error("permissions denied: the token does not grant {0}")]
+    NotGranted(&'static str),
     #[error("no room name")]
     NoRoom,
     #[error("room name {0}")]
@@ -89,7 +91,7 @@ impl AuthError {
             | Self::Signature
             | Self::Expired
             | Self::NotYetValid => Denial::Unauthorized,
-            Self::NoJoin => Denial::Forbidden,
+            Self::NoJoin | Self::NotGranted(_) => Denial::Forbidden,
             Self::NoRoom | Self::Room(_) | Self::NoIdentity | Self::Identity(_) => Denial::Invalid,
         }
     }
@@ -104,6 +106,7 @@ impl AuthError {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::NoJoin => "no_join",
+            Self::NotGranted(_) => "not_granted",
             Self::NoRoom | Self::Room(_) | Self::NoIdentity | Self::Identity(_) => "invalid_grant",
         }
     }
@@ -145,6 +148,45 @@ impl Rights {
         self.publish && (self.publish_sources.is_empty() || self.publish_sources.contains(&source))
     }
 
+    #[expect(deprecated, reason = "older SDKs set recorder and agent")]
+    pub(crate) fn of(permission: &ParticipantPermission) -> Self {
+        Self {
+            publish: permission.can_publish,
+            publish_sources: permission.can_publish_sources.iter().copied().collect(),
+            subscribe: permission.can_subscribe,
+            publish_data: permission.can_publish_data,
+            update_own_metadata: permission.can_update_metadata,
+            hidden: permission.hidden,
+            recorder: permission.recorder,
+            agent: permission.agent,
+            subscribe_metrics: permission.can_subscribe_metrics,
+        }
+    }
+
+    /// As a token grants them.
+    fn to_grants(&self) -> Map<String, Value> {
+        let sources = self.publish_sources.iter();
+        let sources = sources.filter_map(|source| TrackSource::try_from(*source).ok());
+        let sources: Vec<Value> = sources
+            .map(|source| source.as_str_name().to_lowercase().into())
+            .collect();
+        let grants: [(&str, Value); 9] = [
+            ("canPublish", self.publish.into()),
+            ("canPublishSources", sources.into()),
+            ("canSubscribe", self.subscribe.into()),
+            ("canPublishData", self.publish_data.into()),
+            ("canUpdateOwnMetadata", self.update_own_metadata.into()),
+            ("hidden", self.hidden.into()),
+            ("recorder", self.recorder.into()),
+            ("agent", self.agent.into()),
+            ("canSubscribeMetrics", self.subscribe_metrics.into()),
+        ];
+        grants
+            .map(|(name, may)| (name.to_owned(), may))
+            .into_iter()
+            .collect()
+    }
+
     #[expect(deprecated, reason = "older SDKs read recorder and agent")]
     pub(crate) fn to_permission(&self) -> ParticipantPermission {
         ParticipantPermission {
@@ -182,6 +224,37 @@ pub(crate) struct Current<'a> {
     pub(crate) name: &'a str,
     pub(crate) metadata: &'a str,
     pub(crate) attributes: &'a BTreeMap<String, String>,
+    pub(crate) rights: Rights,
+}
+
+/// What a token allows to ask of the server API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiGrants {
+    create: bool,
+    list: bool,
+    /// The room that it administers.
+    admin: Option<String>,
+}
+
+impl ApiGrants {
+    /// Rooms may be opened and deleted.
+    pub(crate) fn may_create(&self) -> Result<(), AuthError> {
+        self.create
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomCreate"))
+    }
+
+    pub(crate) fn may_list(&self) -> Result<(), AuthError> {
+        self.list
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomList"))
+    }
+
+    pub(crate) fn may_administer(&self, room: &str) -> Result<(), AuthError> {
+        (self.admin.as_deref() == Some(room))
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomAdmin for this room"))
+    }
 }
 
 impl Keys {
@@ -198,19 +271,35 @@ impl Keys {
         authorization: Option<&str>,
         parameter: Option<&str>,
     ) -> Result<Grants, AuthError> {
-        let token = match authorization {
-            Some(header) => header.strip_prefix("Bearer ").ok_or(AuthError::Scheme)?,
-            None => parameter.ok_or(AuthError::Missing)?,
-        };
-        self.verify(token)
+        self.verify(token(authorization, parameter)?)
     }
 
-    fn verify(&self, token: &str) -> Result<Grants, AuthError> {
+    /// The same, for the server API: who asks there is nobody in particular.
+    pub(crate) fn api_grants(
+        &self,
+        authorization: Option<&str>,
+        parameter: Option<&str>,
+    ) -> Result<ApiGrants, AuthError> {
+        let (claims, _) = self.claims(token(authorization, parameter)?)?;
+        let video = claims.video;
+        Ok(ApiGrants {
+            create: video.room_create,
+            list: video.room_list,
+            admin: (video.room_admin && !video.room.is_empty()).then_some(video.room),
+        })
+    }
+
+    fn claims(&self, token: &str) -> Result<(Claims, &ApiKey), AuthError> {
         let unverified = Claims::from_unverified(token).map_err(|_| AuthError::Malformed)?;
         let key = self.0.iter().find(|key| key.name == unverified.iss);
         let key = key.ok_or(AuthError::UnknownKey)?;
         let verifier = TokenVerifier::with_api_key(&key.name, key.secret.expose());
         let claims = verifier.verify(token).map_err(|error| refusal(&error))?;
+        Ok((claims, key))
+    }
+
+    fn verify(&self, token: &str) -> Result<Grants, AuthError> {
+        let (claims, key) = self.claims(token)?;
         // What follows reads the same token again, whose signature is known to be right.
         let all = payload(token).ok_or(AuthError::Malformed)?;
         let expires = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp as u64));
@@ -251,6 +340,8 @@ impl Keys {
         set("name", current.name.into());
         set("metadata", current.metadata.into());
         set("attributes", serde_json::to_value(attributes).ok()?);
+        let video = claims.get_mut("video").and_then(Value::as_object_mut);
+        video?.extend(current.rights.to_grants());
         sign(&claims, key)
     }
 
@@ -270,6 +361,16 @@ impl Keys {
             })
             .to_jwt()
             .ok()
+    }
+}
+
+fn token<'a>(
+    authorization: Option<&'a str>,
+    parameter: Option<&'a str>,
+) -> Result<&'a str, AuthError> {
+    match authorization {
+        Some(header) => header.strip_prefix("Bearer ").ok_or(AuthError::Scheme),
+        None => parameter.ok_or(AuthError::Missing),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Keys;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::orders::Post;
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use crate::source::{Joins, Network};
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) rooms: Rooms,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) sessions: Sessions,
+    pub(crate) post: Post,
     pub(crate) metrics: Arc<Metrics>,
     /// Where this process is; participants are placed there unless their token says otherwise.
     pub(crate) region: Region,

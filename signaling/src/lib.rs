@@ -15,6 +15,7 @@ mod join;
 mod livekit;
 mod metrics;
 pub mod nodes;
+mod orders;
 pub mod rooms;
 mod server;
 mod session;
@@ -42,6 +43,7 @@ use crate::api::demo::Scheme;
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::orders::Post;
 use crate::rooms::Rooms;
 use crate::server::{Listener, Shared};
 use crate::session::driver::Input;
@@ -132,6 +134,7 @@ impl Signaling {
             rooms: Rooms::new(store, config.rooms, close.clone()),
             nodes,
             sessions: Sessions::default(),
+            post: Post::default(),
             metrics: Arc::clone(&metrics),
             region: config.region,
             auto_create: config.auto_create,
@@ -157,6 +160,8 @@ impl Signaling {
             let (rooms, grace) = (&keeping.rooms, keeping.resume_grace);
             rooms.keep_lease(grace, &keeping.metrics).await;
         });
+        let listening = Arc::clone(&context);
+        parts.spawn(async move { match Post::serve(&listening).await {} });
         for listener in listeners {
             let (address, scheme) = (listener.address(), scheme.name());
             tracing::info!(%address, scheme, "listening for clients");

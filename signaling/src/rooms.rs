@@ -7,6 +7,7 @@
 //! lost a room is given it back by all of them together, and what a process that is gone has left is
 //! removed by any other.
 
+pub(crate) mod admin;
 mod claim;
 mod follow;
 mod lease;
@@ -43,7 +44,7 @@ pub(crate) use view::{Changes, RoomState};
 pub struct RoomTimeouts {
     /// After the last member left.
     pub departure: Duration,
-    /// Reported to clients as LiveKit does. A room is only opened by somebody who joins it.
+    /// After it was opened for people who did not come.
     pub empty: Duration,
 }
 
@@ -129,6 +130,11 @@ impl Rooms {
 
     pub(crate) fn process(&self) -> &ProcessId {
         &self.process
+    }
+
+    /// By which processes speak with each other.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Follows a room for as long as the view is held.

@@ -245,7 +245,7 @@ impl Unavailable {
     }
 }
 
-/// Only `signaling/rooms.rs` calls these.
+/// Only `signaling/rooms.rs` calls these, and `signaling/orders.rs` what processes say to each other.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The room of that name; opens it if there is none.

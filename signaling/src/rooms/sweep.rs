@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use livekit_protocol::Room as RoomInfo;
 use pipemesh_proto::ids::ProcessId;
 use pipemesh_service::Chain;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{Lease, RemoveOutcome, Unavailable, WhenEmpty};
+use prost::Message;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -201,6 +204,9 @@ impl Rooms {
             return Ok(0);
         };
         let id = room.room.id;
+        if room.members.is_empty() && awaits_people(&room.room.body, SystemTime::now()) {
+            return Ok(0);
+        }
         let mut empty_since = room.members.is_empty().then_some(room.sequence);
         let mut removed = 0;
         for stored in &room.members {
@@ -236,6 +242,16 @@ impl Rooms {
         }
         Ok(removed)
     }
+}
+
+/// Whether a room without anybody was opened for people who may still come.
+fn awaits_people(body: &Bytes, now: SystemTime) -> bool {
+    let info = RoomInfo::decode(body.clone()).unwrap_or_default();
+    let opened = Duration::from_secs(info.creation_time.try_into().unwrap_or(0));
+    let timeout = Duration::from_secs(info.empty_timeout.into());
+    // A clock that is behind keeps no room for ever.
+    now.duration_since(UNIX_EPOCH + opened)
+        .is_ok_and(|passed| passed < timeout)
 }
 
 /// So long, or up to twice as long: processes that began together do not look together.

@@ -9,9 +9,9 @@ use pipemesh_proto::ids::{ProcessId, RoomId};
 use tokio::sync::broadcast;
 
 use super::{
-    Change, EndOutcome, Heard, LETTERS_CAPACITY, Lease, Letters, Member, NewRoom, Opened, PutMember, PutOutcome,
-    RemoveOutcome, Renewed, Room, RoomEvent, RoomPage, RoomSnapshot, RoomUpdate, Store,
-    Unavailable, UpdateRoom, WATCH_CAPACITY, Watch, WhenEmpty,
+    Change, EndOutcome, Heard, LETTERS_CAPACITY, Lease, Letters, Member, NewRoom, Opened,
+    PutMember, PutOutcome, RemoveOutcome, Renewed, Room, RoomEvent, RoomPage, RoomSnapshot,
+    RoomUpdate, Store, Unavailable, UpdateRoom, WATCH_CAPACITY, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 

@@ -34,8 +34,8 @@ pub(crate) use ring::Ears;
 pub use ring::{PutRing, RedisRing, Stored, UnreadableRing};
 
 use super::{
-    EndOutcome, Lease, Letters, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed, RoomPage,
-    RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
+    EndOutcome, Lease, Letters, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed,
+    RoomPage, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 use keys::Keys;
