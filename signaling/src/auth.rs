@@ -8,12 +8,12 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use livekit_protocol::participant_info::{Kind, KindDetail};
 use livekit_protocol::{ParticipantPermission, RoomConfiguration, TrackSource};
-use livekit_token::{AccessTokenError, Claims, TokenVerifier};
+use livekit_token::{AccessToken, AccessTokenError, Claims, TokenVerifier};
 use pipemesh_service::Secret;
 use pipemesh_topology::{Identity, RoomName};
 use serde_json::{Map, Value};
@@ -25,6 +25,9 @@ const FRESH_LIFETIME: Duration = Duration::from_secs(600);
 /// Clients cannot set them.
 pub(crate) const RESERVED_ATTRIBUTES: &str = "pipemesh.";
 
+/// How long a body that was signed is to be believed.
+const BODY_LIFETIME: Duration = Duration::from_secs(300);
+
 /// How long a token of the demo is good for.
 const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
@@ -33,6 +36,18 @@ const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 pub struct ApiKey {
     pub name: String,
     pub secret: Secret,
+}
+
+impl ApiKey {
+    /// A token that says of a body that it is ours. `None`: the key is none.
+    pub(crate) fn sign_body(&self, body: &[u8]) -> Option<String> {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+        AccessToken::with_api_key(&self.name, self.secret.expose())
+            .with_ttl(BODY_LIFETIME)
+            .with_sha256(&STANDARD.encode(digest))
+            .to_jwt()
+            .ok()
+    }
 }
 
 /// The keys tokens are accepted from.
@@ -265,6 +280,14 @@ impl Keys {
         Self(keys)
     }
 
+    /// The key of that name; without one the first.
+    pub(crate) fn named(&self, name: Option<&str>) -> Option<&ApiKey> {
+        match name {
+            Some(name) => self.0.iter().find(|key| key.name == name),
+            None => self.0.first(),
+        }
+    }
+
     /// Checks the value of an `Authorization` header, or else the query's `access_token`.
     pub(crate) fn grants(
         &self,
@@ -347,7 +370,7 @@ impl Keys {
 
     /// A token for the demo: everything in one room.
     pub(crate) fn demo_token(&self, room: &str, identity: &str, name: &str) -> Option<String> {
-        use livekit_token::{AccessToken, VideoGrants};
+        use livekit_token::VideoGrants;
         let key = self.0.first()?;
         AccessToken::with_api_key(&key.name, key.secret.expose())
             .with_identity(identity)

@@ -16,6 +16,7 @@ use crate::nodes::Control;
 use crate::rooms::RoomTimeouts;
 use crate::source::Network;
 use crate::turn::Turn;
+use crate::webhook::Webhooks;
 
 /// LiveKit's own bound of a credential's lifetime.
 const MAX_TURN_LIFETIME: Duration = Duration::from_secs(86_400);
@@ -97,6 +98,17 @@ pub const SETTINGS: &[Setting] = &[
         "5m",
     ),
     Setting::optional(
+        "webhook.urls",
+        "Addresses that are told what happens in rooms, separated by commas. They may hold a secret.",
+        "",
+    )
+    .secret(),
+    Setting::optional(
+        "webhook.api_key",
+        "Name of the key among auth.api_keys that signs what webhooks are told; the first if not set.",
+        "APIexample",
+    ),
+    Setting::optional(
         "turn.urls",
         "Relay servers offered to clients.",
         "turn:turn.example.org:3478?transport=udp,turns:turn.example.org:443?transport=tcp",
@@ -156,6 +168,7 @@ pub struct Config {
     pub resume_grace: Duration,
     pub auto_create: bool,
     pub rooms: RoomTimeouts,
+    pub webhooks: Option<Webhooks>,
     pub turn: Option<Turn>,
     pub stun: Vec<String>,
     pub control: Control,
@@ -199,6 +212,7 @@ impl Config {
         let auto_create = values.required("room.auto_create", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);
         let empty = values.required("room.empty_timeout", parse::duration);
+        let webhooks = webhooks(values, keys.as_ref());
         let turn = turn(values);
         let stun = values.optional("turn.stun_urls", parse::list(stun_url));
         let control = control(values);
@@ -217,6 +231,7 @@ impl Config {
                 departure: departure?,
                 empty: empty?,
             },
+            webhooks: webhooks?,
             turn: turn?,
             stun: stun?.unwrap_or_default(),
             control: control?,
@@ -249,6 +264,7 @@ impl Config {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),
             },
+            webhooks: None,
             turn: None,
             stun: Vec::new(),
             control: Control::default(),
@@ -311,6 +327,42 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     } else {
         Err(format!("does not begin with {}", schemes.join(" or ")))
     }
+}
+
+fn webhooks(values: &mut Values<'_>, keys: Option<&Keys>) -> Option<Option<Webhooks>> {
+    let urls = values.optional("webhook.urls", webhook_urls);
+    let name = values.optional("webhook.api_key", parse::text);
+    let (urls, name) = (urls?, name?);
+    // Why there is none is said already.
+    let Some(key) = keys?.named(name.as_deref()) else {
+        values.problem(
+            "webhook.api_key",
+            "is not the name of a key in auth.api_keys",
+        );
+        return None;
+    };
+    let key = key.clone();
+    Some(urls.map(|urls| Webhooks { urls, key }))
+}
+
+/// Not repeated in what is said of them: they may hold a secret.
+fn webhook_urls(text: &str) -> Result<Vec<reqwest::Url>, String> {
+    let urls = text
+        .split([',', '\n'])
+        .map(str::trim)
+        .filter(|url| !url.is_empty());
+    let urls: Vec<reqwest::Url> = (1..)
+        .zip(urls)
+        .map(|(i, url)| {
+            let url = reqwest::Url::parse(url).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+            url.ok_or_else(|| format!("has an entry ({i}) that is no http:// or https:// address"))
+        })
+        .collect::<Result<_, _>>()?;
+    if urls.is_empty() {
+        return Err("has no address".to_owned());
+    }
+    Ok(urls)
 }
 
 fn turn(values: &mut Values<'_>) -> Option<Option<Turn>> {
@@ -441,6 +493,18 @@ mod tests {
             example.contains("an example that everybody knows"),
             "{example}"
         );
+    }
+
+    #[test]
+    fn webhooks_are_told_over_http() {
+        let urls = webhook_urls("https://hooks.example/a?key=1,\n http://127.0.0.1:8080 ").unwrap();
+        assert_eq!(urls.len(), 2);
+        let error = webhook_urls("https://hooks.example, ftp://x:secret@y").unwrap_err();
+        assert_eq!(
+            error,
+            "has an entry (2) that is no http:// or https:// address"
+        );
+        assert!(webhook_urls(" ,").is_err());
     }
 
     #[test]

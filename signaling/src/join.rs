@@ -423,6 +423,7 @@ impl Candidate {
             presence: Presence::Joining.into(),
             permission: None,
             process: self.context.rooms.process().to_string(),
+            joined: comes_back.is_some_and(|member| member.joined),
         };
         Person {
             id,

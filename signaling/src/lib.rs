@@ -23,6 +23,7 @@ mod sessions;
 mod source;
 pub mod turn;
 mod web;
+mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 pub use config::{Config, SETTINGS};
 pub use source::Network;
+pub use webhook::Webhooks;
 
 use crate::api::demo::Scheme;
 use crate::context::Context;
@@ -49,6 +51,7 @@ use crate::server::{Listener, Shared};
 use crate::session::driver::Input;
 use crate::sessions::Sessions;
 use crate::source::Joins;
+use crate::webhook::Hooks;
 
 /// Time for sessions to say goodbye when the process stops.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -62,6 +65,8 @@ pub enum StartError {
     },
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("webhooks cannot be told anything")]
+    Webhooks(#[from] reqwest::Error),
 }
 
 /// A part ended that runs for as long as the process does.
@@ -72,6 +77,7 @@ pub struct EndedEarly(#[source] Option<JoinError>);
 /// Signaling that runs. Dropped: everything ends at once.
 pub struct Signaling {
     context: Arc<Context>,
+    hooks: Hooks,
     addresses: Vec<SocketAddr>,
     /// Listeners and what follows the registry and certificates.
     parts: JoinSet<()>,
@@ -129,9 +135,13 @@ impl Signaling {
             Arc::clone(&metrics),
             close.clone(),
         );
+        let (hooks, speakers) = match config.webhooks {
+            Some(webhooks) => Hooks::start(webhooks, Arc::clone(&metrics))?,
+            None => (Hooks::none(), Vec::new()),
+        };
         let context = Arc::new(Context {
             keys: config.keys,
-            rooms: Rooms::new(store, config.rooms, close.clone()),
+            rooms: Rooms::new(store, config.rooms, close.clone()).with_hooks(hooks.clone()),
             nodes,
             sessions: Sessions::default(),
             post: Post::default(),
@@ -160,6 +170,9 @@ impl Signaling {
             let (rooms, grace) = (&keeping.rooms, keeping.resume_grace);
             rooms.keep_lease(grace, &keeping.metrics).await;
         });
+        for speaker in speakers {
+            parts.spawn(speaker);
+        }
         let listening = Arc::clone(&context);
         parts.spawn(async move { match Post::serve(&listening).await {} });
         for listener in listeners {
@@ -177,6 +190,7 @@ impl Signaling {
         }
         Ok(Self {
             context,
+            hooks,
             addresses,
             parts,
             stop,
@@ -231,6 +245,7 @@ impl Signaling {
         }
         self.close.cancel();
         self.context.rooms.stopped().await;
+        self.hooks.flushed().await;
         self.parts.shutdown().await;
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: IntCounter,
     pub(crate) orphans_removed: IntCounter,
     pub(crate) leases_lost: IntCounter,
+    webhooks: IntCounterVec,
+    pub(crate) webhook_retries: IntCounter,
 }
 
 /// Which way a message went.
@@ -68,6 +70,16 @@ pub(crate) enum SessionEnd {
     Replaced,
     Moved,
     Panicked,
+}
+
+/// What became of an event that a webhook was to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WebhookEnd {
+    Delivered,
+    /// With a status that says that it never will be taken.
+    Refused,
+    GivenUp,
+    QueueFull,
 }
 
 impl Metrics {
@@ -149,6 +161,15 @@ impl Metrics {
                 "pipemesh_signal_leases_lost_total",
                 "Times that other processes took this one to be gone, or the store had forgotten it.",
             )?,
+            webhooks: counters(
+                "pipemesh_signal_webhooks_total",
+                "Events that webhooks were to be told, and what became of them.",
+                &["result"],
+            )?,
+            webhook_retries: counter(
+                "pipemesh_signal_webhook_retries_total",
+                "Times that an event was not taken by a webhook, and said again.",
+            )?,
         })
     }
 
@@ -204,6 +225,16 @@ impl Metrics {
             SocketEnd::Broken => "broken",
         };
         self.sockets_closed.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn webhook(&self, end: WebhookEnd) {
+        let result = match end {
+            WebhookEnd::Delivered => "delivered",
+            WebhookEnd::Refused => "refused",
+            WebhookEnd::GivenUp => "given_up",
+            WebhookEnd::QueueFull => "queue_full",
+        };
+        self.webhooks.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn session_ended(&self, end: SessionEnd) {

@@ -528,6 +528,7 @@ impl Session {
 
     fn set_state(&mut self, state: State) {
         if self.info().state < i32::from(state) {
+            self.record.joined |= state == State::Active;
             self.change_info(|info| info.set_state(state));
         }
     }

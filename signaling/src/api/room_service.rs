@@ -311,18 +311,16 @@ impl Api<'_> {
         members: impl Iterator<Item = &'m Member>,
         what: &What,
     ) -> Vec<(Vec<&'m Member>, Result<Answer, AskError>)> {
-        let told = by_process(members)
-            .into_iter()
-            .map(async |(process, members)| {
+        let told = by_process(members).into_iter().map(|(process, members)| {
+            let order = order(name, room, &members, what.clone());
+            async move {
                 let outcome = match process {
                     None => Err(AskError::NobodyListens),
-                    Some(process) => {
-                        let order = order(name, room, &members, what.clone());
-                        self.context.post.ask(self.context, &process, order).await
-                    }
+                    Some(process) => self.context.post.ask(self.context, &process, order).await,
                 };
                 (members, outcome)
-            });
+            }
+        });
         join_all(told).await
     }
 

@@ -159,11 +159,7 @@ pub(crate) async fn call(
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Response {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let encoding = match kind {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
+use livekit_protocol::{Room as RoomInfo, RoomConfiguration, RoomEndReason};
 use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{
@@ -125,10 +125,11 @@ impl Rooms {
             .store
             .remove_member(name, id, who, version, WhenEmpty::Keep)
             .await?;
-        if let RemoveOutcome::Done { sequence, empty } = removed
-            && empty
-        {
-            self.end_later(name.clone(), id.clone(), sequence).await;
+        if let RemoveOutcome::Done { sequence, empty } = removed {
+            self.tell_changed(name, id, Some(member), None);
+            if empty {
+                self.end_later(name.clone(), id.clone(), sequence).await;
+            }
         }
         Ok(())
     }
@@ -142,19 +143,17 @@ impl Rooms {
         if !room.members.is_empty() {
             return Ok(false);
         }
-        let ended = self.store.end_room(name, id, room.sequence).await?;
-        if ended == EndOutcome::Done {
-            tracing::info!(room = %name, "room deleted");
-        }
+        let deleted = RoomEndReason::RoomEndApiDelete;
+        let ended = self.ends(name, id).end(room.sequence, deleted).await?;
         Ok(ended != EndOutcome::Conflict)
     }
 
     /// Ends a room that was opened for people who do not come. When the process stops before, the room
     /// stays: another process will find it empty.
     fn end_if_nobody_comes(&self, name: RoomName, id: RoomId, sequence: u64) {
-        let (store, stop) = (self.store.clone(), self.stop.clone());
+        let (room, stop) = (self.ends(&name, &id), self.stop.clone());
         self.endings.spawn(async move {
-            let timeout = match store.read_room(&name).await {
+            let timeout = match room.store.read_room(&name).await {
                 Ok(Some(room)) => {
                     RoomInfo::decode(room.room.body)
                         .unwrap_or_default()
@@ -166,7 +165,7 @@ impl Rooms {
             let timeout = Duration::from_secs(timeout.into());
             let waited = tokio::time::sleep(timeout);
             if stop.run_until_cancelled(waited).await.is_some() {
-                end(&*store, &name, &id, sequence, timeout, &stop).await;
+                end(&room, sequence, timeout, &stop).await;
             }
         });
     }

@@ -214,7 +214,7 @@ impl Rooms {
                 continue;
             };
             // A version that knows no leases.
-            let Some(process) = member.process else {
+            let Some(process) = member.process.clone() else {
                 continue;
             };
             let is_left = if process == self.process {
@@ -233,6 +233,7 @@ impl Rooms {
                 .await?;
             if let RemoveOutcome::Done { sequence, empty } = gone {
                 tracing::info!(room = %name, participant = %who, %process, "nobody serves them");
+                self.tell_changed(name, &id, Some(&member), None);
                 removed += 1;
                 empty_since = empty.then_some(sequence);
             }
@@ -257,4 +258,27 @@ fn awaits_people(body: &Bytes, now: SystemTime) -> bool {
 /// So long, or up to twice as long: processes that began together do not look together.
 fn spread(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(1.0..2.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_waits_for_people_as_long_as_it_was_asked_to() {
+        let opened = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let info = RoomInfo {
+            creation_time: 1_700_000_000,
+            empty_timeout: 60,
+            ..Default::default()
+        };
+        let body = Bytes::from(info.encode_to_vec());
+        let check = |now: SystemTime, expected: bool| {
+            assert_eq!(awaits_people(&body, now), expected, "{now:?}");
+        };
+        check(opened, true);
+        check(opened + Duration::from_secs(59), true);
+        check(opened + Duration::from_secs(60), false);
+        check(opened - Duration::from_secs(1), false);
+    }
 }

@@ -11,5 +11,7 @@ mod outages;
 mod people;
 mod process;
 mod ring;
+mod server_api;
 mod together;
 mod way;
+mod webhooks;

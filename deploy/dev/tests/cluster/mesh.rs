@@ -31,10 +31,15 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Ready for people.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With this environment of the signaling processes, beside what they need.
+    pub(crate) async fn start_with(more: &[(&'static str, String)]) -> Self {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
         let nodes = ["node-a", "node-b"].map(|id| node(id, &consul));
-        let signaling = [(); 2].map(|()| signaling(&consul, redis.address));
+        let signaling = [(); 2].map(|()| signaling(&consul, redis.address, more));
         let [one, two] = signaling;
         let mesh = Self {
             consul,
@@ -48,7 +53,7 @@ impl Mesh {
 
     /// One more signaling process, which reaches Redis at this address.
     pub(crate) async fn add_signaling(&mut self, redis: SocketAddr) {
-        let process = signaling(&self.consul, redis);
+        let process = signaling(&self.consul, redis, &[]);
         self.signaling.push(Signaling::of(process).await);
         self.until_ready().await;
     }
@@ -241,11 +246,11 @@ fn node(id: &str, consul: &Consul) -> Process {
     Process::ours("pipemesh-node", environment)
 }
 
-fn signaling(consul: &Consul, redis: SocketAddr) -> Process {
+fn signaling(consul: &Consul, redis: SocketAddr, more: &[(&'static str, String)]) -> Process {
     let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());
     let grace = format!("{}s", GRACE.as_secs());
-    let environment = vec![
+    let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_SIGNALING_REDIS_URL", redis),
@@ -263,6 +268,7 @@ fn signaling(consul: &Consul, redis: SocketAddr) -> Process {
             "127.0.0.1:0".to_owned(),
         ),
     ];
+    environment.extend_from_slice(more);
     Process::ours("pipemesh-signaling", environment)
 }
 
