@@ -287,7 +287,7 @@ async fn data_and_subscriptions_reach_people_on_all_processes() {
     };
     for (participant, texts) in [
         (&mut ann, &["hello", "hello"][..]),
-        (&mut ben, &["hello", "ben", "hello"]),
+        (&mut ben, &["hello", "ben", "hello"][..]),
     ] {
         let mut heard = Vec::new();
         for _ in texts {

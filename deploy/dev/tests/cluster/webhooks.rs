@@ -104,10 +104,8 @@ async fn take(mut stream: TcpStream, heard: &Mutex<Vec<Heard>>, failures: usize)
 }
 
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    let lines = head.lines().filter_map(|line| line.split_once(": "));
-    let found = lines
-        .into_iter()
-        .find(|(it, _)| it.eq_ignore_ascii_case(name));
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let found = lines.find(|(it, _)| it.eq_ignore_ascii_case(name));
     found.map(|(_, value)| value).unwrap_or_default()
 }
 
