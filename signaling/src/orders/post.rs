@@ -143,7 +143,8 @@ impl Post {
     /// Takes what others say to this process, for as long as it lives.
     pub(crate) async fn serve(context: &Arc<Context>) -> Infallible {
         let (me, store) = (context.rooms.process(), context.rooms.store());
-        let mut complained = false;
+        // At first the store is not there yet.
+        let mut complained = true;
         loop {
             match store.listen(me).await {
                 Ok(mut letters) => {

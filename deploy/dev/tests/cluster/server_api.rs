@@ -30,7 +30,8 @@ async fn call_with(
     method: &str,
     body: &Value,
 ) -> (u16, Value) {
-    let token = AccessToken::with_api_key(KEY, SECRET).with_grants(grants);
+    let token = AccessToken::with_api_key(KEY, SECRET).with_identity("desk");
+    let token = token.with_grants(grants);
     let target = format!("/twirp/livekit.RoomService/{method}");
     let headers = format!(
         "Authorization: Bearer {}\r\nContent-Type: application/json\r\n",
@@ -252,19 +253,21 @@ async fn data_and_subscriptions_reach_people_on_all_processes() {
     let track = people["participants"][0]["tracks"][0]["sid"].clone();
     let subscribe = |subscribe| json!({ "room": "standup", "identity": "ben", "trackSids": [track], "subscribe": subscribe });
     call(one, "UpdateSubscriptions", subscribe(false)).await;
-    until("ben hears nothing more", async || {
-        let packets = async || -> u64 {
-            let stats = ben.stats().await.unwrap();
-            stats.tracks.iter().map(|track| track.packets).sum()
-        };
+    let packets = async || -> u64 {
+        let stats = ben.stats().await.unwrap();
+        stats.tracks.iter().map(|track| track.packets).sum()
+    };
+    let before = until("ben hears nothing more", async || {
         let before = packets().await;
         sleep(Duration::from_millis(300)).await;
-        let after = packets().await;
-        (after == before).then_some(())
+        (packets().await == before).then_some(before)
     })
     .await;
     call(one, "UpdateSubscriptions", subscribe(true)).await;
-    hears_on(&ben, 20).await;
+    until("ben hears on", async || {
+        (packets().await > before + 20).then_some(())
+    })
+    .await;
 
     for participant in [&ann, &ben] {
         let open = |stats: &Stats| stats.data_open;
