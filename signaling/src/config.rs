@@ -96,6 +96,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long a room stays open that nobody joined.",
         "5m",
     ),
+    Setting::with_default(
+        "drain.rate",
+        "Participants that all signaling processes together move from a node that drains, a second. A room \
+         moves as a whole; after a large one there is a pause.",
+        "50",
+    ),
     Setting::optional(
         "turn.urls",
         "Relay servers offered to clients.",
@@ -156,6 +162,8 @@ pub struct Config {
     pub resume_grace: Duration,
     pub auto_create: bool,
     pub rooms: RoomTimeouts,
+    /// Participants moved from a node that drains, a second.
+    pub drain_rate: u32,
     pub turn: Option<Turn>,
     pub stun: Vec<String>,
     pub control: Control,
@@ -199,6 +207,7 @@ impl Config {
         let auto_create = values.required("room.auto_create", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);
         let empty = values.required("room.empty_timeout", parse::duration);
+        let drain_rate = values.required("drain.rate", parse::whole(1..=100_000));
         let turn = turn(values);
         let stun = values.optional("turn.stun_urls", parse::list(stun_url));
         let control = control(values);
@@ -217,6 +226,7 @@ impl Config {
                 departure: departure?,
                 empty: empty?,
             },
+            drain_rate: drain_rate?,
             turn: turn?,
             stun: stun?.unwrap_or_default(),
             control: control?,
@@ -249,6 +259,7 @@ impl Config {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),
             },
+            drain_rate: 50,
             turn: None,
             stun: Vec::new(),
             control: Control::default(),

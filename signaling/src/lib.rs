@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod api;
 pub mod auth;
 mod config;
 mod context;
+mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod http;
@@ -157,6 +159,9 @@ impl Signaling {
             let (rooms, grace) = (&keeping.rooms, keeping.resume_grace);
             rooms.keep_lease(grace, &keeping.metrics).await;
         });
+        let draining = Arc::clone(&context);
+        let drain_rate = config.drain_rate;
+        parts.spawn(async move { drain::move_people(&draining, drain_rate).await });
         for listener in listeners {
             let (address, scheme) = (listener.address(), scheme.name());
             tracing::info!(%address, scheme, "listening for clients");
@@ -198,6 +203,11 @@ impl Signaling {
             }
             reasons
         }
+    }
+
+    /// What the admin API answers, to be served by [`admin::Admin`].
+    pub fn admin_routes(&self) -> axum::Router {
+        admin::routes(Arc::clone(&self.context))
     }
 
     /// Waits for a part to end that should not.

@@ -15,6 +15,7 @@ const PROGRAM: Program = Program {
     settings: &[
         pipemesh_signaling::SETTINGS,
         run::SETTINGS,
+        pipemesh_signaling::admin::SETTINGS,
         mesh::SETTINGS,
         consul::SETTINGS,
     ],

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     placements: IntCounterVec,
     sockets_closed: IntCounterVec,
     sessions_ended: IntCounterVec,
+    drain_moves: IntCounterVec,
     pub(crate) panics: IntCounter,
     pub(crate) connections_refused: IntCounter,
     pub(crate) orphans_removed: IntCounter,
@@ -68,6 +69,16 @@ pub(crate) enum SessionEnd {
     Replaced,
     Moved,
     Panicked,
+}
+
+/// What became of a room that was to be moved from a node that drains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DrainMove {
+    Moved,
+    /// It was gone already: ended, or moved by another process.
+    NotThere,
+    NoNode,
+    StoreUnavailable,
 }
 
 impl Metrics {
@@ -132,6 +143,11 @@ impl Metrics {
                 "pipemesh_signal_sessions_ended_total",
                 "Participants' sessions that ended.",
                 &["reason"],
+            )?,
+            drain_moves: counters(
+                "pipemesh_signal_drain_moves_total",
+                "Rooms that were to be moved from nodes that drain, by outcome.",
+                &["result"],
             )?,
             panics: counter(
                 "pipemesh_signal_panics_total",
@@ -214,5 +230,15 @@ impl Metrics {
             SessionEnd::Panicked => "panicked",
         };
         self.sessions_ended.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn drain_move(&self, outcome: DrainMove) {
+        let result = match outcome {
+            DrainMove::Moved => "moved",
+            DrainMove::NotThere => "not_there",
+            DrainMove::NoNode => "no_node",
+            DrainMove::StoreUnavailable => "store_unavailable",
+        };
+        self.drain_moves.with_label_values(&[result]).inc();
     }
 }

@@ -9,7 +9,9 @@
 
 mod claim;
 mod follow;
+mod inspect;
 mod lease;
+mod moving;
 pub(crate) mod record;
 mod served;
 mod sweep;
@@ -35,6 +37,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::livekit::track::publish_codecs;
 pub(crate) use claim::{Claim, ClaimError, WriteError};
 use follow::Followed;
+pub(crate) use moving::{Moved, Stay};
 use served::Served;
 pub(crate) use view::{Changes, RoomState};
 

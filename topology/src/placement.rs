@@ -167,6 +167,21 @@ pub fn place(
     })
 }
 
+/// Whether each node is open to a new room: the load by which it is compared with others, or why not.
+pub fn verdicts(
+    snapshot: &Snapshot,
+    loads: &BTreeMap<NodeId, Load>,
+    request: &Request<'_>,
+) -> BTreeMap<NodeId, Result<Load, Refusal>> {
+    let view = View { loads, request };
+    let verdict = |node: &NodeRecord| match node.weight {
+        0 => Err(Refusal::Weightless),
+        _ => view.open_to_new_rooms(node),
+    };
+    let nodes = snapshot.nodes().iter();
+    nodes.map(|node| (node.id.clone(), verdict(node))).collect()
+}
+
 struct View<'a> {
     loads: &'a BTreeMap<NodeId, Load>,
     request: &'a Request<'a>,
