@@ -7,6 +7,7 @@ mod http;
 mod leases;
 mod losses;
 mod mesh;
+mod moving;
 mod outages;
 mod people;
 mod process;
