@@ -1,11 +1,12 @@
 # make run     a mesh on this machine, for trying out
+# make mesh    several processes on this machine, to kill one and watch
 # make test    every test there is
 # make check   form, lints, documentation, licences, sources, unused dependencies
 # make fuzz    look for inputs that break a reader of strangers' bytes
 # make bench   measure and print
 # make web     only the browser client, which signaling embeds
 
-.PHONY: run test check fuzz bench web
+.PHONY: run mesh test check fuzz bench web
 
-run test check fuzz bench web:
+run mesh test check fuzz bench web:
 	@deploy/scripts/$@ $(ARGS)

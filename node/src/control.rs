@@ -177,8 +177,13 @@ impl Node for Control {
     }
 
     async fn undrain(&self, _: Request<UndrainRequest>) -> Result<Response<NodeReport>, Status> {
-        tracing::info!("serving again on request");
-        Ok(Response::new(self.status.set_draining(false)))
+        let report = self.status.set_draining(false);
+        if self.status.is_draining() {
+            tracing::info!("asked to serve again, but the process ends");
+        } else {
+            tracing::info!("serving again on request");
+        }
+        Ok(Response::new(report))
     }
 
     async fn list_rooms(

@@ -308,9 +308,10 @@ impl Node {
         }
     }
 
-    /// Takes nobody new and waits for everybody to leave, at most for `deadline`.
+    /// Takes nobody new and waits for everybody to leave, at most for `deadline`: the process is about to
+    /// end, which nobody can undo. Signaling, which is told, moves people.
     pub async fn drain(&self, deadline: Duration) {
-        self.status.set_draining(true);
+        self.status.begin_to_end();
         let everybody_left = async {
             while self.sessions.len() > 0 {
                 tokio::time::sleep(DRAIN_CHECK).await;
@@ -329,7 +330,7 @@ impl Node {
 
     /// Ends whatever is left, in order: registration, sessions, control, shards, handshakes.
     pub async fn stop(mut self) {
-        self.status.set_draining(true);
+        self.status.begin_to_end();
         self.registration.cancel();
         self.sessions.close_all(CloseReason::NodeStopping).await;
         self.closing.cancel();

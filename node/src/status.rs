@@ -26,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) boot_id: u64,
     session_limit: u32,
     draining: AtomicBool,
+    /// The process is about to end: a drain that cannot be undone.
+    ending: AtomicBool,
     report: watch::Sender<NodeReport>,
     shards: Vec<ShardHandle>,
     origin: Instant,
@@ -70,6 +72,7 @@ impl Status {
             boot_id,
             session_limit,
             draining: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             report: watch::Sender::new(report),
             shards,
             origin,
@@ -89,12 +92,23 @@ impl Status {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed) || self.ending.load(Ordering::Relaxed)
     }
 
-    /// Begins or ends a drain, and says so at once.
+    /// Begins or ends a drain, and says so at once. One that precedes the end of the process goes on.
     pub(crate) fn set_draining(&self, draining: bool) -> NodeReport {
         self.draining.store(draining, Ordering::Relaxed);
+        self.say_state()
+    }
+
+    /// Begins the drain that precedes the end of the process.
+    pub(crate) fn begin_to_end(&self) -> NodeReport {
+        self.ending.store(true, Ordering::Relaxed);
+        self.say_state()
+    }
+
+    fn say_state(&self) -> NodeReport {
+        let draining = self.is_draining();
         self.report.send_modify(|report| {
             let ratio = report.load.map_or(0.0, |load| load.ratio);
             report.set_state(next_state(report.state(), draining, ratio));
@@ -181,5 +195,22 @@ mod tests {
         check(NodeState::Full, false, 0.69, NodeState::Serving);
         check(NodeState::Serving, true, 0.0, NodeState::Draining);
         check(NodeState::Draining, false, 0.75, NodeState::Serving);
+    }
+
+    #[test]
+    fn a_drain_that_precedes_the_end_is_not_undone() {
+        let status = Status::new(
+            "node-a".parse().unwrap(),
+            "eu".parse().unwrap(),
+            10,
+            Vec::new(),
+            Instant::now(),
+        );
+        assert_eq!(status.set_draining(true).state(), NodeState::Draining);
+        assert_eq!(status.set_draining(false).state(), NodeState::Serving);
+        assert_eq!(status.begin_to_end().state(), NodeState::Draining);
+        assert_eq!(status.set_draining(false).state(), NodeState::Draining);
+        status.update(None, Instant::now());
+        assert_eq!(status.state(), NodeState::Draining);
     }
 }

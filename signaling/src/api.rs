@@ -2,4 +2,6 @@
 
 pub(crate) mod demo;
 pub(crate) mod regions;
+mod room_service;
 pub(crate) mod rtc;
+pub(crate) mod twirp;

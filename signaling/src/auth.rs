@@ -8,12 +8,12 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use livekit_protocol::participant_info::{Kind, KindDetail};
 use livekit_protocol::{ParticipantPermission, RoomConfiguration, TrackSource};
-use livekit_token::{AccessTokenError, Claims, TokenVerifier};
+use livekit_token::{AccessToken, AccessTokenError, Claims, TokenVerifier};
 use pipemesh_proto::ids::Region;
 use pipemesh_service::Secret;
 use pipemesh_topology::{Identity, RoomName};
@@ -30,6 +30,9 @@ pub(crate) const RESERVED_ATTRIBUTES: &str = "pipemesh.";
 const REGION: &str = "pipemesh.region";
 const REGIONS_ALLOWED: &str = "pipemesh.regions_allowed";
 
+/// How long a body that was signed is to be believed.
+const BODY_LIFETIME: Duration = Duration::from_secs(300);
+
 /// How long a token of the demo is good for.
 const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
@@ -38,6 +41,18 @@ const DEMO_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 pub struct ApiKey {
     pub name: String,
     pub secret: Secret,
+}
+
+impl ApiKey {
+    /// A token that says of a body that it is ours. `None`: the key is none.
+    pub(crate) fn sign_body(&self, body: &[u8]) -> Option<String> {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+        AccessToken::with_api_key(&self.name, self.secret.expose())
+            .with_ttl(BODY_LIFETIME)
+            .with_sha256(&STANDARD.encode(digest))
+            .to_jwt()
+            .ok()
+    }
 }
 
 /// The keys tokens are accepted from.
@@ -63,6 +78,8 @@ pub(crate) enum AuthError {
     NotYetValid,
     #[error("permissions denied: the token does not grant roomJoin")]
     NoJoin,
+    #[error("permissions denied: the token does not grant {0}")]
+    NotGranted(&'static str),
     #[error("no room name")]
     NoRoom,
     #[error("room name {0}")]
@@ -96,7 +113,7 @@ impl AuthError {
             | Self::Signature
             | Self::Expired
             | Self::NotYetValid => Denial::Unauthorized,
-            Self::NoJoin => Denial::Forbidden,
+            Self::NoJoin | Self::NotGranted(_) => Denial::Forbidden,
             Self::NoRoom
             | Self::Room(_)
             | Self::NoIdentity
@@ -115,6 +132,7 @@ impl AuthError {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::NoJoin => "no_join",
+            Self::NotGranted(_) => "not_granted",
             Self::NoRoom
             | Self::Room(_)
             | Self::NoIdentity
@@ -164,6 +182,45 @@ impl Rights {
         self.publish && (self.publish_sources.is_empty() || self.publish_sources.contains(&source))
     }
 
+    #[expect(deprecated, reason = "older SDKs set recorder and agent")]
+    pub(crate) fn of(permission: &ParticipantPermission) -> Self {
+        Self {
+            publish: permission.can_publish,
+            publish_sources: permission.can_publish_sources.iter().copied().collect(),
+            subscribe: permission.can_subscribe,
+            publish_data: permission.can_publish_data,
+            update_own_metadata: permission.can_update_metadata,
+            hidden: permission.hidden,
+            recorder: permission.recorder,
+            agent: permission.agent,
+            subscribe_metrics: permission.can_subscribe_metrics,
+        }
+    }
+
+    /// As a token grants them.
+    fn to_grants(&self) -> Map<String, Value> {
+        let sources = self.publish_sources.iter();
+        let sources = sources.filter_map(|source| TrackSource::try_from(*source).ok());
+        let sources: Vec<Value> = sources
+            .map(|source| source.as_str_name().to_lowercase().into())
+            .collect();
+        let grants: [(&str, Value); 9] = [
+            ("canPublish", self.publish.into()),
+            ("canPublishSources", sources.into()),
+            ("canSubscribe", self.subscribe.into()),
+            ("canPublishData", self.publish_data.into()),
+            ("canUpdateOwnMetadata", self.update_own_metadata.into()),
+            ("hidden", self.hidden.into()),
+            ("recorder", self.recorder.into()),
+            ("agent", self.agent.into()),
+            ("canSubscribeMetrics", self.subscribe_metrics.into()),
+        ];
+        grants
+            .map(|(name, may)| (name.to_owned(), may))
+            .into_iter()
+            .collect()
+    }
+
     #[expect(deprecated, reason = "older SDKs read recorder and agent")]
     pub(crate) fn to_permission(&self) -> ParticipantPermission {
         ParticipantPermission {
@@ -201,6 +258,37 @@ pub(crate) struct Current<'a> {
     pub(crate) name: &'a str,
     pub(crate) metadata: &'a str,
     pub(crate) attributes: &'a BTreeMap<String, String>,
+    pub(crate) rights: Rights,
+}
+
+/// What a token allows to ask of the server API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiGrants {
+    create: bool,
+    list: bool,
+    /// The room that it administers.
+    admin: Option<String>,
+}
+
+impl ApiGrants {
+    /// Rooms may be opened and deleted.
+    pub(crate) fn may_create(&self) -> Result<(), AuthError> {
+        self.create
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomCreate"))
+    }
+
+    pub(crate) fn may_list(&self) -> Result<(), AuthError> {
+        self.list
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomList"))
+    }
+
+    pub(crate) fn may_administer(&self, room: &str) -> Result<(), AuthError> {
+        (self.admin.as_deref() == Some(room))
+            .then_some(())
+            .ok_or(AuthError::NotGranted("roomAdmin for this room"))
+    }
 }
 
 impl Keys {
@@ -211,25 +299,49 @@ impl Keys {
         Self(keys)
     }
 
+    /// The key of that name; without one the first.
+    pub(crate) fn named(&self, name: Option<&str>) -> Option<&ApiKey> {
+        match name {
+            Some(name) => self.0.iter().find(|key| key.name == name),
+            None => self.0.first(),
+        }
+    }
+
     /// Checks the value of an `Authorization` header, or else the query's `access_token`.
     pub(crate) fn grants(
         &self,
         authorization: Option<&str>,
         parameter: Option<&str>,
     ) -> Result<Grants, AuthError> {
-        let token = match authorization {
-            Some(header) => header.strip_prefix("Bearer ").ok_or(AuthError::Scheme)?,
-            None => parameter.ok_or(AuthError::Missing)?,
-        };
-        self.verify(token)
+        self.verify(token(authorization, parameter)?)
     }
 
-    fn verify(&self, token: &str) -> Result<Grants, AuthError> {
+    /// The same, for the server API: who asks there is nobody in particular.
+    pub(crate) fn api_grants(
+        &self,
+        authorization: Option<&str>,
+        parameter: Option<&str>,
+    ) -> Result<ApiGrants, AuthError> {
+        let (claims, _) = self.claims(token(authorization, parameter)?)?;
+        let video = claims.video;
+        Ok(ApiGrants {
+            create: video.room_create,
+            list: video.room_list,
+            admin: (video.room_admin && !video.room.is_empty()).then_some(video.room),
+        })
+    }
+
+    fn claims(&self, token: &str) -> Result<(Claims, &ApiKey), AuthError> {
         let unverified = Claims::from_unverified(token).map_err(|_| AuthError::Malformed)?;
         let key = self.0.iter().find(|key| key.name == unverified.iss);
         let key = key.ok_or(AuthError::UnknownKey)?;
         let verifier = TokenVerifier::with_api_key(&key.name, key.secret.expose());
         let claims = verifier.verify(token).map_err(|error| refusal(&error))?;
+        Ok((claims, key))
+    }
+
+    fn verify(&self, token: &str) -> Result<Grants, AuthError> {
+        let (claims, key) = self.claims(token)?;
         // What follows reads the same token again, whose signature is known to be right.
         let all = payload(token).ok_or(AuthError::Malformed)?;
         let expires = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp as u64));
@@ -270,12 +382,14 @@ impl Keys {
         set("name", current.name.into());
         set("metadata", current.metadata.into());
         set("attributes", serde_json::to_value(attributes).ok()?);
+        let video = claims.get_mut("video").and_then(Value::as_object_mut);
+        video?.extend(current.rights.to_grants());
         sign(&claims, key)
     }
 
     /// A token for the demo: everything in one room.
     pub(crate) fn demo_token(&self, room: &str, identity: &str, name: &str) -> Option<String> {
-        use livekit_token::{AccessToken, VideoGrants};
+        use livekit_token::VideoGrants;
         let key = self.0.first()?;
         AccessToken::with_api_key(&key.name, key.secret.expose())
             .with_identity(identity)
@@ -289,6 +403,16 @@ impl Keys {
             })
             .to_jwt()
             .ok()
+    }
+}
+
+fn token<'a>(
+    authorization: Option<&'a str>,
+    parameter: Option<&'a str>,
+) -> Result<&'a str, AuthError> {
+    match authorization {
+        Some(header) => header.strip_prefix("Bearer ").ok_or(AuthError::Scheme),
+        None => parameter.ok_or(AuthError::Missing),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::nodes::Control;
 use crate::rooms::RoomTimeouts;
 use crate::source::Network;
 use crate::turn::Turn;
+use crate::webhook::Webhooks;
 
 /// LiveKit's own bound of a credential's lifetime.
 const MAX_TURN_LIFETIME: Duration = Duration::from_secs(86_400);
@@ -97,6 +98,23 @@ pub const SETTINGS: &[Setting] = &[
         "How long a room stays open that nobody joined.",
         "5m",
     ),
+    Setting::with_default(
+        "drain.rate",
+        "Participants that all signaling processes together move from a node that drains, a second. A room \
+         moves as a whole; after a large one there is a pause.",
+        "50",
+    ),
+    Setting::optional(
+        "webhook.urls",
+        "Addresses that are told what happens in rooms, separated by commas. They may hold a secret.",
+        "",
+    )
+    .secret(),
+    Setting::optional(
+        "webhook.api_key",
+        "Name of the key among auth.api_keys that signs what webhooks are told; the first if not set.",
+        "APIexample",
+    ),
     Setting::optional(
         "turn.urls",
         "Relay servers offered to clients.",
@@ -158,6 +176,9 @@ pub struct Config {
     pub resume_grace: Duration,
     pub auto_create: bool,
     pub rooms: RoomTimeouts,
+    pub webhooks: Option<Webhooks>,
+    /// Participants moved from a node that drains, a second.
+    pub drain_rate: u32,
     pub turn: Option<Turn>,
     pub stun: Vec<String>,
     pub control: Control,
@@ -202,6 +223,8 @@ impl Config {
         let auto_create = values.required("room.auto_create", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);
         let empty = values.required("room.empty_timeout", parse::duration);
+        let webhooks = webhooks(values, keys.as_ref());
+        let drain_rate = values.required("drain.rate", parse::whole(1..=100_000));
         let turn = turn(values);
         let stun = values.optional("turn.stun_urls", parse::list(stun_url));
         let control = control(values);
@@ -221,6 +244,8 @@ impl Config {
                 departure: departure?,
                 empty: empty?,
             },
+            webhooks: webhooks?,
+            drain_rate: drain_rate?,
             turn: turn?,
             stun: stun?.unwrap_or_default(),
             control: control?,
@@ -254,6 +279,8 @@ impl Config {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),
             },
+            webhooks: None,
+            drain_rate: 50,
             turn: None,
             stun: Vec::new(),
             control: Control::default(),
@@ -316,6 +343,42 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
     } else {
         Err(format!("does not begin with {}", schemes.join(" or ")))
     }
+}
+
+fn webhooks(values: &mut Values<'_>, keys: Option<&Keys>) -> Option<Option<Webhooks>> {
+    let urls = values.optional("webhook.urls", webhook_urls);
+    let name = values.optional("webhook.api_key", parse::text);
+    let (urls, name) = (urls?, name?);
+    // Why there is none is said already.
+    let Some(key) = keys?.named(name.as_deref()) else {
+        values.problem(
+            "webhook.api_key",
+            "is not the name of a key in auth.api_keys",
+        );
+        return None;
+    };
+    let key = key.clone();
+    Some(urls.map(|urls| Webhooks { urls, key }))
+}
+
+/// Not repeated in what is said of them: they may hold a secret.
+fn webhook_urls(text: &str) -> Result<Vec<reqwest::Url>, String> {
+    let urls = text
+        .split([',', '\n'])
+        .map(str::trim)
+        .filter(|url| !url.is_empty());
+    let urls: Vec<reqwest::Url> = (1..)
+        .zip(urls)
+        .map(|(i, url)| {
+            let url = reqwest::Url::parse(url).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+            url.ok_or_else(|| format!("has an entry ({i}) that is no http:// or https:// address"))
+        })
+        .collect::<Result<_, _>>()?;
+    if urls.is_empty() {
+        return Err("has no address".to_owned());
+    }
+    Ok(urls)
 }
 
 fn turn(values: &mut Values<'_>) -> Option<Option<Turn>> {
@@ -446,6 +509,18 @@ mod tests {
             example.contains("an example that everybody knows"),
             "{example}"
         );
+    }
+
+    #[test]
+    fn webhooks_are_told_over_http() {
+        let urls = webhook_urls("https://hooks.example/a?key=1,\n http://127.0.0.1:8080 ").unwrap();
+        assert_eq!(urls.len(), 2);
+        let error = webhook_urls("https://hooks.example, ftp://x:secret@y").unwrap_err();
+        assert_eq!(
+            error,
+            "has an entry (2) that is no http:// or https:// address"
+        );
+        assert!(webhook_urls(" ,").is_err());
     }
 
     #[test]

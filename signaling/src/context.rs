@@ -16,6 +16,7 @@ use crate::geo::Geo;
 use crate::livekit::query::Query;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::orders::Post;
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use crate::source::{Joins, Network};
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) rooms: Rooms,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) sessions: Sessions,
+    pub(crate) post: Post,
     pub(crate) metrics: Arc<Metrics>,
     /// Where this process is; participants are placed there if nothing else tells where they are.
     pub(crate) region: Region,

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use crate::api::demo::{self, Scheme};
 use crate::api::regions;
 use crate::api::rtc::{self, Path};
+use crate::api::twirp;
 use crate::context::Context;
 use crate::server::Peer;
 use crate::web;
@@ -44,6 +45,10 @@ pub(crate) fn router(context: Arc<Context>, scheme: Scheme) -> Router {
         .route(
             "/rtc/v1/validate",
             get(|a, b, c, d| rtc::validate(Path::V1, a, b, c, d)),
+        )
+        .route(
+            "/twirp/{service}/{method}",
+            post(twirp::call).layer(DefaultBodyLimit::max(twirp::MAX_BODY)),
         )
         .route("/demo/token", get(token))
         .route("/rtt", get(regions::probe))

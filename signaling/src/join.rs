@@ -474,6 +474,7 @@ impl Candidate {
             presence: Presence::Joining.into(),
             permission: None,
             process: self.context.rooms.process().to_string(),
+            joined: comes_back.is_some_and(|member| member.joined),
         };
         Person {
             id,

@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod api;
 pub mod auth;
 mod config;
 mod context;
+mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod geo;
@@ -16,6 +18,7 @@ mod join;
 mod livekit;
 mod metrics;
 pub mod nodes;
+mod orders;
 pub mod rooms;
 mod server;
 mod session;
@@ -23,6 +26,7 @@ mod sessions;
 mod source;
 pub mod turn;
 mod web;
+mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,16 +43,19 @@ use tokio_util::task::TaskTracker;
 pub use config::{Config, SETTINGS};
 pub use geo::{Database, Geo, SETTINGS as GEO_SETTINGS};
 pub use source::Network;
+pub use webhook::Webhooks;
 
 use crate::api::demo::Scheme;
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::orders::Post;
 use crate::rooms::Rooms;
 use crate::server::{Listener, Shared};
 use crate::session::driver::Input;
 use crate::sessions::Sessions;
 use crate::source::Joins;
+use crate::webhook::Hooks;
 
 /// Time for sessions to say goodbye when the process stops.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -62,6 +69,8 @@ pub enum StartError {
     },
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("webhooks cannot be told anything")]
+    Webhooks(#[from] reqwest::Error),
 }
 
 /// A part ended that runs for as long as the process does.
@@ -72,6 +81,7 @@ pub struct EndedEarly(#[source] Option<JoinError>);
 /// Signaling that runs. Dropped: everything ends at once.
 pub struct Signaling {
     context: Arc<Context>,
+    hooks: Hooks,
     addresses: Vec<SocketAddr>,
     /// Listeners and what follows the registry and certificates.
     parts: JoinSet<()>,
@@ -129,11 +139,16 @@ impl Signaling {
             Arc::clone(&metrics),
             close.clone(),
         );
+        let (hooks, speakers) = match config.webhooks {
+            Some(webhooks) => Hooks::start(webhooks, Arc::clone(&metrics))?,
+            None => (Hooks::none(), Vec::new()),
+        };
         let context = Arc::new(Context {
             keys: config.keys,
-            rooms: Rooms::new(store, config.rooms, close.clone()),
+            rooms: Rooms::new(store, config.rooms, close.clone()).with_hooks(hooks.clone()),
             nodes,
             sessions: Sessions::default(),
+            post: Post::default(),
             metrics: Arc::clone(&metrics),
             region: config.region,
             geo: config.geo,
@@ -160,6 +175,14 @@ impl Signaling {
             let (rooms, grace) = (&keeping.rooms, keeping.resume_grace);
             rooms.keep_lease(grace, &keeping.metrics).await;
         });
+        for speaker in speakers {
+            parts.spawn(speaker);
+        }
+        let listening = Arc::clone(&context);
+        parts.spawn(async move { match Post::serve(&listening).await {} });
+        let draining = Arc::clone(&context);
+        let drain_rate = config.drain_rate;
+        parts.spawn(async move { drain::move_people(&draining, drain_rate).await });
         for listener in listeners {
             let (address, scheme) = (listener.address(), scheme.name());
             tracing::info!(%address, scheme, "listening for clients");
@@ -175,6 +198,7 @@ impl Signaling {
         }
         Ok(Self {
             context,
+            hooks,
             addresses,
             parts,
             stop,
@@ -203,6 +227,11 @@ impl Signaling {
         }
     }
 
+    /// What the admin API answers, to be served by [`admin::Admin`].
+    pub fn admin_routes(&self) -> axum::Router {
+        admin::routes(Arc::clone(&self.context))
+    }
+
     /// Waits for a part to end that should not.
     ///
     /// # Errors
@@ -229,6 +258,7 @@ impl Signaling {
         }
         self.close.cancel();
         self.context.rooms.stopped().await;
+        self.hooks.flushed().await;
         self.parts.shutdown().await;
     }
 }

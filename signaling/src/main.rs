@@ -16,6 +16,7 @@ const PROGRAM: Program = Program {
         pipemesh_signaling::SETTINGS,
         pipemesh_signaling::GEO_SETTINGS,
         run::SETTINGS,
+        pipemesh_signaling::admin::SETTINGS,
         mesh::SETTINGS,
         consul::SETTINGS,
     ],

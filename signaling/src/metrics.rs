@@ -24,10 +24,13 @@ pub(crate) struct Metrics {
     placements: IntCounterVec,
     sockets_closed: IntCounterVec,
     sessions_ended: IntCounterVec,
+    drain_moves: IntCounterVec,
     pub(crate) panics: IntCounter,
     pub(crate) connections_refused: IntCounter,
     pub(crate) orphans_removed: IntCounter,
     pub(crate) leases_lost: IntCounter,
+    webhooks: IntCounterVec,
+    pub(crate) webhook_retries: IntCounter,
 }
 
 /// Which way a message went.
@@ -72,6 +75,26 @@ pub(crate) enum SessionEnd {
     Replaced,
     Moved,
     Panicked,
+}
+
+/// What became of an event that a webhook was to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WebhookEnd {
+    Delivered,
+    /// With a status that says that it never will be taken.
+    Refused,
+    GivenUp,
+    QueueFull,
+}
+
+/// What became of a room that was to be moved from a node that drains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DrainMove {
+    Moved,
+    /// It was gone already: ended, or moved by another process.
+    NotThere,
+    NoNode,
+    StoreUnavailable,
 }
 
 impl Metrics {
@@ -142,6 +165,11 @@ impl Metrics {
                 "Participants' sessions that ended.",
                 &["reason"],
             )?,
+            drain_moves: counters(
+                "pipemesh_signal_drain_moves_total",
+                "Rooms that were to be moved from nodes that drain, by outcome.",
+                &["result"],
+            )?,
             panics: counter(
                 "pipemesh_signal_panics_total",
                 "Sessions that ended by a fault of this process.",
@@ -157,6 +185,15 @@ impl Metrics {
             leases_lost: counter(
                 "pipemesh_signal_leases_lost_total",
                 "Times that other processes took this one to be gone, or the store had forgotten it.",
+            )?,
+            webhooks: counters(
+                "pipemesh_signal_webhooks_total",
+                "Events that webhooks were to be told, and what became of them.",
+                &["result"],
+            )?,
+            webhook_retries: counter(
+                "pipemesh_signal_webhook_retries_total",
+                "Times that an event was not taken by a webhook, and said again.",
             )?,
         })
     }
@@ -213,6 +250,16 @@ impl Metrics {
         self.sockets_closed.with_label_values(&[reason]).inc();
     }
 
+    pub(crate) fn webhook(&self, end: WebhookEnd) {
+        let result = match end {
+            WebhookEnd::Delivered => "delivered",
+            WebhookEnd::Refused => "refused",
+            WebhookEnd::GivenUp => "given_up",
+            WebhookEnd::QueueFull => "queue_full",
+        };
+        self.webhooks.with_label_values(&[result]).inc();
+    }
+
     pub(crate) fn session_ended(&self, end: SessionEnd) {
         let reason = match end {
             SessionEnd::Left => "left",
@@ -221,5 +268,15 @@ impl Metrics {
             SessionEnd::Panicked => "panicked",
         };
         self.sessions_ended.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn drain_move(&self, outcome: DrainMove) {
+        let result = match outcome {
+            DrainMove::Moved => "moved",
+            DrainMove::NotThere => "not_there",
+            DrainMove::NoNode => "no_node",
+            DrainMove::StoreUnavailable => "store_unavailable",
+        };
+        self.drain_moves.with_label_values(&[result]).inc();
     }
 }

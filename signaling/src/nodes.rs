@@ -3,12 +3,13 @@
 //! Owns which ring rooms are placed by: one that is shared, or that of the nodes that the registry knows.
 //! Chooses nothing: `topology::placement` does.
 
+mod inspect;
 mod link;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pipemesh_proto::ids::NodeId;
 use pipemesh_proto::node::{self as contract, NodeReport};
@@ -20,6 +21,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use inspect::Choices;
+pub(crate) use inspect::{Choice, Reached, Standing};
 pub use link::Control;
 use link::Link;
 pub(crate) use stream::{Attached, NodeStream, StreamError};
@@ -81,6 +84,7 @@ pub(crate) struct Nodes {
     mesh: RwLock<Arc<Mesh>>,
     /// Held for map accesses only.
     entries: Mutex<BTreeMap<NodeId, Entry>>,
+    choices: Choices,
     /// Counts changes of reach, so that one can be awaited.
     changes: watch::Sender<u64>,
 }
@@ -106,6 +110,7 @@ impl Nodes {
             rings,
             mesh: RwLock::new(Arc::new(empty)),
             entries: Mutex::default(),
+            choices: Choices::default(),
             changes: watch::Sender::new(0),
         });
         let first = Arc::clone(&snapshots.borrow_and_update());
@@ -139,6 +144,17 @@ impl Nodes {
 
     /// Chooses a node for a participant.
     pub(crate) fn place(&self, request: &Request<'_>) -> Result<Placement, NoNode> {
+        let outcome = self.choose(request);
+        self.choices.add(Choice {
+            at: SystemTime::now(),
+            room: request.room.clone(),
+            region: request.region.clone(),
+            outcome: outcome.clone(),
+        });
+        outcome
+    }
+
+    fn choose(&self, request: &Request<'_>) -> Result<Placement, NoNode> {
         let mesh = self.mesh();
         // What is held meanwhile is not waited for longer than a placement takes.
         let entries = self.entries();
@@ -182,6 +198,23 @@ impl Nodes {
             }
         };
         tokio::time::timeout(limit, gave_up).await.is_ok()
+    }
+
+    /// Nodes that can be reached and drain, and how many participants each has.
+    pub(crate) fn draining(&self) -> BTreeMap<NodeId, u32> {
+        let mesh = self.mesh();
+        let entries = self.entries();
+        let drains = |record: &NodeRecord| {
+            let load = entries.get(&record.id)?.load()?;
+            let state = load.state.max(record.state);
+            (state == NodeState::Draining).then_some((record.id.clone(), load.participants))
+        };
+        mesh.snapshot.nodes().iter().filter_map(drains).collect()
+    }
+
+    /// Changes of what nodes there are, how they stand and what they report.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Nodes that can be reached.

@@ -7,9 +7,13 @@
 //! lost a room is given it back by all of them together, and what a process that is gone has left is
 //! removed by any other.
 
+pub(crate) mod admin;
 mod claim;
 mod follow;
+mod inspect;
 mod lease;
+mod moving;
+mod news;
 pub(crate) mod record;
 mod served;
 mod sweep;
@@ -19,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use livekit_protocol::{Room as RoomInfo, RoomConfiguration};
+use livekit_protocol::{Room as RoomInfo, RoomConfiguration, RoomEndReason, WebhookEvent};
 use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
@@ -33,8 +37,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::livekit::track::publish_codecs;
+use crate::webhook::Hooks;
 pub(crate) use claim::{Claim, ClaimError, WriteError};
 use follow::Followed;
+pub(crate) use moving::{Moved, Stay};
+use record::Member;
 use served::Served;
 pub(crate) use view::{Changes, RoomState};
 
@@ -43,7 +50,7 @@ pub(crate) use view::{Changes, RoomState};
 pub struct RoomTimeouts {
     /// After the last member left.
     pub departure: Duration,
-    /// Reported to clients as LiveKit does. A room is only opened by somebody who joins it.
+    /// After it was opened for people who did not come.
     pub empty: Duration,
 }
 
@@ -82,6 +89,7 @@ pub(crate) struct Rooms {
     ending: Arc<Mutex<HashMap<RoomId, AbortHandle>>>,
     endings: TaskTracker,
     stop: CancellationToken,
+    hooks: Hooks,
 }
 
 /// A room as this process follows it, shared by all who are in it.
@@ -124,11 +132,22 @@ impl Rooms {
             ending: Arc::default(),
             endings: TaskTracker::new(),
             stop,
+            hooks: Hooks::none(),
         }
+    }
+
+    /// What happens is told to these.
+    pub(crate) fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     pub(crate) fn process(&self) -> &ProcessId {
         &self.process
+    }
+
+    /// By which processes speak with each other.
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     /// Follows a room for as long as the view is held.
@@ -171,7 +190,7 @@ impl Rooms {
             Some(known) => known.to_bring_back(),
             None => self.new_room(name, home, config, now),
         };
-        let id = new.id.clone();
+        let (id, was_known) = (new.id.clone(), known.is_some());
         let opened = match (self.store.open_room(name, new).await, known) {
             (Ok(opened), _) => opened,
             (Err(_), Some(known)) => Opened {
@@ -188,6 +207,14 @@ impl Rooms {
             }
         };
         let info = RoomInfo::decode(opened.room.body.clone()).unwrap_or_default();
+        // One that is brought back has begun before.
+        if opened.created && !was_known {
+            self.hooks.say(WebhookEvent {
+                event: "room_started".to_owned(),
+                room: Some(info.clone()),
+                ..Default::default()
+            });
+        }
         Ok(OpenRoom {
             name: name.clone(),
             id: opened.room.id,
@@ -251,17 +278,19 @@ impl Rooms {
             return;
         }
         let (name, id) = (room.name.clone(), room.id.clone());
+        let ends = self.ends(&name, &id);
         match self.store.end_room(&name, &id, room.sequence).await {
-            Ok(EndOutcome::Done | EndOutcome::NoRoom) => {}
+            Ok(EndOutcome::Done) => ends.tell(RoomEndReason::RoomEndOpenFailed),
+            Ok(EndOutcome::NoRoom) => {}
             Ok(EndOutcome::Conflict) | Err(_) => self.end_unless_used(name, id, room.sequence),
         }
     }
 
     /// Ends a room that was opened in vain, however long that takes.
     fn end_unless_used(&self, name: RoomName, id: RoomId, sequence: u64) {
-        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        let (ends, stop) = (self.ends(&name, &id), self.stop.clone());
         self.endings.spawn(async move {
-            end(&*store, &name, &id, sequence, REMOVE_RETRY, &stop).await;
+            end(&ends, sequence, REMOVE_RETRY, &stop).await;
         });
     }
 
@@ -281,7 +310,7 @@ impl Rooms {
             Ok(None) => return,
             Err(_) => self.timeouts.departure,
         };
-        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        let (room, stop) = (self.ends(&name, &id), self.stop.clone());
         let (ending, ends) = (Arc::clone(&self.ending), id.clone());
         // Held until the task is known, so that the task does not look for itself in vain.
         let mut known = lock(&self.ending);
@@ -289,10 +318,42 @@ impl Rooms {
             // A process that stops does not wait: nobody else would end the room.
             stop.run_until_cancelled(tokio::time::sleep(delay)).await;
             lock(&ending).remove(&id);
-            end(&*store, &name, &id, sequence, delay, &stop).await;
+            end(&room, sequence, delay, &stop).await;
         });
         if let Some(earlier) = known.insert(ends, task.abort_handle()) {
             earlier.abort();
+        }
+    }
+
+    /// Somebody's record has become another one.
+    fn tell_changed(
+        &self,
+        name: &RoomName,
+        id: &RoomId,
+        before: Option<&Member>,
+        after: Option<&Member>,
+    ) {
+        if !self.hooks.are_set() {
+            return;
+        }
+        let news = news::of(before, after);
+        if news.is_empty() {
+            return;
+        }
+        let known = self.known(name).filter(|known| known.id == *id);
+        let room = known.map_or_else(|| bare(name, id), |known| RoomInfo::clone(&known.info()));
+        for event in news {
+            let room = Some(room.clone());
+            self.hooks.say(WebhookEvent { room, ..event });
+        }
+    }
+
+    fn ends(&self, name: &RoomName, id: &RoomId) -> Ends {
+        Ends {
+            store: Arc::clone(&self.store),
+            hooks: self.hooks.clone(),
+            name: name.clone(),
+            id: id.clone(),
         }
     }
 
@@ -342,20 +403,80 @@ impl Rooms {
     }
 }
 
+/// A room that is to end.
+struct Ends {
+    store: Arc<dyn Store>,
+    hooks: Hooks,
+    name: RoomName,
+    id: RoomId,
+}
+
+impl Ends {
+    /// It has ended.
+    fn tell(&self, why: RoomEndReason) {
+        self.tell_as(None, why);
+    }
+
+    fn tell_as(&self, info: Option<RoomInfo>, why: RoomEndReason) {
+        self.hooks.say(WebhookEvent {
+            event: "room_finished".to_owned(),
+            room: Some(info.unwrap_or_else(|| bare(&self.name, &self.id))),
+            room_end_reason: why.into(),
+            ..Default::default()
+        });
+    }
+
+    /// Ends the room if nothing has happened in it since `sequence`.
+    async fn end(&self, sequence: u64, why: RoomEndReason) -> Result<EndOutcome, Unavailable> {
+        // It cannot be read afterwards.
+        let info = match self.hooks.are_set() {
+            true => self.store.read_room(&self.name).await?,
+            false => None,
+        };
+        let info = info.filter(|room| room.room.id == self.id);
+        let info = info.and_then(|room| RoomInfo::decode(room.room.body).ok());
+        let outcome = self.store.end_room(&self.name, &self.id, sequence).await?;
+        if outcome == EndOutcome::Done {
+            tracing::info!(room = %self.name, "room ended");
+            self.tell_as(info, why);
+        }
+        Ok(outcome)
+    }
+
+    /// The sequence of a room that is empty and has changed; `None`: there is nothing more to do.
+    async fn end_once(&self, sequence: u64) -> Result<Option<u64>, Unavailable> {
+        match self
+            .end(sequence, RoomEndReason::RoomEndIdleTimeout)
+            .await?
+        {
+            EndOutcome::Done | EndOutcome::NoRoom => Ok(None),
+            EndOutcome::Conflict => {
+                let room = self.store.read_room(&self.name).await?;
+                // Whoever is in it ends it.
+                let empty = room.filter(|room| room.room.id == self.id && room.members.is_empty());
+                Ok(empty.map(|room| room.sequence))
+            }
+        }
+    }
+}
+
+/// What is known of a room that cannot be read.
+fn bare(name: &RoomName, id: &RoomId) -> RoomInfo {
+    RoomInfo {
+        sid: id.to_string(),
+        name: name.to_string(),
+        ..Default::default()
+    }
+}
+
 /// Ends a room in which nothing happened since `sequence`, as soon as the store can be reached. If
 /// something did and nobody is in it, another `delay` begins: whoever came and left may have been served by
 /// a process that is gone.
-async fn end(
-    store: &dyn Store,
-    name: &RoomName,
-    id: &RoomId,
-    mut sequence: u64,
-    delay: Duration,
-    stop: &CancellationToken,
-) {
+async fn end(room: &Ends, mut sequence: u64, delay: Duration, stop: &CancellationToken) {
+    let name = &room.name;
     let mut complained = false;
     loop {
-        let pause = match end_once(store, name, id, sequence).await {
+        let pause = match room.end_once(sequence).await {
             Ok(None) => return,
             Ok(Some(later)) => {
                 sequence = later;
@@ -373,28 +494,6 @@ async fn end(
             }
         };
         stop.run_until_cancelled(tokio::time::sleep(pause)).await;
-    }
-}
-
-/// The sequence of a room that is empty and has changed; `None`: there is nothing more to do.
-async fn end_once(
-    store: &dyn Store,
-    name: &RoomName,
-    id: &RoomId,
-    sequence: u64,
-) -> Result<Option<u64>, Unavailable> {
-    match store.end_room(name, id, sequence).await? {
-        EndOutcome::Done => {
-            tracing::info!(room = %name, "room ended");
-            Ok(None)
-        }
-        EndOutcome::NoRoom => Ok(None),
-        EndOutcome::Conflict => {
-            let room = store.read_room(name).await?;
-            // Whoever is in it ends it.
-            let empty = room.filter(|room| room.room.id == *id && room.members.is_empty());
-            Ok(empty.map(|room| room.sequence))
-        }
     }
 }
 

@@ -7,13 +7,14 @@ use pipemesh_service::config::{Setting, Values, parse};
 use pipemesh_service::operator::{Health, Operator, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
 use pipemesh_signaling::Signaling;
+use pipemesh_signaling::admin::{self, Admin};
 
 use crate::mesh::{self, Mesh, Ring};
 
 /// What only this binary can be told.
 pub(crate) const SETTINGS: &[Setting] = &[Setting::with_default(
     "operator.listen",
-    "Address of the operator's endpoint: metrics, health, the ring.",
+    "Address of the operator's endpoint: metrics, health.",
     "127.0.0.1:7889",
 )];
 
@@ -21,6 +22,7 @@ pub(crate) const SETTINGS: &[Setting] = &[Setting::with_default(
 pub(crate) struct Config {
     signaling: pipemesh_signaling::Config,
     operator: SocketAddr,
+    admin: Option<admin::Config>,
     mesh: mesh::Config,
 }
 
@@ -28,6 +30,7 @@ impl Config {
     pub(crate) fn read(values: &mut Values<'_>) -> Option<Self> {
         let signaling = pipemesh_signaling::Config::read(values);
         let operator = values.required("operator.listen", parse::socket_addr);
+        let admin = admin::Config::read(values);
         let is_open = signaling.as_ref().is_some_and(|signaling| {
             signaling.control.key.is_none() && signaling.control.tls.is_none()
         });
@@ -37,6 +40,7 @@ impl Config {
         Some(Self {
             signaling,
             operator: operator?,
+            admin: admin?,
             mesh: mesh?,
         })
     }
@@ -67,11 +71,17 @@ async fn serve(program: &Program, config: Config) -> anyhow::Result<()> {
         not_live: Box::new(Vec::new),
         not_ready: Box::new(move || mesh_readiness().into_iter().chain(readiness()).collect()),
     };
-    let mut operator = Operator::bind(config.operator, program, health).await?;
-    if let Some(ring) = mesh.ring {
-        operator.router = operator.router.merge(ring.route());
-    }
+    let operator = Operator::bind(config.operator, program, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
+    if let Some(config) = config.admin {
+        let mut routes = signaling.admin_routes();
+        if let Some(ring) = mesh.ring {
+            routes = routes.merge(ring.route());
+        }
+        let admin = Admin::bind(config, routes).await?;
+        tracing::info!(address = %admin.address(), "listening for the admin API");
+        supervisor.spawn("admin", admin.serve(stop.closing()));
+    }
 
     supervisor.spawn_plain("signals", signals);
     supervisor.spawn("operator", operator.serve(stop.closing()));

@@ -15,6 +15,7 @@ pub(crate) mod driver;
 pub(crate) mod fuzz;
 mod link;
 mod node;
+mod orders;
 mod outbox;
 mod publications;
 pub(crate) mod socket;
@@ -117,6 +118,9 @@ pub(crate) struct Session {
     layout: ConnectionLayout,
     client: Client,
     rights: Rights,
+    /// In dual mode the connection on which the node offers is what "connected" means to a client. As it
+    /// was told when it came in, whatever it may do since.
+    subscriber_primary: bool,
     resume_grace: Duration,
     track_ids: Box<dyn FnMut() -> TrackId + Send>,
     /// A moment and its Unix time in milliseconds.
@@ -170,7 +174,11 @@ impl Session {
             anonymous: spec.rights.hidden,
             never_pause: spec.never_pause,
         };
+        let subscriber_primary = spec.layout == ConnectionLayout::Dual
+            && spec.rights.subscribe
+            && spec.client.supports_subscriber_primary();
         let mut session = Self {
+            subscriber_primary,
             room_id: spec.room_id,
             identity: spec.identity,
             id: spec.id,
@@ -520,15 +528,9 @@ impl Session {
 
     fn set_state(&mut self, state: State) {
         if self.info().state < i32::from(state) {
+            self.record.joined |= state == State::Active;
             self.change_info(|info| info.set_state(state));
         }
-    }
-
-    /// In dual mode the connection on which the node offers is what "connected" means to a client.
-    fn is_subscriber_primary(&self) -> bool {
-        self.layout == ConnectionLayout::Dual
-            && self.rights.subscribe
-            && self.client.supports_subscriber_primary()
     }
 
     fn unix_ms(&self, now: Instant) -> i64 {

@@ -62,8 +62,6 @@ fn main() {
                 region: &regions[(number % REGIONS) as usize],
                 others: &regions,
                 allowed: None,
-                others: &[],
-                allowed: None,
                 home,
                 excluded,
             };

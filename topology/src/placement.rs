@@ -4,7 +4,7 @@
 //! node of the ring that has room left, of the wanted region, then of the next ones. A node that is
 //! not on the ring yet is the last resort. Where somebody may not be, nobody puts them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pipemesh_proto::ids::{NodeId, Region};
@@ -200,6 +200,27 @@ pub fn place(
     Err(NoNode {
         refusals: refusals.collect(),
     })
+}
+
+/// Whether each node is open to a new room: the load by which it is compared with others, or why not.
+pub fn verdicts(
+    snapshot: &Snapshot,
+    ring: &Ring,
+    load: &dyn Fn(&NodeId) -> Option<Load>,
+    request: &Request<'_>,
+) -> BTreeMap<NodeId, Result<Load, Refusal>> {
+    let view = View {
+        snapshot,
+        ring,
+        load,
+        request,
+    };
+    let verdict = |node: &NodeRecord| match node.weight {
+        0 => Err(Refusal::Weightless),
+        _ => view.open_to_new_rooms(node),
+    };
+    let nodes = snapshot.nodes().iter();
+    nodes.map(|node| (node.id.clone(), verdict(node))).collect()
 }
 
 fn is_in(region: &Region) -> impl Fn(&NodeRecord) -> bool {

@@ -245,7 +245,7 @@ impl Unavailable {
     }
 }
 
-/// Only `signaling/rooms.rs` calls these.
+/// Only `signaling/rooms.rs` calls these, and `signaling/orders.rs` what processes say to each other.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The room of that name; opens it if there is none.
@@ -303,9 +303,44 @@ pub trait Store: Send + Sync {
         lease: Option<&Lease>,
     ) -> Result<bool, Unavailable>;
 
+    /// Says something to a process. `false`: nobody listens there. Whether it was heard is for the process
+    /// to answer: what is said can be lost.
+    async fn tell(&self, process: &ProcessId, said: Bytes) -> Result<bool, Unavailable>;
+
+    /// What is said to a process from now on.
+    async fn listen(&self, process: &ProcessId) -> Result<Letters, Unavailable>;
+
     /// Events of the rooms of that name from now on. To know a room: watch, then read, then apply
     /// what has a higher sequence than what was read. A watch that ends is followed by another one.
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable>;
+}
+
+/// Letters that may wait for a process. Full: the oldest are lost, and said again by whoever waits for an
+/// answer.
+pub const LETTERS_CAPACITY: usize = 1024;
+
+/// What is said to a process.
+#[derive(Debug)]
+pub struct Letters {
+    said: broadcast::Receiver<Bytes>,
+}
+
+impl Letters {
+    #[must_use]
+    pub fn new(said: broadcast::Receiver<Bytes>) -> Self {
+        Self { said }
+    }
+
+    /// The next letter; `None` when there will be no more: listen again.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match self.said.recv().await {
+                Ok(letter) => return Some(letter),
+                Err(broadcast::error::RecvError::Closed) => return None,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+            }
+        }
+    }
 }
 
 /// Events a watcher may be behind. Full: the watcher is told that it [`Lagged`] and reads again.

@@ -203,6 +203,7 @@ fn a_fresh_token_says_what_the_old_one_did_and_what_changed() {
         name: "Alice",
         metadata: "{}",
         attributes: &attributes,
+        rights: old.rights.clone(),
     };
     let token = keys().renew(&old, &current, SystemTime::now()).unwrap();
     let new = verify(&token).unwrap();
@@ -247,6 +248,7 @@ fn a_fresh_token_asks_for_what_the_old_one_did() {
         name: "",
         metadata: "",
         attributes: &attributes,
+        rights: old.rights.clone(),
     };
     let token = keys().renew(&old, &current, SystemTime::now()).unwrap();
     let expected = map(&[asked[0], asked[1], ("hand", "up")]);
@@ -270,4 +272,46 @@ fn grants_do_not_print_what_a_token_is_made_from() {
     claims["somethingNew"] = json!("7f3a");
     let printed = format!("{:?}", grants(claims));
     assert!(!printed.contains("7f3a"), "{printed}");
+}
+
+#[test]
+fn a_fresh_token_grants_what_somebody_may_do_since() {
+    let old = grants(joins());
+    let rights = Rights {
+        publish: true,
+        publish_sources: [TrackSource::Microphone.into()].into(),
+        subscribe: false,
+        update_own_metadata: true,
+        ..Default::default()
+    };
+    let current = Current {
+        name: "",
+        metadata: "",
+        attributes: &BTreeMap::new(),
+        rights: rights.clone(),
+    };
+    let token = keys().renew(&old, &current, SystemTime::now()).unwrap();
+    assert_eq!(verify(&token).unwrap().rights, rights);
+}
+
+#[test]
+fn the_server_api_is_for_whom_it_was_granted_to() {
+    let granted = |video: Value| {
+        let token = token(json!({ "video": video }));
+        keys()
+            .api_grants(Some(&format!("Bearer {token}")), None)
+            .unwrap()
+    };
+    let create = granted(json!({ "roomCreate": true }));
+    assert!(create.may_create().is_ok() && create.may_list().is_err());
+    let list = granted(json!({ "roomList": true }));
+    assert!(list.may_list().is_ok() && list.may_create().is_err());
+    let admin = granted(json!({ "roomAdmin": true, "room": "standup" }));
+    assert!(admin.may_administer("standup").is_ok());
+    assert!(admin.may_administer("another").is_err());
+    // One that names no room administers none.
+    let nowhere = granted(json!({ "roomAdmin": true }));
+    assert!(nowhere.may_administer("").is_err() && nowhere.may_administer("standup").is_err());
+    let joins = granted(json!({ "roomJoin": true, "room": "standup" }));
+    assert!(joins.may_administer("standup").is_err());
 }

@@ -69,7 +69,7 @@ impl Ring {
         self.standing().borrow().epoch > 0
     }
 
-    /// `GET /ring` for the operator.
+    /// `GET /ring` of the admin API.
     pub(crate) fn route(self) -> Router {
         let answer = move || {
             let ring = Json(self.describe());

@@ -133,6 +133,8 @@ impl Nodes {
                 .await;
             match opened {
                 Ok(opened) => break opened,
+                // Who does not answer was silent before: more of that makes people wait in vain.
+                Err(error @ StreamError::Timeout) => return Err(error),
                 Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
                     return Err(error);
                 }

@@ -4,7 +4,10 @@
 //! room's view: whoever is in the room here sees it at once, others when the store is back. Somebody can
 //! even come into a room that is known.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use livekit_protocol::RoomEndReason;
 use pipemesh_proto::ids::{RoomId, SessionId};
 use pipemesh_service::Chain;
 use pipemesh_topology::store::{
@@ -33,6 +36,8 @@ pub(crate) struct Claim {
     /// it.
     pub(crate) sequence: u64,
     basis: Basis,
+    /// What the store has last taken, of whoever it was: webhooks know of it.
+    told: Option<Arc<Member>>,
 }
 
 /// What a claim rests on.
@@ -108,6 +113,7 @@ impl Rooms {
             version: 0,
             sequence: room.sequence,
             basis: Basis::Store,
+            told: None,
         }
     }
 
@@ -149,12 +155,14 @@ impl Rooms {
             version,
             sequence,
             basis,
+            told: replaces.cloned().map(Arc::new),
         };
         let body = put.body.clone();
         let error = match self.store.put_member(&room.name, &room.id, put).await {
             Ok(PutOutcome::Done { version, sequence }) => {
-                let claim = claim(version, sequence, Basis::Store);
+                let mut claim = claim(version, sequence, Basis::Store);
                 room.sequence = sequence;
+                self.tell_written(&mut claim, &body);
                 return Ok(claim);
             }
             Ok(PutOutcome::Conflict(member)) => {
@@ -219,6 +227,7 @@ impl Rooms {
                 PutOutcome::Done { version, sequence } => {
                     (claim.version, claim.sequence) = (version, sequence);
                     claim.basis = Basis::Store;
+                    self.tell_written(claim, body);
                     return Ok(());
                 }
                 PutOutcome::Conflict(Some(member)) if claim.covers(&member) => Some(member.version),
@@ -286,7 +295,10 @@ impl Rooms {
                 return Ok(());
             };
             match room.members.iter().find(|member| claim.is_on(member)) {
-                Some(member) => claim.version = member.version,
+                Some(member) => {
+                    claim.version = member.version;
+                    claim.told = Member::decode(member).map(Arc::new);
+                }
                 None => {
                     if room.members.is_empty() {
                         let (name, id) = (claim.room, claim.room_id);
@@ -330,9 +342,26 @@ impl Rooms {
 
     async fn remove(&self, claim: &Claim, when: WhenEmpty) -> Result<RemoveOutcome, Unavailable> {
         let (name, id) = (&claim.room, &claim.room_id);
-        self.store
+        let ends = (when == WhenEmpty::End).then(|| self.ends(name, id));
+        let outcome = self
+            .store
             .remove_member(name, id, &claim.identity, claim.version, when)
-            .await
+            .await?;
+        if let RemoveOutcome::Done { empty, .. } = outcome {
+            self.tell_changed(name, id, claim.told.as_deref(), None);
+            if empty && let Some(ends) = ends {
+                ends.tell(RoomEndReason::RoomEndOpenFailed);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The store has taken a record of the claim.
+    fn tell_written(&self, claim: &mut Claim, body: &Bytes) {
+        let written = read(claim, body.clone()).map(Arc::new);
+        let (name, id) = (&claim.room, &claim.room_id);
+        self.tell_changed(name, id, claim.told.as_deref(), written.as_deref());
+        claim.told = written;
     }
 }
 

@@ -39,6 +39,9 @@ pub(crate) struct MemberRecord {
     /// The signaling process that serves them.
     #[prost(string, tag = "6")]
     pub(crate) process: String,
+    /// Their media has connected, in this session or in one before that they came back from.
+    #[prost(bool, tag = "7")]
+    pub(crate) joined: bool,
 }
 
 /// A record that was read.
@@ -53,6 +56,7 @@ pub(crate) struct Member {
     /// Who serves them; a version that keeps no lease does not say.
     pub(crate) process: Option<ProcessId>,
     pub(crate) presence: Presence,
+    pub(crate) joined: bool,
     /// As others are told.
     pub(crate) info: ParticipantInfo,
     permission: Option<SubscriptionPermission>,
@@ -78,16 +82,23 @@ impl Member {
             node: record.node.parse().ok()?,
             process: record.process.parse().ok(),
             presence,
+            // A version that does not say so says that they are active.
+            joined: record.joined || info.state() == participant_info::State::Active,
             info,
             permission: record.permission,
             former,
         })
     }
 
+    /// Whether a node has let them in.
+    pub(crate) fn is_in(&self) -> bool {
+        self.presence != Presence::Joining
+    }
+
     /// Whether others know of them.
     pub(crate) fn is_visible(&self) -> bool {
         let permission = self.info.permission.as_ref();
-        self.presence != Presence::Joining && !permission.is_some_and(|rights| rights.hidden)
+        self.is_in() && !permission.is_some_and(|rights| rights.hidden)
     }
 
     /// Whether they record the room or serve it, rather than take part.
@@ -148,6 +159,7 @@ mod tests {
             presence: Presence::Here.into(),
             permission,
             process: String::new(),
+            joined: false,
         };
         let stored = store::Member {
             identity: "alice".parse().unwrap(),

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use livekit_protocol::Room as RoomInfo;
 use pipemesh_proto::ids::ProcessId;
 use pipemesh_service::Chain;
 use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{Lease, RemoveOutcome, Unavailable, WhenEmpty};
+use prost::Message;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -201,6 +204,9 @@ impl Rooms {
             return Ok(0);
         };
         let id = room.room.id;
+        if room.members.is_empty() && awaits_people(&room.room.body, SystemTime::now()) {
+            return Ok(0);
+        }
         let mut empty_since = room.members.is_empty().then_some(room.sequence);
         let mut removed = 0;
         for stored in &room.members {
@@ -208,7 +214,7 @@ impl Rooms {
                 continue;
             };
             // A version that knows no leases.
-            let Some(process) = member.process else {
+            let Some(process) = member.process.clone() else {
                 continue;
             };
             let is_left = if process == self.process {
@@ -227,6 +233,7 @@ impl Rooms {
                 .await?;
             if let RemoveOutcome::Done { sequence, empty } = gone {
                 tracing::info!(room = %name, participant = %who, %process, "nobody serves them");
+                self.tell_changed(name, &id, Some(&member), None);
                 removed += 1;
                 empty_since = empty.then_some(sequence);
             }
@@ -238,7 +245,40 @@ impl Rooms {
     }
 }
 
+/// Whether a room without anybody was opened for people who may still come.
+fn awaits_people(body: &Bytes, now: SystemTime) -> bool {
+    let info = RoomInfo::decode(body.clone()).unwrap_or_default();
+    let opened = Duration::from_secs(info.creation_time.try_into().unwrap_or(0));
+    let timeout = Duration::from_secs(info.empty_timeout.into());
+    // A clock that is behind keeps no room for ever.
+    now.duration_since(UNIX_EPOCH + opened)
+        .is_ok_and(|passed| passed < timeout)
+}
+
 /// So long, or up to twice as long: processes that began together do not look together.
 fn spread(time: Duration) -> Duration {
     time.mul_f64(rand::random_range(1.0..2.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_waits_for_people_as_long_as_it_was_asked_to() {
+        let opened = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let info = RoomInfo {
+            creation_time: 1_700_000_000,
+            empty_timeout: 60,
+            ..Default::default()
+        };
+        let body = Bytes::from(info.encode_to_vec());
+        let check = |now: SystemTime, expected: bool| {
+            assert_eq!(awaits_people(&body, now), expected, "{now:?}");
+        };
+        check(opened, true);
+        check(opened + Duration::from_secs(59), true);
+        check(opened + Duration::from_secs(60), false);
+        check(opened - Duration::from_secs(1), false);
+    }
 }

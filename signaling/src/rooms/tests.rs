@@ -86,6 +86,7 @@ fn record(session: &str) -> MemberRecord {
         presence: Presence::Here.into(),
         permission: None,
         process: String::new(),
+        joined: false,
     }
 }
 

@@ -67,7 +67,7 @@ impl Session {
                 self.node.as_str(),
             )),
             ice_servers,
-            subscriber_primary: self.is_subscriber_primary(),
+            subscriber_primary: self.subscriber_primary,
             ping_interval: i32::try_from(PING_INTERVAL.as_secs()).unwrap_or(5),
             ping_timeout: i32::try_from(PING_TIMEOUT.as_secs()).unwrap_or(15),
             enabled_publish_codecs: track::publish_codecs(),

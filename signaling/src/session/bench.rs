@@ -108,6 +108,7 @@ pub(super) fn record(identity: &str, version: u32, tracks: &[&str]) -> MemberRec
         presence: Presence::Here.into(),
         permission: None,
         process: String::new(),
+        joined: false,
     }
 }
 
@@ -207,7 +208,12 @@ impl Node {
                 self.closed = true;
                 "close".to_owned()
             }
-            Request::SendData(_) | Request::Configure(_) => panic!("not asked for: {request:?}"),
+            Request::SendData(data) => format!("send {} {}", data.packet.len(), data.reliable),
+            Request::Configure(configure) => {
+                let data = configure.data.expect("it is about data");
+                assert!(data.receive, "everybody hears");
+                format!("configure {}", data.send)
+            }
         };
         self.asked.push(name);
     }

@@ -14,14 +14,15 @@ use livekit_protocol::signal_response::Message;
 use pipemesh_proto::ids::{NodeId, SessionId};
 use pipemesh_proto::node::{SessionEvent, SessionRequest};
 use pipemesh_service::Chain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::socket::SocketHandle;
 use super::{Attach, End, Farewell, Fate, Output, Session};
-use crate::auth::{Current, Grants};
+use crate::auth::{Current, Grants, Rights};
 use crate::context::Context;
 use crate::metrics::SessionEnd;
 use crate::nodes::{Attached, NodeStream, StreamError};
+use crate::orders::{Answer, What};
 use crate::rooms::record::MemberRecord;
 use crate::rooms::{Claim, RoomState, RoomView, WriteError};
 
@@ -48,6 +49,8 @@ pub(crate) enum Input {
     /// From the socket with this number.
     Client(u64, Box<FromClient>),
     Detached(u64),
+    /// Of the server API. Whoever waits for the answer may have given up.
+    Order(Box<What>, oneshot::Sender<Answer>),
     Stop,
 }
 
@@ -86,6 +89,8 @@ pub(crate) struct Driver {
     writing: Option<Writing>,
     retry_at: Option<Instant>,
     ended: Option<End>,
+    /// Those who wait for the end, and what they are told then.
+    await_end: Vec<(oneshot::Sender<Answer>, Answer)>,
     last_request: u64,
     /// Since when nothing is taken from the client or the room.
     stalled: Option<Instant>,
@@ -152,6 +157,7 @@ impl Driver {
             writing: None,
             retry_at: None,
             ended: None,
+            await_end: Vec::new(),
             last_request: 0,
             stalled: None,
         }
@@ -295,6 +301,15 @@ impl Driver {
             }
             // From a socket that another one has replaced.
             Input::Client(..) | Input::Detached(_) => {}
+            Input::Order(what, answer) => {
+                let answered = self.session.handle_order(*what, now);
+                if self.session.has_ended() {
+                    self.await_end.push((answer, answered));
+                } else {
+                    // Fails when nobody waits any more.
+                    let _ = answer.send(answered);
+                }
+            }
             Input::Stop => self.session.handle_stop(now),
         }
     }
@@ -399,6 +414,7 @@ impl Driver {
             name: &info.name,
             metadata: &info.metadata,
             attributes: &attributes,
+            rights: info.permission.as_ref().map(Rights::of).unwrap_or_default(),
         };
         match self
             .context
@@ -458,6 +474,9 @@ impl Driver {
                 SessionEnd::Replaced
             }
         };
+        for (waiting, answer) in self.await_end {
+            let _ = waiting.send(answer);
+        }
         self.context.metrics.session_ended(ended);
         tracing::info!(?ended, "session ended");
     }

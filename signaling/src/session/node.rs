@@ -281,7 +281,7 @@ impl Session {
         }
     }
 
-    fn handle_track_ended(&mut self, track_id: &str) {
+    pub(super) fn handle_track_ended(&mut self, track_id: &str) {
         let Some((_, next)) = self.publications.remove(track_id) else {
             return;
         };
@@ -317,7 +317,7 @@ impl Session {
     }
 
     fn handle_connection(&mut self, changed: contract::ConnectionChanged, now: Instant) {
-        let primary = match self.is_subscriber_primary() {
+        let primary = match self.subscriber_primary {
             true => ConnectionRole::Subscriber,
             false => ConnectionRole::Publisher,
         };

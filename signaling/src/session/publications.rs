@@ -236,6 +236,18 @@ impl Publications {
         Some(publication.started && publication.info != before)
     }
 
+    pub(super) fn info(&self, track_id: &str) -> Option<&TrackInfo> {
+        let publication = self.tracks.get(&track_id.parse().ok()?)?;
+        Some(&publication.info)
+    }
+
+    /// The tracks whose source is such a one.
+    pub(super) fn of_sources(&self, is: impl Fn(i32) -> bool) -> Vec<TrackId> {
+        let tracks = self.tracks.iter();
+        let tracks = tracks.filter(|(_, publication)| is(publication.info.source));
+        tracks.map(|(id, _)| id.clone()).collect()
+    }
+
     pub(super) fn is_known(&self, track_id: &str) -> bool {
         track_id
             .parse()

@@ -185,6 +185,19 @@ impl Subscriptions {
         }
     }
 
+    /// What the receiver may do has changed.
+    pub(super) fn permit(
+        &mut self,
+        may_subscribe: bool,
+        exempt: bool,
+        link: &mut Link,
+        outbox: &mut Outbox,
+    ) {
+        self.receiver.may_subscribe = may_subscribe;
+        self.receiver.exempt = exempt;
+        self.settle_all(link, outbox);
+    }
+
     /// Tells the client what it was not told while it was away.
     pub(super) fn settle_all(&mut self, link: &mut Link, outbox: &mut Outbox) {
         let ids: Vec<TrackId> = self.tracks.keys().cloned().collect();

@@ -1,6 +1,7 @@
 //! Scenarios in virtual time: a session, a room, a node and a client without any I/O.
 
 mod joining;
+mod orders;
 mod publishing;
 mod random;
 mod resuming;

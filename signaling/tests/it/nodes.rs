@@ -131,6 +131,56 @@ async fn a_node_that_drains_gets_nobody_and_its_room_moves_with_the_next_join() 
 }
 
 #[tokio::test]
+async fn rooms_on_a_node_that_drains_move_one_after_the_other_until_it_serves_again() {
+    let nodes = [
+        FakeNode::start("node-a", "eu", 1),
+        FakeNode::start("node-b", "eu", 1),
+    ];
+    let mut config = config();
+    config.drain_rate = 1;
+    let fixture = Fixture::with(config, &[&nodes[0]]).await;
+    let mut people = Vec::new();
+    for (room, identity) in [("one", "alice"), ("two", "bob")] {
+        let (client, joined) = fixture.join(room, identity).await;
+        people.push((room, identity, client, joined));
+    }
+    let other = nodes[1].record.clone();
+    fixture.registry.register(other).await.unwrap();
+    fixture
+        .until_metric("pipemesh_signal_nodes_up", &[], |up| up > 1.0)
+        .await;
+    nodes[0].set_state(NodeState::Draining);
+    let (moves, moved) = ("pipemesh_signal_drain_moves_total", [("result", "moved")]);
+    fixture
+        .until_metric(moves, &moved, |rooms| rooms > 0.0)
+        .await;
+    nodes[0].set_state(NodeState::Serving);
+    let mut moved = 0;
+    for (room, identity, mut client, joined) in people {
+        let leave =
+            client.wait_for(
+                "leave",
+                std::time::Duration::from_secs(2),
+                |message| match message {
+                    Response::Leave(leave) => Some(leave.action()),
+                    _ => None,
+                },
+            );
+        let Ok(action) = leave.await else {
+            client.ping(PATIENCE).await.unwrap();
+            continue;
+        };
+        moved += 1;
+        assert_eq!(action, leave_request::Action::Reconnect);
+        let (_client, rejoined) = fixture.join(room, identity).await;
+        assert_eq!(node_of(&rejoined), "node-b");
+        let who = |joined: livekit_protocol::JoinResponse| joined.participant.unwrap().sid;
+        assert_eq!(who(rejoined), who(joined));
+    }
+    assert_eq!(moved, 1);
+}
+
+#[tokio::test]
 async fn a_node_that_refuses_is_passed_over() {
     let nodes = [
         FakeNode::start("node-a", "eu", 1),

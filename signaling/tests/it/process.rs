@@ -58,6 +58,8 @@ async fn every_problem_is_reported_at_once() {
         ("HTTP_LISTEN", "127.0.0.1:7880,0.0.0.0:7880"),
     ];
     note("a demo for everybody", checked(&open).await);
+    let open = [NODES, REGION, DEMO, ("ADMIN_LISTEN", "0.0.0.0:7890")];
+    note("an admin API for everybody", checked(&open).await);
     let livekits = [NODES, REGION, ("AUTH_API_KEYS", "devkey:secret")];
     note("LiveKit's example key", checked(&livekits).await);
     let far = [

@@ -4,22 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pipemesh_proto::ids::{ProcessId, RoomId};
 use tokio::sync::broadcast;
 
 use super::{
-    Change, EndOutcome, Heard, Lease, Member, NewRoom, Opened, PutMember, PutOutcome,
-    RemoveOutcome, Renewed, Room, RoomEvent, RoomPage, RoomSnapshot, RoomUpdate, Store,
-    Unavailable, UpdateRoom, WATCH_CAPACITY, Watch, WhenEmpty,
+    Change, EndOutcome, Heard, LETTERS_CAPACITY, Lease, Letters, Member, NewRoom, Opened,
+    PutMember, PutOutcome, RemoveOutcome, Renewed, Room, RoomEvent, RoomPage, RoomSnapshot,
+    RoomUpdate, Store, Unavailable, UpdateRoom, WATCH_CAPACITY, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 
-/// One lock around all rooms, one around all leases: each operation is a few map accesses, and nothing
+/// One lock around all rooms, one around all leases, one around who listens: each operation is a few map accesses, and nothing
 /// waits inside.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     names: Mutex<HashMap<RoomName, Name>>,
     leases: Mutex<BTreeMap<ProcessId, Lease>>,
+    /// Processes that listen. Held for a map access.
+    listening: Mutex<HashMap<ProcessId, broadcast::Sender<Bytes>>>,
 }
 
 /// What is known under a name: a room, watchers, or both.
@@ -52,6 +55,12 @@ impl MemoryStore {
 
     fn leases(&self) -> MutexGuard<'_, BTreeMap<ProcessId, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listening(&self) -> MutexGuard<'_, HashMap<ProcessId, broadcast::Sender<Bytes>>> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs an operation on the room `id`; `None` if it is not the one that is open.
@@ -280,6 +289,21 @@ impl Store for MemoryStore {
             None => leases.remove(process),
         };
         Ok(true)
+    }
+
+    async fn tell(&self, process: &ProcessId, said: Bytes) -> Result<bool, Unavailable> {
+        let listening = self.listening();
+        let there = listening.get(process);
+        Ok(there.is_some_and(|there| there.send(said).is_ok()))
+    }
+
+    async fn listen(&self, process: &ProcessId) -> Result<Letters, Unavailable> {
+        let mut listening = self.listening();
+        listening.retain(|_, there| there.receiver_count() > 0);
+        let there = listening
+            .entry(process.clone())
+            .or_insert_with(|| broadcast::Sender::new(LETTERS_CAPACITY));
+        Ok(Letters::new(there.subscribe()))
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

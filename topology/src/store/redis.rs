@@ -7,6 +7,7 @@
 mod config;
 mod events;
 mod failure;
+mod inbox;
 mod keys;
 mod link;
 mod memory;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pipemesh_proto::ids::{ProcessId, RoomId};
 use redis::{ScriptInvocation, Value};
 use tokio::sync::watch;
@@ -32,8 +34,8 @@ pub(crate) use ring::Ears;
 pub use ring::{PutRing, RedisRing, Stored, UnreadableRing};
 
 use super::{
-    EndOutcome, Lease, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed, RoomPage,
-    RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
+    EndOutcome, Lease, Letters, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed,
+    RoomPage, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
 };
 use crate::names::{Identity, RoomName};
 use keys::Keys;
@@ -305,6 +307,22 @@ impl Store for RedisStore {
         let mut call = self.scripts.change_lease.on(&self.keys.leases(), process);
         call.arg(text(expected)).arg(text(lease));
         Ok(self.call(&call).await?.take()?)
+    }
+
+    async fn tell(&self, process: &ProcessId, said: Bytes) -> Result<bool, Unavailable> {
+        let session = self.link.session()?;
+        let mut commands = session.commands();
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(self.keys.process_channel(process))
+            .arg(&said[..]);
+        let heard: u64 = session.run(publish.query_async(&mut commands)).await?;
+        Ok(heard > 0)
+    }
+
+    async fn listen(&self, process: &ProcessId) -> Result<Letters, Unavailable> {
+        let session = self.link.session()?;
+        Ok(session.listen(&self.keys.process_channel(process)).await?)
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

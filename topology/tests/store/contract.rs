@@ -45,6 +45,7 @@ contract! {
     a_room_that_is_brought_back_counts_on
     all_rooms_that_are_open_are_listed
     a_lease_is_changed_by_who_knows_it
+    what_is_said_to_a_process_is_heard_there_and_nowhere_else
 }
 
 pub(crate) fn name(text: &str) -> RoomName {
@@ -354,4 +355,30 @@ async fn a_room_that_is_brought_back_counts_on(store: &dyn Store) {
     assert!(!again.created);
     let v = version(store, &room, &opened.room.id, put("a", Some(v))).await;
     assert_eq!(v, first + 1);
+}
+
+async fn what_is_said_to_a_process_is_heard_there_and_nowhere_else(store: &dyn Store) {
+    let process = |id: &str| id.parse::<ProcessId>().unwrap();
+    let (one, two) = (process("one"), process("two"));
+    let said = Bytes::from_static(b"body\n\0\xff");
+    assert!(!store.tell(&one, said.clone()).await.unwrap());
+    let mut to_one = store.listen(&one).await.unwrap();
+    let mut to_two = store.listen(&two).await.unwrap();
+    assert!(
+        store
+            .tell(&two, Bytes::from_static(b"first"))
+            .await
+            .unwrap()
+    );
+    assert!(store.tell(&one, said.clone()).await.unwrap());
+    assert!(
+        store
+            .tell(&two, Bytes::from_static(b"second"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(to_one.next().await.unwrap(), said);
+    assert_eq!(&to_two.next().await.unwrap()[..], b"first");
+    assert_eq!(&to_two.next().await.unwrap()[..], b"second");
+    assert!(!store.tell(&process("three"), said).await.unwrap());
 }

@@ -19,22 +19,46 @@ pub(crate) struct Answer {
 
 /// `None` if nobody answers.
 pub(crate) async fn get(address: SocketAddr, target: &str) -> Option<Answer> {
+    send("GET", address, target).await
+}
+
+/// With another method, and nothing to say.
+pub(crate) async fn send(method: &str, address: SocketAddr, target: &str) -> Option<Answer> {
     // Of the version in which bodies come in one piece.
-    ask(address, target, "HTTP/1.0\r\n").await
+    let rest = "HTTP/1.0\r\nContent-Length: 0\r\n";
+    ask(address, method, target, rest, "").await
+}
+
+/// Says something; `headers`: lines of it.
+pub(crate) async fn post(
+    address: SocketAddr,
+    target: &str,
+    headers: &str,
+    body: &str,
+) -> Option<Answer> {
+    let length = body.len();
+    let rest = format!("HTTP/1.0\r\n{headers}Content-Length: {length}\r\n");
+    ask(address, "POST", target, &rest, body).await
 }
 
 /// Asks for a WebSocket, and for nothing on it.
 pub(crate) async fn upgrade(address: SocketAddr, target: &str) -> Option<Answer> {
     let rest = "HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    ask(address, target, rest).await
+    ask(address, "GET", target, rest, "").await
 }
 
 /// `rest`: of the request, but for the host.
-async fn ask(address: SocketAddr, target: &str, rest: &str) -> Option<Answer> {
+async fn ask(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    rest: &str,
+    body: &str,
+) -> Option<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {target} {rest}Host: {address}\r\n\r\n");
+        let request = format!("{method} {target} {rest}Host: {address}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;

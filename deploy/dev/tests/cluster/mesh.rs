@@ -19,6 +19,9 @@ pub(crate) const DEPARTURE: Duration = Duration::from_secs(1);
 /// How long people have to go on with another signaling process when theirs is gone.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
+/// Participants that are moved from a node that drains, a second.
+pub(crate) const DRAIN_RATE: u32 = 10;
+
 const REGION: &str = "eu";
 
 pub(crate) struct Mesh {
@@ -31,10 +34,15 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Ready for people.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With this environment of the signaling processes, beside what they need.
+    pub(crate) async fn start_with(more: &[(&'static str, String)]) -> Self {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
         let nodes = ["node-a", "node-b"].map(|id| node(id, &consul));
-        let signaling = [(); 2].map(|()| signaling(&consul, redis.address));
+        let signaling = [(); 2].map(|()| signaling(&consul, redis.address, more));
         let [one, two] = signaling;
         let mesh = Self {
             consul,
@@ -48,7 +56,7 @@ impl Mesh {
 
     /// One more signaling process, which reaches Redis at this address.
     pub(crate) async fn add_signaling(&mut self, redis: SocketAddr) {
-        let process = signaling(&self.consul, redis);
+        let process = signaling(&self.consul, redis, &[]);
         self.signaling.push(Signaling::of(process).await);
         self.until_ready().await;
     }
@@ -109,22 +117,49 @@ pub(crate) struct Signaling {
     pub(crate) process: Process,
     pub(crate) clients: SocketAddr,
     pub(crate) operator: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Signaling {
     async fn of(process: Process) -> Self {
         let clients = address(&process, "listening for clients").await;
         let operator = address(&process, "listening for the operator").await;
+        let admin = address(&process, "listening for the admin API").await;
         Self {
             process,
             clients,
             operator,
+            admin,
         }
     }
 
     pub(crate) async fn ring(&self) -> Option<serde_json::Value> {
-        let ring = http::get(self.operator, "/ring").await?;
-        serde_json::from_str(&ring.body).ok()
+        self.tells("/ring").await
+    }
+
+    /// What the admin API answers.
+    pub(crate) async fn tells(&self, target: &str) -> Option<serde_json::Value> {
+        let answer = http::get(self.admin, target).await?;
+        serde_json::from_str(&answer.body).ok()
+    }
+
+    /// Tells a node something through the admin API, and answers the status.
+    pub(crate) async fn tell(&self, node: &str, what: &str) -> u16 {
+        let target = format!("/nodes/{node}/{what}");
+        let answer = http::send("POST", self.admin, &target).await;
+        answer.expect("it answers").status
+    }
+
+    /// Waits until it places nobody on a node, or does again.
+    pub(crate) async fn until_registered(&self, node: &str, state: &str) {
+        until(&format!("{node} is {state}"), async || {
+            let nodes = self.tells("/nodes").await?;
+            let nodes = nodes["nodes"].as_array()?;
+            let node = nodes.iter().find(|it| it["id"] == node)?;
+            let is = node["registered"] == state && node["report"]["state"] == state;
+            is.then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
@@ -180,6 +215,17 @@ impl Consul {
         let answer = http::get(self.address, "/v1/health/service/pipemesh-node?passing").await?;
         let listed: Vec<serde_json::Value> = serde_json::from_str(&answer.body).ok()?;
         Some(listed.len())
+    }
+
+    /// Puts a node into maintenance, or ends it.
+    pub(crate) async fn maintain(&self, node: &str, enable: bool) {
+        let answer = http::get(self.address, "/v1/agent/services").await.unwrap();
+        let services: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let mut services = services.as_object().unwrap().keys();
+        let service = services.find(|id| id.contains(node)).unwrap();
+        let target = format!("/v1/agent/service/maintenance/{service}?enable={enable}");
+        let answer = http::send("PUT", self.address, &target).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
 
     pub(crate) async fn until_living(&self, nodes: usize) {
@@ -241,11 +287,11 @@ fn node(id: &str, consul: &Consul) -> Process {
     Process::ours("pipemesh-node", environment)
 }
 
-fn signaling(consul: &Consul, redis: SocketAddr) -> Process {
+fn signaling(consul: &Consul, redis: SocketAddr, more: &[(&'static str, String)]) -> Process {
     let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());
     let grace = format!("{}s", GRACE.as_secs());
-    let environment = vec![
+    let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_SIGNALING_REDIS_URL", redis),
@@ -262,7 +308,10 @@ fn signaling(consul: &Consul, redis: SocketAddr) -> Process {
             "PIPEMESH_SIGNALING_OPERATOR_LISTEN",
             "127.0.0.1:0".to_owned(),
         ),
+        ("PIPEMESH_SIGNALING_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("PIPEMESH_SIGNALING_DRAIN_RATE", DRAIN_RATE.to_string()),
     ];
+    environment.extend_from_slice(more);
     Process::ours("pipemesh-signaling", environment)
 }
 

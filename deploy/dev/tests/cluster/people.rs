@@ -16,8 +16,8 @@ use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participa
 use crate::mesh::{PATIENCE, Signaling, until};
 
 /// The key of the demo.
-const KEY: &str = "devkey";
-const SECRET: &str = "secret";
+pub(crate) const KEY: &str = "devkey";
+pub(crate) const SECRET: &str = "secret";
 
 pub(crate) fn token(room: &str, identity: &str) -> String {
     let grants = VideoGrants {

@@ -50,9 +50,25 @@ impl Process {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status();
+        let status = Command::new("kill").args([signal, &pid]).status();
         assert!(status.unwrap().success());
+    }
+
+    /// Waits until it has ended by itself, in order.
+    pub(crate) async fn until_ended(&mut self) {
+        let what = format!("{} has ended", self.program.display());
+        let status = until(&what, async || self.child.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}");
     }
 
     /// As it was started before.

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pipemesh_proto::ids::{ProcessId, RoomId};
 use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::store::{
-    EndOutcome, Lease, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed, RoomPage,
-    RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
+    EndOutcome, Lease, Letters, NewRoom, Opened, PutMember, PutOutcome, RemoveOutcome, Renewed,
+    RoomPage, RoomSnapshot, RoomUpdate, Store, Unavailable, UpdateRoom, Watch, WhenEmpty,
 };
 use pipemesh_topology::{Identity, RoomName};
 
@@ -143,6 +144,14 @@ impl Store for SharedStore {
         lease: Option<&Lease>,
     ) -> Result<bool, Unavailable> {
         self.reach()?.change_lease(process, expected, lease).await
+    }
+
+    async fn tell(&self, process: &ProcessId, said: Bytes) -> Result<bool, Unavailable> {
+        self.reach()?.tell(process, said).await
+    }
+
+    async fn listen(&self, process: &ProcessId) -> Result<Letters, Unavailable> {
+        self.reach()?.listen(process).await
     }
 
     async fn watch(&self, name: &RoomName) -> Result<Watch, Unavailable> {

@@ -26,6 +26,7 @@ pub(crate) fn stored_by(
         presence: presence.into(),
         permission: None,
         process: String::new(),
+        joined: false,
     };
     store::Member {
         identity: identity.parse().unwrap(),

@@ -4,6 +4,7 @@
 //! escaped, so that no name can break out of them.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pipemesh_proto::ids::ProcessId;
 
 use crate::names::RoomName;
 
@@ -49,6 +50,11 @@ impl Keys {
             members: format!("{base}:{{{name}}}:members"),
             channel: format!("{base}:{database}:{{{name}}}:events"),
         }
+    }
+
+    /// On which is said what one process says to another. Without braces, so no room's.
+    pub(super) fn process_channel(&self, process: &ProcessId) -> String {
+        format!("{}:{}:process:{process}", self.base, self.database)
     }
 
     /// Without braces, so no room's.

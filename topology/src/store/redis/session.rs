@@ -18,11 +18,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Position, Standing, Topics};
 use super::failure::Failure;
+use super::inbox::Inboxes;
 use super::keys::{Keys, RoomKeys};
 use super::memory::Memory;
 use super::scripts::RoomScript;
 use super::{LIMIT, Stats, scripts};
-use crate::store::{Watch, next_life};
+use crate::store::{Letters, Watch, next_life};
 
 /// How often what was heard is compared with what the server counts, and idle connections are tried.
 const CHECK: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub(super) struct Session {
     commands: MultiplexedConnection,
     events: MultiplexedConnection,
     topics: Arc<Topics>,
+    inboxes: Arc<Inboxes>,
     /// Rung when the ring is said to have changed.
     ring: Arc<Notify>,
     /// Held across waits on purpose: whoever subscribes shares it, and whoever unsubscribes has it
@@ -64,11 +66,17 @@ impl Session {
     ) -> Result<(Self, Broken), Failure> {
         let (broken, reasons) = mpsc::channel(1);
         let topics = Arc::new(Topics::new(Arc::clone(stats)));
+        let inboxes = Arc::new(Inboxes::new());
         let ring = Arc::new(Notify::new());
         let connect = async {
             let commands = open(client, on_commands(broken.clone()));
             let on_ring = (keys.ring_channel(), Arc::clone(&ring));
-            let on_events = on_events(Arc::clone(&topics), on_ring, broken.clone());
+            let on_events = on_events(
+                Arc::clone(&topics),
+                Arc::clone(&inboxes),
+                on_ring,
+                broken.clone(),
+            );
             let events = open(client, on_events);
             let (mut commands, mut events) = tokio::try_join!(commands, events)?;
             probe(&mut commands, &mut events, keys).await?;
@@ -82,6 +90,7 @@ impl Session {
             commands,
             events,
             topics,
+            inboxes,
             ring,
             subscribing: RwLock::new(()),
             broken,
@@ -154,6 +163,14 @@ impl Session {
         Ok(watch)
     }
 
+    /// Listens to what is said on a channel; returns once the server has confirmed that it tells of it.
+    pub(super) async fn listen(&self, channel: &str) -> Result<Letters, Failure> {
+        let letters = self.inboxes.open(channel).ok_or(Failure::Disconnected)?;
+        let mut events = self.events.clone();
+        self.run(events.subscribe(channel)).await?;
+        Ok(letters)
+    }
+
     /// Returns once the server has confirmed that it tells of the ring.
     pub(super) async fn listen_to_ring(&self, channel: &str) -> Result<(), Failure> {
         let mut events = self.events.clone();
@@ -184,6 +201,7 @@ impl Session {
             () = checks => unreachable!("checks go on for ever"),
         };
         self.topics.close();
+        self.inboxes.close();
         failure
     }
 
@@ -323,6 +341,7 @@ fn on_commands(broken: mpsc::Sender<Failure>) -> OnPush {
 /// are bounded, and into no other.
 fn on_events(
     topics: Arc<Topics>,
+    inboxes: Arc<Inboxes>,
     (ring_channel, ring): (String, Arc<Notify>),
     broken: mpsc::Sender<Failure>,
 ) -> OnPush {
@@ -334,10 +353,13 @@ fn on_events(
                 ring.notify_one();
             }
             (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) => {
-                topics.hear(channel, message);
+                if !inboxes.take(channel, message) {
+                    topics.hear(channel, message);
+                }
             }
             (PushKind::Disconnection, _) => {
                 topics.close();
+                inboxes.close();
                 let _ = broken.try_send(Failure::Disconnected);
             }
             _ => {}

@@ -1,0 +1,218 @@
+//! The operator's interface to the mesh, on an address of its own: what is where and why, and draining.
+//!
+//! Owns who may ask. Whoever does shows a token; without one only this machine is answered, and no web
+//! page that somebody on it looks at.
+
+mod routes;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use pipemesh_service::Secret;
+use pipemesh_service::config::{Setting, Values, parse};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use routes::routes;
+
+pub const SETTINGS: &[Setting] = &[
+    Setting::optional(
+        "admin.listen",
+        "Address of the admin API: nodes, rooms, ring, placements, draining. If not set, there is none.",
+        "127.0.0.1:7890",
+    ),
+    Setting::optional(
+        "admin.token",
+        "What callers of the admin API show as `Authorization: Bearer …`, at least 32 bytes. Without it only \
+         a loopback address can be listened on.",
+        "",
+    )
+    .secret(),
+];
+
+#[derive(Debug)]
+pub struct Config {
+    listen: SocketAddr,
+    token: Option<Secret>,
+}
+
+impl Config {
+    /// Reads [`SETTINGS`]; problems stay in `values`. Inside: `None` if there is to be no API.
+    pub fn read(values: &mut Values<'_>) -> Option<Option<Self>> {
+        let listen = values.optional("admin.listen", parse::socket_addr);
+        let token = values.optional("admin.token", parse::secret);
+        match (listen?, token?) {
+            (None, None) => Some(None),
+            (None, Some(_)) => {
+                values.problem("admin.token", "has no effect without admin.listen");
+                None
+            }
+            (Some(listen), None) if !listen.ip().is_loopback() => {
+                let what = "is missing, but admin.listen can be reached from other machines";
+                values.problem("admin.token", what);
+                None
+            }
+            (Some(listen), token) => Some(Some(Self { listen, token })),
+        }
+    }
+}
+
+/// The API, bound.
+#[derive(Debug)]
+pub struct Admin {
+    router: Router,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(config: Config, routes: Router) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let gate = Arc::new(Gate {
+            token: config.token,
+        });
+        let nowhere = || async { refuse(StatusCode::NOT_FOUND, "there is nothing here") };
+        Ok(Self {
+            router: routes
+                .fallback(nowhere)
+                .layer(middleware::from_fn_with_state(gate, check)),
+            listener,
+            address,
+        })
+    }
+
+    /// The address in use.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
+        axum::serve(self.listener, self.router)
+            .with_graceful_shutdown(async move { stop.cancelled().await })
+            .await
+    }
+}
+
+struct Gate {
+    token: Option<Secret>,
+}
+
+impl Gate {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+        match &self.token {
+            Some(token) if shows(headers, token) => Ok(()),
+            Some(_) => Err((
+                [(header::WWW_AUTHENTICATE, "Bearer")],
+                refuse(StatusCode::UNAUTHORIZED, "the token is missing or wrong"),
+            )
+                .into_response()),
+            // A page in a browser on this machine reaches what listens here, under our address (then it
+            // says where it is from) or under a name of its own that leads here.
+            None if headers.contains_key(header::ORIGIN) || !asks_this_machine(headers) => {
+                let what = "without admin.token pages and other names are not answered";
+                Err(refuse(StatusCode::FORBIDDEN, what))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    match gate.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// How long it takes says nothing of the token but its length.
+fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+    let shown = headers.get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let token = token.expose().as_bytes();
+    shown.is_some_and(|shown| {
+        aws_lc_rs::constant_time::verify_slices_are_equal(shown, token).is_ok()
+    })
+}
+
+fn asks_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let Some(host) = host else {
+        return false;
+    };
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address = address.parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn refuse(status: StatusCode, what: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": what }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(given: &[(header::HeaderName, &str)]) -> HeaderMap {
+        let given = given.iter();
+        given
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn who_shows_the_token_is_answered() {
+        let token = "9b1e6f2c7d4a8053b9e1c6f2d7a48350";
+        let gate = Gate {
+            token: Some(Secret::new(token, 32).unwrap()),
+        };
+        let check = |shown: &str, expected: bool| {
+            let outcome = gate.check(&headers(&[(header::AUTHORIZATION, shown)]));
+            assert_eq!(outcome.is_ok(), expected, "{shown}");
+        };
+        check(&format!("Bearer {token}"), true);
+        check(&format!("Bearer {token}0"), false);
+        check(&format!("Bearer {}", &token[1..]), false);
+        check("Bearer ", false);
+        check(token, false);
+        let refusal = gate.check(&headers(&[])).unwrap_err();
+        assert_eq!(refusal.status(), StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn without_a_token_no_page_is_answered() {
+        let gate = Gate { token: None };
+        let check = |given: &[(header::HeaderName, &str)], expected: bool| {
+            assert_eq!(gate.check(&headers(given)).is_ok(), expected, "{given:?}");
+        };
+        check(&[(header::HOST, "127.0.0.1:7890")], true);
+        check(&[(header::HOST, "[::1]:7890")], true);
+        check(&[(header::HOST, "[::1]")], true);
+        check(&[(header::HOST, "localhost:7890")], true);
+        check(&[(header::HOST, "localhost")], true);
+        check(&[(header::HOST, "rebound.example:7890")], false);
+        check(&[(header::HOST, "192.0.2.1:7890")], false);
+        check(&[], false);
+        let page = (header::ORIGIN, "http://127.0.0.1:8000");
+        check(&[(header::HOST, "127.0.0.1:7890"), page], false);
+    }
+}
