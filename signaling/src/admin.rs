@@ -112,29 +112,30 @@ struct Gate {
 }
 
 impl Gate {
-    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    /// What is answered to whom it does not let in.
+    fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
         match &self.token {
-            Some(token) if shows(headers, token) => Ok(()),
-            Some(_) => Err((
-                [(header::WWW_AUTHENTICATE, "Bearer")],
-                refuse(StatusCode::UNAUTHORIZED, "the token is missing or wrong"),
-            )
-                .into_response()),
+            Some(token) if shows(headers, token) => None,
+            Some(_) => {
+                let scheme = [(header::WWW_AUTHENTICATE, "Bearer")];
+                let what = "the token is missing or wrong";
+                Some((scheme, refuse(StatusCode::UNAUTHORIZED, what)).into_response())
+            }
             // A page in a browser on this machine reaches what listens here, under our address (then it
             // says where it is from) or under a name of its own that leads here.
             None if headers.contains_key(header::ORIGIN) || !asks_this_machine(headers) => {
                 let what = "without admin.token pages and other names are not answered";
-                Err(refuse(StatusCode::FORBIDDEN, what))
+                Some(refuse(StatusCode::FORBIDDEN, what))
             }
-            None => Ok(()),
+            None => None,
         }
     }
 }
 
 async fn check(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.check(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    match gate.refusal(request.headers()) {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
     }
 }
 
@@ -186,15 +187,15 @@ mod tests {
             token: Some(Secret::new(token, 32).unwrap()),
         };
         let check = |shown: &str, expected: bool| {
-            let outcome = gate.check(&headers(&[(header::AUTHORIZATION, shown)]));
-            assert_eq!(outcome.is_ok(), expected, "{shown}");
+            let refusal = gate.refusal(&headers(&[(header::AUTHORIZATION, shown)]));
+            assert_eq!(refusal.is_none(), expected, "{shown}");
         };
         check(&format!("Bearer {token}"), true);
         check(&format!("Bearer {token}0"), false);
         check(&format!("Bearer {}", &token[1..]), false);
         check("Bearer ", false);
         check(token, false);
-        let refusal = gate.check(&headers(&[])).unwrap_err();
+        let refusal = gate.refusal(&headers(&[])).unwrap();
         assert_eq!(refusal.status(), StatusCode::UNAUTHORIZED);
     }
 
@@ -202,7 +203,8 @@ mod tests {
     fn without_a_token_no_page_is_answered() {
         let gate = Gate { token: None };
         let check = |given: &[(header::HeaderName, &str)], expected: bool| {
-            assert_eq!(gate.check(&headers(given)).is_ok(), expected, "{given:?}");
+            let refusal = gate.refusal(&headers(given));
+            assert_eq!(refusal.is_none(), expected, "{given:?}");
         };
         check(&[(header::HOST, "127.0.0.1:7890")], true);
         check(&[(header::HOST, "[::1]:7890")], true);

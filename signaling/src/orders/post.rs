@@ -60,6 +60,10 @@ struct Handled {
 
 /// What to do about a letter.
 #[derive(Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for as long as a letter is handled"
+)]
 enum Known {
     New,
     /// It is being done.

@@ -19,6 +19,10 @@ pub(super) struct Letter {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for as long as a letter is read or written"
+)]
 pub(super) enum Body {
     #[prost(message, tag = "3")]
     Order(Order),

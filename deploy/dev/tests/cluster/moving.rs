@@ -120,7 +120,7 @@ async fn come_back(people: Vec<Person>, generator: &Generator) -> Vec<Back> {
 fn p95(times: impl Iterator<Item = Duration>) -> Duration {
     let mut times: Vec<Duration> = times.collect();
     times.sort();
-    println!("{times:?}");
+    eprintln!("{times:?}");
     times[(times.len() * 19).div_ceil(20) - 1]
 }
 

@@ -353,7 +353,8 @@ fn on_events(
                 ring.notify_one();
             }
             (PushKind::Message, [Value::BulkString(channel), Value::BulkString(message)]) => {
-                if !inboxes.take(channel, message) {
+                let is_letter = inboxes.take(channel, message);
+                if !is_letter {
                     topics.hear(channel, message);
                 }
             }
