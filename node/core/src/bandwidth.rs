@@ -78,6 +78,8 @@ const LIMIT_FRESH: i64 = 2_000_000;
 const NEARLY_ALL: u32 = 10;
 /// Below this share of the highest it was, an estimate is more than a first guess.
 const FALLEN: f64 = 0.9;
+/// One packet of padding.
+const SMALLEST: DataSize = DataSize::from_bytes(1);
 /// Audio of a large room between two packets of video. More was sent while no video was, long before.
 const MOST_UNNUMBERED: u16 = 3_000;
 
@@ -153,6 +155,9 @@ pub struct Bandwidth {
     unnumbered: u16,
     /// Send time of the first packet since the last feedback, in microseconds.
     unanswered: Option<u64>,
+    /// Nothing was heard of what was sent. The next packet leaves whatever the budget says: audio may take
+    /// all of that, and what has no number is not spoken of.
+    is_asking: bool,
 
     // What feedback touches.
     /// Feedback has spoken of single packets.
@@ -187,14 +192,29 @@ pub struct Bandwidth {
 
 impl Bandwidth {
     pub fn new(limits: Limits, now: Instant) -> Self {
+        Self::begin(limits, History::new(), now)
+    }
+
+    /// What is sent takes another path from now on, of which nothing is known. What the former one did, and
+    /// lost while the change went unseen, says nothing of it.
+    pub fn path_changed(&mut self, now: Instant) {
+        *self = Self {
+            // The receiver's clock and the numbers go on.
+            reference: self.reference,
+            ..Self::begin(self.limits, self.history.continued(), now)
+        };
+    }
+
+    fn begin(limits: Limits, history: History, now: Instant) -> Self {
         Self {
             clock: Clock::new(now),
-            history: History::new(),
+            history,
             pacer: Pacer::new(limits.start),
             probe_id: 0,
             sent_bytes: 0,
             unnumbered: 0,
             unanswered: None,
+            is_asking: false,
             detailed: false,
             reference: None,
             delay: DelayTrend::default(),
@@ -232,7 +252,7 @@ impl Bandwidth {
             PacketKind::Video | PacketKind::Repair => {
                 let now = self.clock.micros(now);
                 self.pacer.refill(now);
-                self.pacer.balance > self.floor(kind)
+                self.is_asking || self.pacer.balance > self.floor(kind)
             }
         }
     }
@@ -255,6 +275,7 @@ impl Bandwidth {
         }
         if self.unanswered.is_none() {
             self.unanswered = Some(now);
+            self.is_asking = false;
         }
         let size = size.saturating_add(std::mem::take(&mut self.unnumbered));
         self.history.send(now, size, self.probe_id)
@@ -363,7 +384,7 @@ impl Bandwidth {
             self.newest = self.newest.max(sent);
             let round_trip = Duration::from_micros((now as i64 - sent).max(0) as u64);
             self.learn_round_trip(round_trip);
-            self.unanswered = None;
+            (self.unanswered, self.is_asking) = (None, false);
             // What was sent behind the newest arrival waits at least since then.
             let outstanding = self.history.sent(number + OUTSTANDING, now);
             let waited = outstanding.map_or(0, |sent| self.delay.queue_of(sent, arrival));
@@ -461,8 +482,9 @@ impl Bandwidth {
             self.delay.pause();
             self.standing.forget();
             self.queue = 0;
-            // Counted anew, for half as much again.
-            self.unanswered = Some(now);
+            // Counted anew, for half as much again, from the next packet on.
+            self.unanswered = None;
+            self.is_asking = true;
             self.update_target(now);
         }
         if self.has_feedback() {
@@ -483,6 +505,9 @@ impl Bandwidth {
 
     /// Padding to send now, as probing needs it.
     pub fn poll_probe(&mut self, now: Instant) -> Option<DataSize> {
+        if self.is_asking {
+            return Some(SMALLEST);
+        }
         if self.probe_id == 0 {
             return None;
         }

@@ -251,6 +251,69 @@ fn without_feedback_less_and_less_is_sent() {
     });
 }
 
+/// Nothing is said of audio, which takes all that the lowest estimate allows.
+#[test]
+fn the_picture_comes_back_after_an_outage_however_much_the_audio_takes() {
+    with_seeds(8, |seed| {
+        for outage in [1, 3, 10, 40] {
+            let mut viewer = Viewer::new(seed, cameras(1), Link::new(kbps(8_000)));
+            viewer.audio_is_unnumbered = true;
+            viewer.audio_size = 300;
+            viewer.run(10 * SECOND);
+            assert!(viewer.is_full(), "{:?}", viewer.encodings());
+            (viewer.forward.is_cut, viewer.back.is_cut) = (true, true);
+            viewer.run(outage * SECOND);
+            (viewer.forward.is_cut, viewer.back.is_cut) = (false, false);
+            viewer.run(4 * SECOND);
+            viewer.forget();
+            viewer.run(4 * SECOND);
+            let freeze = viewer.longest_freeze();
+            assert!(freeze < millis(500), "{outage} s: {freeze:?}");
+            assert!(viewer.is_full(), "{outage} s: {:?}", viewer.encodings());
+        }
+    });
+}
+
+/// A client has moved: what the former path lost while the move went unseen says nothing of the new one.
+#[test]
+fn a_new_path_is_begun_anew() {
+    with_seeds(8, |seed| {
+        let mut viewer = three_cameras(seed, 8_000);
+        viewer.run(10 * SECOND);
+        assert!(viewer.is_full(), "{:?}", viewer.encodings());
+        (viewer.forward.is_cut, viewer.back.is_cut) = (true, true);
+        viewer.run(millis(2_500));
+        assert!(viewer.bandwidth.target() < kbps(600));
+        (viewer.forward.is_cut, viewer.back.is_cut) = (false, false);
+        viewer.forward.delay += millis(60);
+        viewer.bandwidth.path_changed(viewer.now);
+        assert_eq!(viewer.bandwidth.target(), kbps(1_000));
+        viewer.run(2 * SECOND);
+        viewer.forget();
+        viewer.run(6 * SECOND);
+        let freeze = viewer.longest_freeze();
+        assert!(freeze < millis(500), "{freeze:?}");
+        assert!(viewer.is_full(), "{:?}", viewer.encodings());
+    });
+}
+
+#[test]
+fn a_new_path_that_is_narrow_is_known_soon() {
+    with_seeds(8, |seed| {
+        let mut viewer = three_cameras(seed, 8_000);
+        viewer.run(10 * SECOND);
+        viewer.forward.capacity = kbps(500);
+        viewer.bandwidth.path_changed(viewer.now);
+        viewer.run(SECOND);
+        assert!(viewer.bandwidth.target() < kbps(500));
+        viewer.run(2 * SECOND);
+        viewer.forget();
+        viewer.run(10 * SECOND);
+        assert!(viewer.worst_queue < millis(250), "{:?}", viewer.worst_queue);
+        assert_eq!(viewer.audio_lost(), 0);
+    });
+}
+
 #[test]
 fn a_longer_way_is_not_taken_for_a_queue() {
     with_seeds(8, |seed| {

@@ -82,7 +82,7 @@ impl Shard {
     }
 
     pub(super) fn handle_ice_events(&mut self, index: usize, now: Instant) {
-        let mut lost_path = false;
+        let (mut lost_path, mut has_moved) = (false, false);
         while let Some(event) = self.connections[index].ice.poll_event() {
             match event {
                 ice::Event::PathAdded(path) => {
@@ -102,7 +102,12 @@ impl Shard {
                     }
                 }
                 ice::Event::PathSelected(path) => {
-                    self.wire.link(index).destination = Some(destination(path));
+                    let link = self.wire.link(index);
+                    link.destination = Some(destination(path));
+                    if let Some(shaping) = &mut link.shaping {
+                        shaping.bandwidth.path_changed(now);
+                        has_moved = true;
+                    }
                 }
                 ice::Event::Connected => {
                     self.update_state(index, None);
@@ -123,6 +128,9 @@ impl Shard {
             }
         }
         self.send_checks(index);
+        if has_moved {
+            self.note_estimate(self.connections[index].session, now);
+        }
         // Numbers stand still while nothing is sent. After 2^15 that a receiver does not see it takes the
         // next one for an old one (RFC 3711 section 3.3.1), and is deaf for ever.
         let session = self.connections[index].session;

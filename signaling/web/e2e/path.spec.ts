@@ -38,7 +38,7 @@ for (const single of [true, false]) {
         await flows(people);
       }
       for (const one of people) {
-        expect(await one.count((it) => it.kind !== 'came' && it.kind !== 'speakers' && it.kind !== 'state')).toBe(0);
+        expect(await one.count((it) => !['came', 'speakers', 'state', 'stream'].includes(it.kind))).toBe(0);
       }
     });
 

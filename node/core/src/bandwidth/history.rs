@@ -79,6 +79,16 @@ impl History {
         }
     }
 
+    /// One that numbers what follows, and to which whatever was sent so far is as good as judged.
+    pub(super) fn continued(&self) -> Self {
+        Self {
+            next: self.next,
+            judged: self.next,
+            reached: self.next,
+            ..Self::new()
+        }
+    }
+
     /// Numbers a packet and notes it.
     pub(super) fn send(&mut self, at: u64, size: u16, probe: u8) -> u16 {
         let number = self.next;

@@ -9,7 +9,8 @@ use pipemesh_node_core::units::{Bitrate, DataSize};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Packet {
-    pub sequence: u16,
+    /// None: nobody is told when it arrives.
+    pub sequence: Option<u16>,
     pub size: u16,
     pub content: Content,
     pub flow: u8,
@@ -42,6 +43,8 @@ pub struct Link {
     pub jitter: Duration,
     /// Packets arrive together, at every multiple of this: a radio link that gives turns.
     pub turn: Duration,
+    /// Nothing gets through.
+    pub is_cut: bool,
     /// Percent.
     pub loss: u64,
     pub reordered: u64,
@@ -67,6 +70,7 @@ impl Link {
             jitter: Duration::ZERO,
             turn: Duration::ZERO,
             begin: None,
+            is_cut: false,
             loss: 0,
             reordered: 0,
             repeated: 0,
@@ -91,7 +95,7 @@ impl Link {
     }
 
     pub fn send(&mut self, packet: Packet, now: Instant, rng: &mut Rng) {
-        if rng.chance(self.loss) {
+        if self.is_cut || rng.chance(self.loss) {
             return;
         }
         if self.delay_of_queue() > self.longest_queue {

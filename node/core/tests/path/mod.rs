@@ -24,7 +24,6 @@ use pipemesh_node_core::units::{Bitrate, DataSize};
 pub const TICK: Duration = Duration::from_millis(1);
 pub const FRAME: u64 = 33;
 const AUDIO: u64 = 20;
-const AUDIO_SIZE: u16 = 130;
 const PADDING_SIZE: u16 = 290;
 const ALLOCATE: u64 = 200;
 /// What waits of the pacer is looked at so often.
@@ -75,6 +74,9 @@ pub struct Viewer {
     pub feedback_interval: u64,
     /// None at all comes.
     pub mute_feedback: bool,
+    /// As with clients that number video alone.
+    pub audio_is_unnumbered: bool,
+    pub audio_size: u16,
     /// Milliseconds in which a camera was paused for want of bandwidth.
     pub paused: u64,
     pub log: bool,
@@ -119,6 +121,8 @@ impl Viewer {
             outbox: Vec::new(),
             feedback_interval: 100,
             mute_feedback: false,
+            audio_is_unnumbered: false,
+            audio_size: 130,
             paused: 0,
             log: std::env::var("LOG").is_ok(),
             flow: 0,
@@ -191,7 +195,9 @@ impl Viewer {
         let millis = self.millis();
         for arrival in arrivals {
             let packet = arrival.packet;
-            self.arrivals.handle_arrival(packet.sequence, self.now);
+            if let Some(sequence) = packet.sequence {
+                self.arrivals.handle_arrival(sequence, self.now);
+            }
             self.worst_queue = self.worst_queue.max(arrival.queued);
             match packet.content {
                 Content::Padding | Content::Report(_) => {}
@@ -287,7 +293,7 @@ impl Viewer {
             if millis >= camera.next_audio {
                 camera.next_audio = millis + AUDIO;
                 camera.audio.sent += 1;
-                self.transmit(Content::Audio(index), AUDIO_SIZE, PacketKind::Audio);
+                self.transmit(Content::Audio(index), self.audio_size, PacketKind::Audio);
             }
             let camera = &mut self.cameras[index];
             if millis < camera.next_frame {
@@ -342,7 +348,12 @@ impl Viewer {
     }
 
     fn transmit(&mut self, content: Content, size: u16, kind: PacketKind) {
-        let sequence = self.bandwidth.packet_sent(size, kind, self.now);
+        let sequence = if kind == PacketKind::Audio && self.audio_is_unnumbered {
+            self.bandwidth.unnumbered_sent(size, kind);
+            None
+        } else {
+            Some(self.bandwidth.packet_sent(size, kind, self.now))
+        };
         let bytes = DataSize::from_bytes(size.into());
         match kind {
             PacketKind::Padding => self.padding += bytes,
@@ -368,7 +379,7 @@ impl Viewer {
     fn tell(&mut self, report: Report) {
         self.reports.push_back(report);
         let packet = Packet {
-            sequence: 0,
+            sequence: None,
             size: 100,
             content: Content::Report(self.reports.len() - 1),
             flow: 0,

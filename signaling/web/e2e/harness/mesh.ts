@@ -49,6 +49,13 @@ export class Mesh {
     return this.processes.flatMap(({ log }) => log);
   }
 
+  /** What its programs tell Prometheus, for a failure's report. */
+  async metrics(): Promise<string> {
+    const addresses = this.log.flatMap((line) => /listening for the operator address=(\S+)/.exec(line)?.[1] ?? []);
+    const answers = addresses.map(async (address) => (await fetch(`http://${address}/metrics`)).text());
+    return (await Promise.all(answers)).join('\n');
+  }
+
   get origin(): string {
     return new URL(this.url).origin;
   }

@@ -150,6 +150,8 @@ export class Peer {
   /** For a failure's report. */
   async account(): Promise<string> {
     const happenings = await this.call('happenings').catch(() => 'the page is gone');
-    return [`# ${this.identity}`, ...this.console, JSON.stringify(happenings, undefined, 1)].join('\n');
+    const reports = await this.call('reports').catch(() => [['the page is gone']]);
+    const lines = reports.flatMap((rows, index) => [`## connection ${index}`, ...rows.map((row) => JSON.stringify(row))]);
+    return [`# ${this.identity}`, ...this.console, JSON.stringify(happenings, undefined, 1), ...lines].join('\n');
   }
 }

@@ -63,6 +63,8 @@ export class Scene {
       const accounts = await Promise.all(this.peers.map((peer) => peer.account()));
       await test.info().attach('people.txt', { body: accounts.join('\n\n') });
       await test.info().attach('mesh.log', { body: this.running?.mesh.log.join('\n') ?? '' });
+      const metrics = this.running?.mesh.metrics().catch(() => 'no answer');
+      await test.info().attach('metrics.txt', { body: (await metrics) ?? '' });
     }
     await Promise.all(this.contexts.map((context) => context.close().catch(() => undefined)));
     this.peers = [];

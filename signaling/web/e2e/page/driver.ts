@@ -109,6 +109,7 @@ export type Happening =
   | { kind: 'resuming' | 'restarting' | 'reconnected' }
   | { kind: 'disconnected'; reason: number | undefined }
   | { kind: 'muted' | 'unmuted' | 'unsubscribed'; identity: string; source: string }
+  | { kind: 'stream'; identity: string; source: string; state: string }
   | { kind: 'data'; from: string; topic: string; text: string; length: number; sum: number; reliable: boolean }
   | { kind: 'text'; from: string; topic: string; text: string; length: number; sum: number }
   | { kind: 'metadata'; identity: string; metadata: string }
@@ -305,6 +306,17 @@ const driver = {
     return ours && theirs && { protocol: ours.protocol, theirs: theirs.protocol, relay: ours.relayProtocol };
   },
 
+  /** Of every peer connection, what `getStats` says of media and of the path. For a failure's report. */
+  async reports(): Promise<object[][]> {
+    const kept = ['inbound-rtp', 'outbound-rtp', 'remote-inbound-rtp', 'candidate-pair', 'transport'];
+    return Promise.all(
+      connections.map(async (connection) => {
+        const report = (await connection.getStats()) as unknown as Map<string, { type: string }>;
+        return [...report.values()].filter(({ type }) => kept.includes(type));
+      }),
+    );
+  },
+
   /** What the peer connection was told to use. */
   iceServers(): RTCIceServer[] {
     return connections.at(-1)?.getConfiguration().iceServers ?? [];
@@ -444,6 +456,7 @@ function listen(room: Room): void {
     .on(RoomEvent.Disconnected, (reason) => note({ kind: 'disconnected', reason }))
     .on(RoomEvent.TrackMuted, ({ source }, { identity }) => note({ kind: 'muted', identity, source }))
     .on(RoomEvent.TrackUnmuted, ({ source }, { identity }) => note({ kind: 'unmuted', identity, source }))
+    .on(RoomEvent.TrackStreamStateChanged, ({ source }, state, { identity }) => note({ kind: 'stream', identity, source, state }))
     .on(RoomEvent.TrackUnsubscribed, (track, _, { identity }) =>
       note({ kind: 'unsubscribed', identity, source: track.source }),
     )
