@@ -32,7 +32,7 @@ use crate::session::dtls::{self, CertificateError};
 use crate::session::handshake::{HandshakePool, Outlet};
 use crate::sessions::{Place, Sessions};
 use crate::shard::{Command, HANDSHAKE_OUTPUTS, Neighbours, Prepared, ShardHandle};
-use crate::status::{REPORT_EVERY, Status};
+use crate::status::Status;
 
 /// Kernel buffers of a media socket; see `net.core.rmem_max` and `wmem_max`.
 const SOCKET_BUFFERS: Options = Options {
@@ -534,12 +534,8 @@ async fn serve(
 }
 
 async fn tick(status: Arc<Status>, closing: CancellationToken) -> Result<(), Ended> {
-    let mut sent = None;
-    let mut ticks = tokio::time::interval(REPORT_EVERY);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => sent = Some(status.update(sent, Instant::now())),
-            () = closing.cancelled() => return Ok(()),
-        }
+    tokio::select! {
+        never = status.run() => match never {},
+        () = closing.cancelled() => Ok(()),
     }
 }

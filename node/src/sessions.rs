@@ -322,6 +322,7 @@ impl Sessions {
             shard,
         };
         known.sessions.insert(session.clone(), entry);
+        self.status.session_begins();
         Ok((key, shard))
     }
 
@@ -330,6 +331,7 @@ impl Sessions {
         let Some(entry) = known.sessions.remove(session) else {
             return;
         };
+        self.status.session_ends();
         known.on_shard[entry.shard] -= 1;
         if let Some(room) = known.rooms.get_mut(&entry.room) {
             room.on_shard[entry.shard] -= 1;

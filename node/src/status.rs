@@ -1,17 +1,24 @@
 //! What a node says of itself: state and load, as told to signaling, metrics and health.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_proto::node::{NodeLoad, NodeReport, NodeState};
 use pipemesh_proto::{CONTRACT_VERSION, CONTRACT_VERSION_MIN};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::shard::{Counters, ShardHandle};
 
 /// How often load is reported.
-pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// … when this part of what the node takes has come since the last report: until it is reported, signaling
+/// takes everybody it has placed to be there, and to have stayed.
+const MANY: f64 = 0.02;
+/// … but no sooner after it than this.
+const REPORT_AGAIN: Duration = Duration::from_millis(100);
 /// A node that reaches this load takes no new rooms, until it falls below the second value. Rooms that
 /// are there grow after it does; the distance keeps it from changing its mind every second.
 const FULL_AT: f64 = 0.85;
@@ -29,13 +36,18 @@ pub(crate) struct Status {
     /// The process is about to end: a drain that cannot be undone.
     ending: AtomicBool,
     report: watch::Sender<NodeReport>,
+    /// Those that the node has let in, a shard has them a moment later.
+    sessions: AtomicU32,
+    /// Of them, since the last report.
+    begun: AtomicU32,
+    many_begun: Notify,
     shards: Vec<ShardHandle>,
     origin: Instant,
 }
 
 /// What rates are worked out from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
+struct Sent {
     at: Instant,
     bytes: u64,
     packets: u64,
@@ -74,6 +86,9 @@ impl Status {
             draining: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             report: watch::Sender::new(report),
+            sessions: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
+            many_begun: Notify::new(),
             shards,
             origin,
         }
@@ -107,6 +122,38 @@ impl Status {
         self.say_state()
     }
 
+    /// A session begins.
+    pub(crate) fn session_begins(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
+        if f64::from(begun) >= f64::from(self.session_limit) * MANY {
+            self.many_begun.notify_one();
+        }
+    }
+
+    /// … and has ended.
+    pub(crate) fn session_ends(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Reports for as long as it is polled.
+    pub(crate) async fn run(&self) -> Infallible {
+        let mut sent = None;
+        let mut ticks = interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.many_begun.notified() => {
+                    let before = sent.map_or_else(now, |sent: Sent| sent.at);
+                    sleep_until((before + REPORT_AGAIN).into()).await;
+                    ticks.reset();
+                }
+            }
+            sent = Some(self.update(sent, now()));
+        }
+    }
+
     fn say_state(&self) -> NodeReport {
         let draining = self.is_draining();
         self.report.send_modify(|report| {
@@ -117,7 +164,8 @@ impl Status {
     }
 
     /// Reads the shards' counters and reports. Answers what the next call needs for rates.
-    pub(crate) fn update(&self, before: Option<Sent>, now: Instant) -> Sent {
+    fn update(&self, before: Option<Sent>, now: Instant) -> Sent {
+        self.begun.store(0, Ordering::Relaxed);
         let sum = |read: fn(&Counters) -> u64| -> u64 {
             self.shards.iter().map(|shard| read(shard.counters())).sum()
         };
@@ -128,7 +176,7 @@ impl Status {
         };
         let busy = sum(|c| Counters::get(&c.busy_permille)) as f64 / 1000.0;
         let busy = busy / self.shards.len().max(1) as f64;
-        let sessions = sum(|c| Counters::get(&c.sessions)) as u32;
+        let sessions = self.sessions.load(Ordering::Relaxed);
         let rate = |now: u64, before: Option<u64>, since: Duration| {
             let new = now.saturating_sub(before.unwrap_or(now));
             (new as f64 / since.as_secs_f64().max(0.001)) as u64
@@ -166,6 +214,10 @@ impl Status {
     }
 }
 
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn next_state(before: NodeState, draining: bool, load: f64) -> NodeState {
     if draining {
         NodeState::Draining
@@ -178,6 +230,8 @@ fn next_state(before: NodeState, draining: bool, load: f64) -> NodeState {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -195,6 +249,40 @@ mod tests {
         check(NodeState::Full, false, 0.69, NodeState::Serving);
         check(NodeState::Serving, true, 0.0, NodeState::Draining);
         check(NodeState::Draining, false, 0.75, NodeState::Serving);
+    }
+
+    /// Four sessions are many of two hundred.
+    #[tokio::test(start_paused = true)]
+    async fn many_who_come_are_reported_before_the_second_is_over() {
+        let origin = now();
+        let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
+        let status = Arc::new(Status::new(id, region, 200, Vec::new(), origin));
+        let mut reports = status.watch();
+        let reporting = Arc::clone(&status);
+        let task = tokio::spawn(async move { match reporting.run().await {} });
+        let mut next = async || {
+            reports.changed().await.unwrap();
+            let load = reports.borrow_and_update().load.unwrap();
+            (load.sessions, (now() - origin).as_millis())
+        };
+        assert_eq!(next().await, (0, 0));
+        assert_eq!(next().await, (0, 1_000));
+        for _ in 0..3 {
+            status.session_begins();
+        }
+        assert_eq!(next().await, (3, 2_000));
+        for _ in 0..4 {
+            status.session_begins();
+        }
+        assert_eq!(next().await, (7, 2_100), "four are two in a hundred");
+        // Come and gone they count, too.
+        for _ in 0..4 {
+            status.session_begins();
+            status.session_ends();
+        }
+        assert_eq!(next().await, (7, 2_200));
+        assert_eq!(next().await, (7, 3_200));
+        task.abort();
     }
 
     #[test]
