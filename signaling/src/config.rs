@@ -89,6 +89,13 @@ pub const SETTINGS: &[Setting] = &[
         "true",
     ),
     Setting::with_default(
+        "room.spans_nodes",
+        "Whether a room has a home in each region in which somebody is, and one more where those are full. \
+         Media does not cross nodes yet: who is on different ones sees who is there, and neither sees nor \
+         hears them. Versions without this setting cannot read such rooms.",
+        "false",
+    ),
+    Setting::with_default(
         "room.departure_timeout",
         "How long a room stays open after the last participant left.",
         "20s",
@@ -175,6 +182,8 @@ pub struct Config {
     pub joins_per_address: u32,
     pub resume_grace: Duration,
     pub auto_create: bool,
+    /// A room may be on several nodes.
+    pub rooms_span: bool,
     pub rooms: RoomTimeouts,
     pub webhooks: Option<Webhooks>,
     /// Participants moved from a node that drains, a second.
@@ -221,6 +230,7 @@ impl Config {
             values.required("limits.joins_per_address", parse::whole(0..=1_000_000));
         let resume_grace = values.required("session.resume_grace", at_least(MIN_RESUME_GRACE));
         let auto_create = values.required("room.auto_create", parse::boolean);
+        let rooms_span = values.required("room.spans_nodes", parse::boolean);
         let departure = values.required("room.departure_timeout", parse::duration);
         let empty = values.required("room.empty_timeout", parse::duration);
         let webhooks = webhooks(values, keys.as_ref());
@@ -240,6 +250,7 @@ impl Config {
             joins_per_address: joins_per_address?,
             resume_grace: resume_grace?,
             auto_create: auto_create?,
+            rooms_span: rooms_span?,
             rooms: RoomTimeouts {
                 departure: departure?,
                 empty: empty?,
@@ -275,6 +286,7 @@ impl Config {
             joins_per_address: 0,
             resume_grace: Duration::from_secs(15),
             auto_create: true,
+            rooms_span: false,
             rooms: RoomTimeouts {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) geo: Geo,
     /// Whether joining opens a room.
     pub(crate) auto_create: bool,
+    /// A room may be on several nodes.
+    pub(crate) rooms_span: bool,
     pub(crate) resume_grace: Duration,
     pub(crate) turn: Option<Turn>,
     pub(crate) stun: Vec<String>,

@@ -112,12 +112,18 @@ impl Drain {
         let excluded = BTreeSet::from([self.node.clone()]);
         // Everybody in the room may be in this region. Whether they may be elsewhere, only their tokens said.
         let allowed = BTreeSet::from([record.region.clone()]);
+        // One that spans nodes may be at home on another one with room left.
+        let homes = match context.rooms_span {
+            true => context.rooms.known_homes(room),
+            false => None,
+        };
         let request = Request {
             room,
             region: &record.region,
             others: &[],
             allowed: Some(&allowed),
-            home: None,
+            homes: homes.as_ref(),
+            spans: context.rooms_span,
             excluded: &excluded,
         };
         let placement = match context.nodes.place(&request) {

@@ -9,6 +9,7 @@ use livekit_protocol::ParticipantInfo;
 use pipemesh_proto::ids::{NodeId, ParticipantId, Region, SessionId, TrackId};
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_service::Chain;
+use pipemesh_topology::Homes;
 use pipemesh_topology::geo::{Clues, Names, NotAllowed, Route};
 use pipemesh_topology::placement::{NoNode, Placement, Request};
 use pipemesh_topology::store::Unavailable;
@@ -247,50 +248,56 @@ impl Candidate {
         if !context.auto_create && !context.rooms.exists(&self.grants.room).await? {
             return Err(JoinError::NoRoom);
         }
-        let known_home = self
-            .view
-            .state()
-            .borrow()
-            .as_ref()
-            .map(|room| room.home.clone());
-        let mut home = known_home;
+        let known = self.view.state().borrow().clone();
+        let mut homes = known.map(|room| room.homes.clone());
         for _ in 0..MAX_CLAIMS {
-            let placement = self.choose(home.as_ref(), excluded)?;
+            let placement = self.choose(homes.as_ref(), excluded)?;
             let config = &self.grants.room_config;
             let now = SystemTime::now();
             let mut room = context
                 .rooms
                 .open(&self.grants.room, &placement.node, config, now)
                 .await?;
-            if room.home == placement.node {
+            if room.homes.contains(&placement.node) {
                 return Ok((room, placement));
             }
             // It is at home elsewhere. Is that where this one can go, too?
-            let placement = self.choose(Some(&room.home), excluded)?;
-            let node = &placement.node;
-            if room.home != *node
-                && context
-                    .rooms
-                    .has_others(&room, &self.grants.identity)
-                    .await?
+            let placement = self.choose(Some(&room.homes), excluded)?;
+            if room.homes.contains(&placement.node)
+                || self.settle(&mut room, &placement.node).await?
             {
-                self.may_be_in(&room.home)?;
-                if !context.nodes.gives_up(&room.home, NODE_GIVES_UP).await {
-                    return Err(JoinError::HomeRefuses);
-                }
-            }
-            if room.home == *node || context.rooms.move_home(&mut room, node).await? {
                 return Ok((room, placement));
             }
             // Somebody else moved it at the same time.
-            home = None;
+            homes = None;
         }
         Err(JoinError::Contended)
     }
 
+    /// Makes a node one of the room's homes: one more, or in the place of the one that it has, where nobody
+    /// else is or stays. `false`: somebody else was faster.
+    async fn settle(&self, room: &mut OpenRoom, node: &NodeId) -> Result<bool, JoinError> {
+        let context = &self.context;
+        if context.rooms_span {
+            let mesh = context.nodes.mesh();
+            let lives = |home: &NodeId| mesh.snapshot.node(home).is_some();
+            let homes = room.homes.joined_by(node, lives);
+            return Ok(context.rooms.settle(room, homes).await?);
+        }
+        let home = room.homes.first();
+        let identity = &self.grants.identity;
+        if context.rooms.has_others(room, identity).await? {
+            self.may_be_in(home)?;
+            if !context.nodes.gives_up(home, NODE_GIVES_UP).await {
+                return Err(JoinError::HomeRefuses);
+            }
+        }
+        Ok(context.rooms.settle(room, node.clone().into()).await?)
+    }
+
     fn choose(
         &self,
-        home: Option<&NodeId>,
+        homes: Option<&Homes>,
         excluded: &BTreeSet<NodeId>,
     ) -> Result<Placement, JoinError> {
         let request = Request {
@@ -298,7 +305,8 @@ impl Candidate {
             region: &self.route.region,
             others: &self.route.others,
             allowed: self.grants.regions_allowed.as_ref(),
-            home,
+            homes,
+            spans: self.context.rooms_span,
             excluded,
         };
         let placement = self.context.nodes.place(&request);

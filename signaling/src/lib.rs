@@ -153,6 +153,7 @@ impl Signaling {
             region: config.region,
             geo: config.geo,
             auto_create: config.auto_create,
+            rooms_span: config.rooms_span,
             resume_grace: config.resume_grace,
             turn: config.turn,
             stun: config.stun,
@@ -180,6 +181,11 @@ impl Signaling {
         }
         let listening = Arc::clone(&context);
         parts.spawn(async move { match Post::serve(&listening).await {} });
+        let sharing = Arc::clone(&context);
+        parts.spawn(async move {
+            let (rooms, nodes) = (&sharing.rooms, &sharing.nodes);
+            match nodes.share(rooms.process(), rooms.store()).await {}
+        });
         let draining = Arc::clone(&context);
         let drain_rate = config.drain_rate;
         parts.spawn(async move { drain::move_people(&draining, drain_rate).await });

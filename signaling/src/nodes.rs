@@ -3,6 +3,7 @@
 //! Owns which ring rooms are placed by: one that is shared, or that of the nodes that the registry knows.
 //! Chooses nothing: `topology::placement` does.
 
+mod assigned;
 mod inspect;
 mod link;
 mod stream;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use assigned::Untold;
 use inspect::Choices;
 pub(crate) use inspect::{Choice, Reached, Standing};
 pub use link::Control;
@@ -53,7 +55,7 @@ enum Reach {
     Trying,
     Up {
         report: NodeReport,
-        /// Participants placed there since the report.
+        /// Participants placed there since the report, by whichever process.
         assigned: u32,
     },
     Down,
@@ -85,6 +87,8 @@ pub(crate) struct Nodes {
     /// Held for map accesses only.
     entries: Mutex<BTreeMap<NodeId, Entry>>,
     choices: Choices,
+    /// Whom this process has placed.
+    untold: Untold,
     /// Counts changes of reach, so that one can be awaited.
     changes: watch::Sender<u64>,
 }
@@ -111,6 +115,7 @@ impl Nodes {
             mesh: RwLock::new(Arc::new(empty)),
             entries: Mutex::default(),
             choices: Choices::default(),
+            untold: Untold::default(),
             changes: watch::Sender::new(0),
         });
         let first = Arc::clone(&snapshots.borrow_and_update());
@@ -162,14 +167,19 @@ impl Nodes {
         place(&mesh.snapshot, &mesh.ring.ring, &load, request)
     }
 
-    /// Counts a participant that was placed, until the node's next report does.
+    /// Counts a participant that was placed, here and elsewhere, until the node's next report does.
     pub(crate) fn assign(&self, node: &NodeId) {
+        self.count(node, 1);
+        self.untold.add(node);
+    }
+
+    fn count(&self, node: &NodeId, participants: u32) {
         if let Some(Entry {
             reach: Reach::Up { assigned, .. },
             ..
         }) = self.entries().get_mut(node)
         {
-            *assigned += 1;
+            *assigned = assigned.saturating_add(participants);
         }
     }
 

@@ -29,7 +29,7 @@ use pipemesh_service::Chain;
 use pipemesh_topology::store::{
     EndOutcome, NewRoom, Opened, RoomUpdate, Store, Unavailable, UpdateRoom,
 };
-use pipemesh_topology::{Identity, RoomName};
+use pipemesh_topology::{Homes, Identity, RoomName};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -68,7 +68,7 @@ const VIEW_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct OpenRoom {
     pub(crate) name: RoomName,
     pub(crate) id: RoomId,
-    pub(crate) home: NodeId,
+    pub(crate) homes: Homes,
     pub(crate) capacity: Option<u32>,
     version: u64,
     sequence: u64,
@@ -218,7 +218,7 @@ impl Rooms {
         Ok(OpenRoom {
             name: name.clone(),
             id: opened.room.id,
-            home: opened.room.home,
+            homes: opened.room.homes,
             capacity: (info.max_participants > 0).then_some(info.max_participants),
             version: opened.room.version,
             sequence: opened.sequence,
@@ -226,14 +226,14 @@ impl Rooms {
         })
     }
 
-    /// Gives the room another home; whoever is in it follows. `false`: somebody else was faster.
-    pub(crate) async fn move_home(
+    /// Gives the room other homes; whoever is in it follows. `false`: somebody else was faster.
+    pub(crate) async fn settle(
         &self,
         room: &mut OpenRoom,
-        home: &NodeId,
+        homes: Homes,
     ) -> Result<bool, Unavailable> {
         let update = RoomUpdate {
-            home: Some(home.clone()),
+            homes: Some(homes.clone()),
             body: None,
         };
         let (name, id) = (&room.name, &room.id);
@@ -243,8 +243,8 @@ impl Rooms {
             .await?
         {
             UpdateRoom::Done { version, sequence } => {
-                tracing::info!(room = %room.name, from = %room.home, to = %home, "room moved");
-                room.home = home.clone();
+                tracing::info!(room = %room.name, from = %room.homes, to = %homes, "room moved");
+                room.homes = homes;
                 (room.version, room.sequence) = (version, sequence);
                 Ok(true)
             }
@@ -371,7 +371,7 @@ impl Rooms {
                 .encode_to_vec()
                 .into(),
             id,
-            home: home.clone(),
+            homes: home.clone().into(),
             after: 0,
         }
     }

@@ -293,7 +293,7 @@ impl Session {
         let moved = self
             .room
             .as_ref()
-            .is_some_and(|room| room.home != self.node);
+            .is_some_and(|room| !room.homes.contains(&self.node));
         if moved && self.phase == Phase::Open && self.outbox.has_begun() {
             self.rejoin(DisconnectReason::Migration, Some(CloseReason::Moved), now);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_topology::placement::{Load, Request, place};
 use pipemesh_topology::ring::{Members, Ring};
-use pipemesh_topology::{NodeRecord, NodeState, RoomName, Snapshot};
+use pipemesh_topology::{Homes, NodeRecord, NodeState, RoomName, Snapshot};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng};
 
@@ -55,14 +55,15 @@ fn main() {
         .map(|number| format!("room-{number}").parse().expect("a room's name"))
         .collect();
     let excluded = BTreeSet::new();
-    let place_all = |what: &str, home: Option<&NodeId>, excluded: &BTreeSet<NodeId>| {
+    let place_all = |what: &str, homes: Option<&Homes>, excluded: &BTreeSet<NodeId>| {
         timed(what, ROOMS, |number| {
             let request = Request {
                 room: &rooms[number as usize],
                 region: &regions[(number % REGIONS) as usize],
                 others: &regions,
                 allowed: None,
-                home,
+                homes,
+                spans: false,
                 excluded,
             };
             let load = |node: &NodeId| loads.get(node).copied();
@@ -72,13 +73,14 @@ fn main() {
     };
     place_all("a new room is placed", None, &excluded);
     let home = snapshot.nodes()[NODES as usize / 2].id.clone();
+    let homes = Homes::from(home.clone());
     place_all(
         "a room's next participant is placed",
-        Some(&home),
+        Some(&homes),
         &excluded,
     );
-    let lost = BTreeSet::from([home.clone()]);
-    place_all("a room whose node is lost is placed", Some(&home), &lost);
+    let lost = BTreeSet::from([home]);
+    place_all("a room whose node is lost is placed", Some(&homes), &lost);
 }
 
 fn timed(what: &str, times: u32, mut act: impl FnMut(u32)) {

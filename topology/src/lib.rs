@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod geo;
+mod homes;
 pub mod names;
 pub mod placement;
 pub mod registry;
@@ -18,6 +19,7 @@ pub mod shared_ring;
 pub mod snapshot;
 pub mod store;
 
+pub use homes::Homes;
 pub use names::{Identity, RoomName};
 pub use registry::Registry;
 pub use ring_keeper::RingKeeper;

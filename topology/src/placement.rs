@@ -3,12 +3,16 @@
 //! A room has a home, and everybody in it goes there. A room without a living home gets the first
 //! node of the ring that has room left, of the wanted region, then of the next ones. A node that is
 //! not on the ring yet is the last resort. Where somebody may not be, nobody puts them.
+//!
+//! A room that [spans](Request::spans) nodes has a home in each region in which somebody is, and one more
+//! where those it has are full: as few as will do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pipemesh_proto::ids::{NodeId, Region};
 
+use crate::homes::Homes;
 use crate::names::RoomName;
 use crate::ring::{Ring, RingKey};
 use crate::snapshot::{NodeRecord, NodeState, Snapshot};
@@ -49,7 +53,9 @@ pub struct Request<'a> {
     /// The only regions that the participant may be in.
     pub allowed: Option<&'a BTreeSet<Region>>,
     /// Where the room is at home, if it exists.
-    pub home: Option<&'a NodeId>,
+    pub homes: Option<&'a Homes>,
+    /// It may have several homes.
+    pub spans: bool,
     /// Nodes that refused or failed just now.
     pub excluded: &'a BTreeSet<NodeId>,
 }
@@ -159,33 +165,27 @@ pub fn place(
         load,
         request,
     };
-    let home = request.home.and_then(|home| snapshot.node(home));
-    if let Some(home) = home
-        && view.usable(home).is_ok()
-        && view.is_allowed(home)
+    if !request.spans
+        && let Some(placement) = view.at_home(&|_| true, &|_| true)
     {
-        return Ok(Placement {
-            node: home.id.clone(),
-            reason: Reason::Home,
-        });
+        return Ok(placement);
     }
     let is_elsewhere = |node: &NodeRecord| {
         node.region != *request.region && !request.others.contains(&node.region)
     };
-    if let Some((node, first)) = view.on_ring(request.region, &is_in(request.region)) {
-        let reason = if first {
-            Reason::Ring
-        } else {
-            Reason::Overflow
-        };
-        return Ok(Placement { node, reason });
+    let is_wanted = is_in(request.region);
+    if let Some(placement) = view.within(request.region, &is_wanted, |first| match first {
+        true => Reason::Ring,
+        false => Reason::Overflow,
+    }) {
+        return Ok(placement);
     }
     // As those see it who want to be there.
     let mut others = request.others.iter();
-    let next = others.find_map(|region| view.on_ring(region, &is_in(region)));
-    if let Some((node, _)) = next.or_else(|| view.on_ring(request.region, &is_elsewhere)) {
-        let reason = Reason::OtherRegion;
-        return Ok(Placement { node, reason });
+    let other = |_| Reason::OtherRegion;
+    let next = others.find_map(|region| view.within(region, &is_in(region), other));
+    if let Some(placement) = next.or_else(|| view.within(request.region, &is_elsewhere, other)) {
+        return Ok(placement);
     }
     let mut regions = std::iter::once(request.region).chain(request.others);
     let next = regions.find_map(|region| view.off_ring(&is_in(region)));
@@ -253,6 +253,44 @@ fn share(participants: u64, weight: u64) -> f64 {
 }
 
 impl View<'_> {
+    /// A node for the room among those of a group: one that it has, as long as that is not full, else
+    /// another one, else one that is full but takes those of its rooms. `reason` is told whether another one
+    /// is the first of the ring that lives.
+    fn within(
+        &self,
+        region: &Region,
+        group: &dyn Fn(&NodeRecord) -> bool,
+        reason: impl Fn(bool) -> Reason,
+    ) -> Option<Placement> {
+        let spans = self.request.spans;
+        let has_room = |load: Load| load.state == NodeState::Serving && load.ratio < ANY_LOAD;
+        let home = spans.then(|| self.at_home(group, &has_room)).flatten();
+        let new = || {
+            let (node, first) = self.on_ring(region, group)?;
+            let reason = reason(first);
+            Some(Placement { node, reason })
+        };
+        let full = || spans.then(|| self.at_home(group, &|_| true)).flatten();
+        home.or_else(new).or_else(full)
+    }
+
+    /// The first of the room's homes that lives, where the participant may be.
+    fn at_home(
+        &self,
+        group: &dyn Fn(&NodeRecord) -> bool,
+        may_grow: &dyn Fn(Load) -> bool,
+    ) -> Option<Placement> {
+        let homes = self.request.homes?.iter();
+        let mut known = homes.filter_map(|home| self.snapshot.node(home));
+        let home = known.find(|home| {
+            group(home) && self.is_allowed(home) && self.usable(home).is_ok_and(may_grow)
+        })?;
+        Some(Placement {
+            node: home.id.clone(),
+            reason: Reason::Home,
+        })
+    }
+
     /// Whether a room that is at home there may grow.
     fn usable(&self, node: &NodeRecord) -> Result<Load, Refusal> {
         if self.request.excluded.contains(&node.id) {

@@ -14,17 +14,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pipemesh_proto::ids::{NodeId, ProcessId, RoomId};
+use pipemesh_proto::ids::{ProcessId, RoomId};
 use tokio::sync::broadcast;
 
+use crate::homes::Homes;
 use crate::names::{Identity, RoomName};
 
 /// A room without its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     pub id: RoomId,
-    /// The node on which everybody in the room is.
-    pub home: NodeId,
+    /// The nodes on which everybody in the room is.
+    pub homes: Homes,
     /// Grows with every change of this record, members aside.
     pub version: u64,
     pub body: Bytes,
@@ -53,7 +54,7 @@ pub struct RoomSnapshot {
 #[derive(Debug, Clone)]
 pub struct NewRoom {
     pub id: RoomId,
-    pub home: NodeId,
+    pub homes: Homes,
     pub body: Bytes,
     /// Its counts, of changes and versions alike, go on behind this: 0, or [`next_life`] of a room that
     /// the store has lost and that is brought back by who is in it.
@@ -88,7 +89,7 @@ pub struct Opened {
 /// What to change of a room; `None` stays.
 #[derive(Debug, Clone, Default)]
 pub struct RoomUpdate {
-    pub home: Option<NodeId>,
+    pub homes: Option<Homes>,
     pub body: Option<Bytes>,
 }
 

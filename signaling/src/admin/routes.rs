@@ -13,7 +13,7 @@ use pipemesh_proto::node::{self as contract, NodeReport};
 use pipemesh_service::Chain;
 use pipemesh_topology::placement::{Load, NoNode, Placement, Refusal};
 use pipemesh_topology::store::Unavailable;
-use pipemesh_topology::{NodeState, RoomName};
+use pipemesh_topology::{Homes, NodeState, RoomName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -127,11 +127,14 @@ async fn placements(State(context): Shared, Query(asked): Query<Asked>) -> Respo
         Some(Ok(region)) => region,
         Some(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "that is no region"),
     };
-    let home = match context.rooms.home(&room).await {
-        Ok(home) => home,
+    let homes = match context.rooms.homes(&room).await {
+        Ok(homes) => homes,
         Err(error) => return unavailable(&error),
     };
-    let (outcome, verdicts) = context.nodes.weigh(&room, &region, home.as_ref());
+    let (outcome, verdicts) =
+        context
+            .nodes
+            .weigh(&room, &region, homes.as_ref(), context.rooms_span);
     let verdicts = verdicts.iter().map(|(node, verdict)| match verdict {
         Ok(load) => json!({ "id": node.to_string(), "load": load_of(load), "refused": null }),
         Err(refusal) => json!({
@@ -145,7 +148,7 @@ async fn placements(State(context): Shared, Query(asked): Query<Asked>) -> Respo
     Json(json!({
         "room": room.to_string(),
         "region": region.to_string(),
-        "home": home.map(|home| home.to_string()),
+        "homes": homes.as_ref().map(names).unwrap_or_default(),
         "chosen": outcome_of(&outcome),
         "nodes": verdicts,
     }))
@@ -158,10 +161,10 @@ fn unavailable(error: &Unavailable) -> Response {
 
 fn standing(standing: &Standing) -> Value {
     let Standing { record, reach } = standing;
-    let (reach, report) = match reach {
-        Reached::Trying => ("trying", None),
-        Reached::Up(report) => ("up", Some(report)),
-        Reached::Down => ("down", None),
+    let (reach, report, assigned) = match reach {
+        Reached::Trying => ("trying", None, None),
+        Reached::Up(report, assigned) => ("up", Some(report), Some(*assigned)),
+        Reached::Down => ("down", None, None),
     };
     json!({
         "id": record.id.to_string(),
@@ -171,6 +174,7 @@ fn standing(standing: &Standing) -> Value {
         "registered": registered_state(record.state),
         "reach": reach,
         "report": report.map(|report| report_of(report)),
+        "assigned": assigned,
     })
 }
 
@@ -207,12 +211,16 @@ fn registered_state(state: NodeState) -> &'static str {
     }
 }
 
+fn names(homes: &Homes) -> Vec<&str> {
+    homes.iter().map(NodeId::as_str).collect()
+}
+
 fn summary(name: &RoomName, room: &RoomState) -> Value {
     let visible = room.members.values().filter(|member| member.is_visible());
     json!({
         "name": name.to_string(),
         "id": room.id.to_string(),
-        "home": room.home.to_string(),
+        "homes": names(&room.homes),
         "sequence": room.sequence,
         "participants": visible.count(),
     })

@@ -108,7 +108,8 @@ impl Api<'_> {
             region: &self.context.region,
             others: &[],
             allowed: None,
-            home: None,
+            homes: None,
+            spans: self.context.rooms_span,
             excluded: &Default::default(),
         };
         let home = nodes.place(&place);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_proto::node::{DrainRequest, NodeReport, UndrainRequest};
 use pipemesh_topology::placement::{Load, NoNode, Placement, Refusal, Request, verdicts};
-use pipemesh_topology::{NodeRecord, RoomName};
+use pipemesh_topology::{Homes, NodeRecord, RoomName};
 use tonic::Status;
 
 use super::{Nodes, Reach, StreamError};
@@ -29,7 +29,8 @@ pub(crate) struct Standing {
 #[derive(Debug, Clone)]
 pub(crate) enum Reached {
     Trying,
-    Up(Box<NodeReport>),
+    /// Its report, and participants that were placed there since.
+    Up(Box<NodeReport>, u32),
     Down,
 }
 
@@ -69,7 +70,9 @@ impl Nodes {
         let entries = self.entries();
         let standing = |record: &NodeRecord| {
             let reach = match entries.get(&record.id).map(|entry| &entry.reach) {
-                Some(Reach::Up { report, .. }) => Reached::Up(Box::new(report.clone())),
+                Some(Reach::Up { report, assigned }) => {
+                    Reached::Up(Box::new(report.clone()), *assigned)
+                }
                 Some(Reach::Trying) => Reached::Trying,
                 Some(Reach::Down) | None => Reached::Down,
             };
@@ -86,7 +89,8 @@ impl Nodes {
         &self,
         room: &RoomName,
         region: &Region,
-        home: Option<&NodeId>,
+        homes: Option<&Homes>,
+        spans: bool,
     ) -> (
         Result<Placement, NoNode>,
         BTreeMap<NodeId, Result<Load, Refusal>>,
@@ -97,7 +101,8 @@ impl Nodes {
             region,
             others: &[],
             allowed: None,
-            home,
+            homes,
+            spans,
             excluded: &excluded,
         };
         let mesh = self.mesh();

@@ -102,7 +102,7 @@ impl Rooms {
                 return Ok(Some(counted));
             }
             let update = RoomUpdate {
-                home: None,
+                homes: None,
                 body: Some(info.encode_to_vec().into()),
             };
             match self.store.update_room(name, &id, version, update).await? {

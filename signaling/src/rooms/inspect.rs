@@ -1,8 +1,7 @@
 //! Rooms as an operator looks at them: what the store has, not what this process follows.
 
-use pipemesh_proto::ids::NodeId;
-use pipemesh_topology::RoomName;
 use pipemesh_topology::store::Unavailable;
+use pipemesh_topology::{Homes, RoomName};
 
 use super::{RoomState, Rooms};
 
@@ -23,7 +22,7 @@ impl Rooms {
     }
 
     /// Where a room is at home: as the store says, or as this process knows while that is away.
-    pub(crate) async fn home(&self, name: &RoomName) -> Result<Option<NodeId>, Unavailable> {
-        Ok(self.read(name).await?.map(|room| room.home))
+    pub(crate) async fn homes(&self, name: &RoomName) -> Result<Option<Homes>, Unavailable> {
+        Ok(self.read(name).await?.map(|room| room.homes))
     }
 }

@@ -1,8 +1,8 @@
-//! Which rooms are at home on a node, and how one gets another home.
+//! Which rooms are at home on a node, and how one gets another home in its place.
 
 use pipemesh_proto::ids::NodeId;
-use pipemesh_topology::RoomName;
 use pipemesh_topology::store::{RoomUpdate, Unavailable, UpdateRoom};
+use pipemesh_topology::{Homes, RoomName};
 
 use super::{Rooms, lock};
 
@@ -10,6 +10,7 @@ use super::{Rooms, lock};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stay {
     pub(crate) room: RoomName,
+    /// On this node.
     pub(crate) members: u32,
     /// Those of them whom this process serves.
     pub(crate) served: u32,
@@ -30,22 +31,28 @@ impl Rooms {
         let views = views
             .iter()
             .filter_map(|(room, view)| Some((room, view.upgrade()?.followed.state()?)));
-        let stays = views.filter(|(_, state)| state.home == *node);
+        let stays = views.filter(|(_, state)| state.homes.contains(node));
         let stays = stays.map(|(room, state)| {
-            let members = state.members.values();
-            let served = members
-                .filter(|member| member.process.as_ref() == Some(&self.process))
-                .count();
+            let (mut members, mut served) = (0, 0);
+            for member in state.members.values().filter(|it| it.node == *node) {
+                members += 1;
+                served += u32::from(member.process.as_ref() == Some(&self.process));
+            }
             Stay {
                 room: room.clone(),
-                members: u32::try_from(state.members.len()).unwrap_or(u32::MAX),
-                served: u32::try_from(served).unwrap_or(u32::MAX),
+                members,
+                served,
             }
         });
         stays.filter(|stay| stay.served > 0).collect()
     }
 
-    /// Gives a room another home if it still has this one; whoever is in it follows.
+    /// Where a room is at home, as this process sees it.
+    pub(crate) fn known_homes(&self, room: &RoomName) -> Option<Homes> {
+        self.known(room).map(|room| room.homes.clone())
+    }
+
+    /// Gives a room another home for this one, if it still has it; whoever is there follows.
     pub(crate) async fn relocate(
         &self,
         name: &RoomName,
@@ -56,11 +63,11 @@ impl Rooms {
             return Ok(Moved::NotThere);
         };
         let room = snapshot.room;
-        if room.home != *from {
+        if !room.homes.contains(from) {
             return Ok(Moved::NotThere);
         }
         let update = RoomUpdate {
-            home: Some(to.clone()),
+            homes: Some(room.homes.moved(from, to)),
             body: None,
         };
         let updated = self.store.update_room(name, &room.id, room.version, update);

@@ -154,7 +154,7 @@ async fn a_room_that_nobody_got_into_ends_however_long_it_takes() {
     let room = fixture.open().await;
     let mut moved = fixture.open().await;
     let home = "node-b".parse().unwrap();
-    assert!(fixture.rooms.move_home(&mut moved, &home).await.unwrap());
+    assert!(fixture.rooms.settle(&mut moved, home).await.unwrap());
     fixture.rooms.abandon(&room).await;
     fixture.ends().await;
 
@@ -220,7 +220,7 @@ async fn an_empty_room_that_was_changed_ends_later() {
     // By a process that is killed at once.
     let mut other = fixture.open().await;
     let home = "node-b".parse().unwrap();
-    assert!(fixture.rooms.move_home(&mut other, &home).await.unwrap());
+    assert!(fixture.rooms.settle(&mut other, home).await.unwrap());
     tokio::time::sleep(Duration::from_secs(25)).await;
     assert!(fixture.exists().await);
     fixture.ends().await;
@@ -271,13 +271,16 @@ async fn a_view_shows_what_was_written() {
     assert!(
         fixture
             .rooms
-            .move_home(&mut room, &"node-b".parse().unwrap())
+            .settle(&mut room, "node-b".parse().unwrap())
             .await
             .unwrap()
     );
     let mut states = view.state();
-    let moved =
-        states.wait_for(|state| state.as_ref().is_some_and(|s| s.home.as_str() == "node-b"));
+    let moved = states.wait_for(|state| {
+        state
+            .as_ref()
+            .is_some_and(|s| s.homes.to_string() == "node-b")
+    });
     moved.await.unwrap();
     fixture.rooms.leave(claim).await.unwrap();
     let gone = states.wait_for(Option::is_none);

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use livekit_protocol::Room as RoomInfo;
-use pipemesh_proto::ids::{NodeId, RoomId, SessionId};
+use pipemesh_proto::ids::{RoomId, SessionId};
 use pipemesh_topology::store::{self, Change, NewRoom, Room, RoomEvent, RoomSnapshot};
-use pipemesh_topology::{Identity, RoomName};
+use pipemesh_topology::{Homes, Identity, RoomName};
 use prost::Message;
 
 use super::record::Member;
@@ -22,7 +22,7 @@ const RECENT: usize = 128;
 #[derive(Debug, Clone)]
 pub(crate) struct RoomState {
     pub(crate) id: RoomId,
-    pub(crate) home: NodeId,
+    pub(crate) homes: Homes,
     pub(crate) sequence: u64,
     /// Counts the changes that this process saw, whatever the store counts.
     pub(crate) revision: u64,
@@ -72,7 +72,7 @@ impl RoomState {
     pub(crate) fn new(name: &RoomName, snapshot: RoomSnapshot) -> Self {
         let mut state = Self {
             id: snapshot.room.id.clone(),
-            home: snapshot.room.home.clone(),
+            homes: snapshot.room.homes.clone(),
             sequence: snapshot.sequence,
             revision: 0,
             info: RoomInfo::default(),
@@ -97,7 +97,7 @@ impl RoomState {
     }
 
     fn set_room(&mut self, room: &Room) {
-        self.home = room.home.clone();
+        self.homes = room.homes.clone();
         self.info = RoomInfo::decode(room.body.clone()).unwrap_or_default();
     }
 
@@ -265,7 +265,7 @@ impl RoomState {
     pub(super) fn as_stored(&self) -> Room {
         Room {
             id: self.id.clone(),
-            home: self.home.clone(),
+            homes: self.homes.clone(),
             version: 0,
             body: self.info.encode_to_vec().into(),
         }
@@ -275,7 +275,7 @@ impl RoomState {
     pub(super) fn to_bring_back(&self) -> NewRoom {
         NewRoom {
             id: self.id.clone(),
-            home: self.home.clone(),
+            homes: self.homes.clone(),
             body: self.info.encode_to_vec().into(),
             after: store::next_life(self.sequence),
         }

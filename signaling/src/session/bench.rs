@@ -80,7 +80,7 @@ pub(super) fn stored_room(home: &str) -> store::Room {
     };
     store::Room {
         id: "RM_1".parse().unwrap(),
-        home: home.parse().unwrap(),
+        homes: home.parse().unwrap(),
         version: 1,
         body: info.encode_to_vec().into(),
     }

@@ -29,7 +29,7 @@ async fn joins_of_one_identity_at_once_leave_one_that_can_resume() {
     let room = "standup".parse().unwrap();
     let home = async || {
         let room = fixture.store.read_room(&room).await.unwrap();
-        room.expect("bob is there").room.home
+        room.expect("bob is there").room.homes
     };
     let before = home().await;
     for _ in 0..ROUNDS {

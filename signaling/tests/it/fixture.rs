@@ -123,6 +123,28 @@ impl Fixture {
         http(self.address, method, target, headers).await
     }
 
+    /// Waits until the admin API says so of a node.
+    pub(crate) async fn until_node(&self, node: &str, is: impl Fn(&serde_json::Value) -> bool) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = self.signaling.as_ref().unwrap().admin_routes();
+        let server = tokio::spawn(async move { axum::serve(listener, routes).await });
+        let waits = async {
+            loop {
+                let answer = http(address, "GET", "/nodes", &[]).await;
+                let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+                let nodes = answer["nodes"].as_array().unwrap();
+                if nodes.iter().any(|it| it["id"] == node && is(it)) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waits).await;
+        server.abort();
+        waited.unwrap_or_else(|_| panic!("in vain for {node}"));
+    }
+
     /// The value of a metric, 0 if it is not there.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let families = self.metrics.gather();

@@ -8,7 +8,8 @@ use pipemesh_proto::auth::ClusterKey;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{Code, NodeState};
 use pipemesh_signaling::nodes::Control;
-use pipemesh_topology::Registry;
+use pipemesh_topology::ring::{Members, Ring, RingKey};
+use pipemesh_topology::{Registry, Snapshot};
 
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;
@@ -180,6 +181,93 @@ async fn rooms_on_a_node_that_drains_move_one_after_the_other_until_it_serves_ag
     assert_eq!(moved, 1);
 }
 
+/// Rooms that the ring puts on a node, of the two that there are.
+fn rooms_for(node: &FakeNode, other: &FakeNode) -> impl Iterator<Item = String> {
+    let nodes = [node.record.clone(), other.record.clone()];
+    let ring = Ring::new(&Members::from(&Snapshot::new(nodes))).unwrap();
+    let (id, region) = (node.record.id.clone(), node.record.region.clone());
+    let rooms = (0..).map(|number| format!("room-{number}"));
+    rooms.filter(move |room| {
+        let key = RingKey::new(&room.parse().unwrap(), &region);
+        ring.walk(key).next() == Some(&id)
+    })
+}
+
+/// The node has not reported them yet.
+#[tokio::test]
+async fn whom_another_process_has_placed_counts_too() {
+    let nodes = [
+        FakeNode::start("node-a", "eu", 1),
+        FakeNode::start("node-b", "eu", 1),
+    ];
+    let one = Fixture::start(&[&nodes[0], &nodes[1]]).await;
+    let two = Fixture::sharing(config(), one.registry.clone(), one.store.clone()).await;
+    let mut rooms = rooms_for(&nodes[0], &nodes[1]);
+    let mut people = Vec::new();
+    for _ in 0..2 {
+        let (client, joined) = one.join(&rooms.next().unwrap(), "alice").await;
+        assert_eq!(node_of(&joined), "node-a");
+        people.push(client);
+    }
+    two.until_node("node-a", |node| node["assigned"] == 2).await;
+    // Two are more than a quarter above the mean, which whoever knows of none would not say.
+    let (_client, joined) = two.join(&rooms.next().unwrap(), "alice").await;
+    assert_eq!(node_of(&joined), "node-b");
+}
+
+#[tokio::test]
+async fn a_room_that_outgrows_its_node_goes_on_on_the_next() {
+    let nodes = [
+        FakeNode::start("node-a", "eu", 1),
+        FakeNode::start("node-b", "eu", 1),
+    ];
+    let mut config = config();
+    config.rooms_span = true;
+    let fixture = Fixture::with(config, &[&nodes[0], &nodes[1]]).await;
+    let (mut alice, joined) = fixture.join("standup", "alice").await;
+    let first = node_of(&joined);
+    let (mut bob, joined) = fixture.join("standup", "bob").await;
+    assert_eq!(node_of(&joined), first, "there is room");
+    let (full, other) = match first.as_str() {
+        "node-a" => (&nodes[0], &nodes[1]),
+        _ => (&nodes[1], &nodes[0]),
+    };
+    full.set_state(NodeState::Full);
+    fixture
+        .until_node(&first, |node| node["report"]["state"] == "full")
+        .await;
+    let track = publish(&mut alice, full, "alice", "cam").await;
+    let (mut cleo, joined) = fixture.join("standup", "cleo").await;
+    assert_ne!(node_of(&joined), first);
+    // Who is there, what they publish, what is said of them: as on one node.
+    assert_eq!(joined.other_participants.len(), 2);
+    assert_eq!(joined.other_participants[0].tracks[0].sid, track);
+    for client in [&mut alice, &mut bob] {
+        sees(client, "cleo", |info| info.identity == "cleo").await;
+    }
+    let second = publish(&mut cleo, other, "cleo", "cam").await;
+    sees(&mut alice, "cleo's track", |info| {
+        info.tracks.iter().any(|track| track.sid == second)
+    })
+    .await;
+    // Nobody was moved, and nothing asked of a node that it cannot know.
+    let session = full.session("bob", "a subscription", |bob| !bob.subscribed.is_empty());
+    assert!(!session.await.subscribed.contains_key(&second));
+    for client in [&mut alice, &mut bob, &mut cleo] {
+        client.ping(PATIENCE).await.unwrap();
+    }
+    // Only who is on it leaves a node that drains, for the one that the room has.
+    full.set_state(NodeState::Draining);
+    told_to_rejoin(&mut alice).await;
+    told_to_rejoin(&mut bob).await;
+    let (_alice, joined) = fixture.join("standup", "alice").await;
+    assert_ne!(node_of(&joined), first);
+    cleo.ping(PATIENCE).await.unwrap();
+    let room = fixture.store.read_room(&"standup".parse().unwrap()).await;
+    let homes = room.unwrap().unwrap().room.homes;
+    assert_eq!(homes.to_string(), other.record.id.as_str());
+}
+
 #[tokio::test]
 async fn a_node_that_refuses_is_passed_over() {
     let nodes = [
@@ -226,7 +314,7 @@ trait Look {
 
 impl Look for pipemesh_topology::store::RoomSnapshot {
     fn home_and_members(&self) -> (String, usize) {
-        (self.room.home.to_string(), self.members.len())
+        (self.room.homes.to_string(), self.members.len())
     }
 }
 

@@ -14,6 +14,7 @@ struct Mesh {
     excluded: BTreeSet<NodeId>,
     others: Vec<Region>,
     allowed: Option<BTreeSet<Region>>,
+    spans: bool,
 }
 
 impl Mesh {
@@ -38,17 +39,19 @@ impl Mesh {
             excluded: BTreeSet::new(),
             others: Vec::new(),
             allowed: None,
+            spans: false,
         }
     }
 
-    fn place(&self, room: &str, region: &str, home: Option<&str>) -> Result<Placement, NoNode> {
-        let home = home.map(|home| home.parse().unwrap());
+    fn place(&self, room: &str, region: &str, homes: Option<&str>) -> Result<Placement, NoNode> {
+        let homes = homes.map(|homes| homes.parse().unwrap());
         let request = Request {
             room: &room.parse().unwrap(),
             region: &region.parse().unwrap(),
             others: &self.others,
             allowed: self.allowed.as_ref(),
-            home: home.as_ref(),
+            homes: homes.as_ref(),
+            spans: self.spans,
             excluded: &self.excluded,
         };
         let load = |node: &NodeId| self.loads.get(node).copied();
@@ -95,6 +98,95 @@ fn a_home_that_is_gone_leads_to_the_next_of_the_ring() {
 
     let unknown = mesh.place("room", "eu", Some("zzz")).unwrap();
     assert_eq!(unknown.node, walk[2]);
+}
+
+/// A room that spans: as few nodes as will do, one of them in each region.
+#[test]
+fn a_room_that_spans_has_a_home_in_each_region_and_more_when_they_are_full() {
+    let check = |states: [NodeState; 4], homes: &str, expected: (&str, Reason)| {
+        let [a, b, c, d] = states;
+        let nodes = [
+            ("a", "eu", a, 0.1),
+            ("b", "eu", b, 0.5),
+            ("c", "eu", c, 0.1),
+            ("d", "us", d, 0.1),
+        ];
+        let mesh = Mesh {
+            spans: true,
+            ..Mesh::new(&nodes)
+        };
+        let placement = mesh.place("room", "eu", Some(homes)).unwrap();
+        let seen = (placement.node.as_str(), placement.reason);
+        assert_eq!(seen, expected, "{states:?}, at home on {homes}");
+    };
+    let all = [Serving; 4];
+    // The first that has room, whatever the others have to do.
+    check(all, "b", ("b", Reason::Home));
+    check(all, "b,a", ("b", Reason::Home));
+    check(
+        [Serving, Full, Serving, Serving],
+        "b,a",
+        ("a", Reason::Home),
+    );
+    check(
+        [Serving, Draining, Serving, Serving],
+        "b,a",
+        ("a", Reason::Home),
+    );
+    // One in another region does not do.
+    check([Full, Serving, Full, Serving], "d", ("b", Reason::Ring));
+    check([Full, Serving, Full, Serving], "a,d", ("b", Reason::Ring));
+    // All of the region are full: there a room that is at home may grow.
+    check([Full, Full, Full, Serving], "d,a", ("a", Reason::Home));
+    check([Full, Full, Full, Serving], "b,a", ("b", Reason::Home));
+    // One that is not has to go on elsewhere.
+    check([Full, Full, Full, Serving], "d", ("d", Reason::Home));
+    check(
+        [Draining, Full, Full, Serving],
+        "a",
+        ("d", Reason::OtherRegion),
+    );
+    check(
+        [Full, Draining, Draining, Draining],
+        "d,a",
+        ("a", Reason::Home),
+    );
+}
+
+/// Sixty people and nodes that are full with 25.
+#[test]
+fn a_room_goes_on_where_there_is_room() {
+    let mut mesh = Mesh {
+        spans: true,
+        ..Mesh::new(&[
+            ("a", "eu", Serving, 0.0),
+            ("b", "eu", Serving, 0.0),
+            ("c", "eu", Serving, 0.0),
+        ])
+    };
+    let mut homes: Option<String> = None;
+    let mut placed: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..60 {
+        let placement = mesh.place("room", "eu", homes.as_deref()).unwrap();
+        let node = placement.node.to_string();
+        let known: crate::Homes = homes.as_deref().unwrap_or(&node).parse().unwrap();
+        homes = Some(match known.contains(&placement.node) {
+            true => known.to_string(),
+            false => known.joined_by(&placement.node, |_| true).to_string(),
+        });
+        let load = mesh.loads.get_mut(&placement.node).unwrap();
+        load.participants += 1;
+        load.ratio = f64::from(load.participants) / 25.0;
+        if load.participants == 25 {
+            load.state = Full;
+        }
+        *placed.entry(node).or_default() += 1;
+    }
+    let mut counts: Vec<u32> = placed.values().copied().collect();
+    counts.sort_unstable();
+    // By its load a node takes nobody new a little before it is full.
+    assert_eq!(counts, [12, 24, 24], "{placed:?}");
+    assert_eq!(homes.unwrap().split(',').count(), 3);
 }
 
 #[test]
@@ -147,6 +239,7 @@ fn whoever_finds_no_place_goes_to_the_next_region() {
             excluded: mesh.excluded.clone(),
             others,
             allowed: None,
+            spans: false,
         };
         for room in ["one", "two", "three", "four"] {
             let placement = mesh.place(room, "eu", None).unwrap();

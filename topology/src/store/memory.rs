@@ -128,7 +128,7 @@ impl Store for MemoryStore {
         if created {
             let room = Room {
                 id: new.id,
-                home: new.home,
+                homes: new.homes,
                 version: new.after + 1,
                 body: new.body,
             };
@@ -171,8 +171,8 @@ impl Store for MemoryStore {
                 return UpdateRoom::Conflict(Some(room.clone()));
             }
             room.version += 1;
-            if let Some(home) = update.home {
-                room.home = home;
+            if let Some(homes) = update.homes {
+                room.homes = homes;
             }
             if let Some(body) = update.body {
                 room.body = body;

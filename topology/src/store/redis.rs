@@ -132,7 +132,7 @@ impl Store for RedisStore {
         let held_back = is_new && self.link.session()?.remember().await?;
         let mut call = self.scripts.open_room.on(&self.keys.room(name));
         call.arg(new.id.as_str())
-            .arg(new.home.as_str())
+            .arg(new.homes.to_string())
             .arg(&new.body[..])
             .arg(new.after)
             .arg(new.after + 1)
@@ -168,10 +168,11 @@ impl Store for RedisStore {
         expected: u64,
         update: RoomUpdate,
     ) -> Result<UpdateRoom, Unavailable> {
-        let home = update.home.as_ref().map(|home| home.as_str().as_bytes());
+        let homes = update.homes.map(|homes| homes.to_string());
+        let homes = homes.as_ref().map(String::as_bytes);
         let mut call = self.scripts.update_room.on(&self.keys.room(name));
         call.arg(id.as_str()).arg(expected);
-        for part in [home, update.body.as_deref()] {
+        for part in [homes, update.body.as_deref()] {
             call.arg(usize::from(part.is_some()))
                 .arg(part.unwrap_or_default());
         }

@@ -59,7 +59,7 @@ pub(crate) fn identity(text: &str) -> Identity {
 pub(crate) fn new_room(id: &str) -> NewRoom {
     NewRoom {
         id: id.parse().unwrap(),
-        home: "node-a".parse().unwrap(),
+        homes: "node-a".parse().unwrap(),
         body: Bytes::from_static(b"room"),
         after: 0,
     }
@@ -293,14 +293,14 @@ async fn rooms_do_not_touch_each_other(store: &dyn Store) {
 async fn an_update_leaves_what_it_does_not_name(store: &dyn Store) {
     let room = name("room");
     let first = store.open_room(&room, new_room("RM_1")).await.unwrap().room;
-    let home = Some("node-b".parse().unwrap());
+    let homes = Some("node-b,node-a".parse().unwrap());
     let body = Some(Bytes::from_static(b"new\0\xff"));
     let empty = Some(Bytes::new());
-    let steps = [(home, None), (None, body), (None, empty), (None, None)];
+    let steps = [(homes, None), (None, body), (None, empty), (None, None)];
     let mut expected = first;
-    for (home, body) in steps {
+    for (homes, body) in steps {
         let update = RoomUpdate {
-            home: home.clone(),
+            homes: homes.clone(),
             body: body.clone(),
         };
         let version = expected.version;
@@ -309,7 +309,7 @@ async fn an_update_leaves_what_it_does_not_name(store: &dyn Store) {
             panic!("nobody else changes it")
         };
         expected.version += 1;
-        expected.home = home.unwrap_or(expected.home);
+        expected.homes = homes.unwrap_or(expected.homes);
         expected.body = body.unwrap_or(expected.body);
         assert_eq!((version, sequence), (expected.version, expected.version));
         let read = store.read_room(&room).await.unwrap().unwrap();

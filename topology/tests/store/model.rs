@@ -129,8 +129,8 @@ async fn run(store: &dyn Store, room: RoomName, ops: Vec<Op>) {
                 assert_eq!(Some(seen), model.open);
             }
             Op::Update { off } => {
-                let home = Some("node-b".parse().unwrap());
-                let update = RoomUpdate { home, body: None };
+                let homes = Some("node-b".parse().unwrap());
+                let update = RoomUpdate { homes, body: None };
                 let expected = room_version + off;
                 match store
                     .update_room(&room, &id, expected, update)

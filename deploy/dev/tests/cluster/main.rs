@@ -13,6 +13,7 @@ mod people;
 mod process;
 mod ring;
 mod server_api;
+mod spanning;
 mod together;
 mod way;
 mod webhooks;

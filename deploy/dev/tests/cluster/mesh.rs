@@ -22,6 +22,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Participants that are moved from a node that drains, a second.
 pub(crate) const DRAIN_RATE: u32 = 10;
 
+/// Of a process's environment.
+pub(crate) type Variable = (&'static str, String);
+
 const REGION: &str = "eu";
 
 pub(crate) struct Mesh {
@@ -38,16 +41,22 @@ impl Mesh {
     }
 
     /// With this environment of the signaling processes, beside what they need.
-    pub(crate) async fn start_with(more: &[(&'static str, String)]) -> Self {
+    pub(crate) async fn start_with(more: &[Variable]) -> Self {
+        Self::start_as(2, &[], more).await
+    }
+
+    /// So many nodes, with this environment of theirs and of the signaling processes.
+    pub(crate) async fn start_as(nodes: usize, of_nodes: &[Variable], more: &[Variable]) -> Self {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
-        let nodes = ["node-a", "node-b"].map(|id| node(id, &consul));
+        let ids = ('a'..).take(nodes).map(|letter| format!("node-{letter}"));
+        let nodes: Vec<Process> = ids.map(|id| node(&id, &consul, of_nodes)).collect();
         let signaling = [(); 2].map(|()| signaling(&consul, redis.address, more));
         let [one, two] = signaling;
         let mesh = Self {
             consul,
             redis,
-            nodes: nodes.into(),
+            nodes,
             signaling: vec![Signaling::of(one).await, Signaling::of(two).await],
         };
         mesh.until_ready().await;
@@ -62,7 +71,8 @@ impl Mesh {
     }
 
     async fn until_ready(&self) {
-        self.until_all("pipemesh_signal_nodes_up", 2.0).await;
+        let nodes = self.nodes.len() as f64;
+        self.until_all("pipemesh_signal_nodes_up", nodes).await;
         for signaling in &self.signaling {
             until("it is ready", async || {
                 let ready = http::get(signaling.operator, "/readyz").await?;
@@ -269,10 +279,10 @@ impl Redis {
     }
 }
 
-fn node(id: &str, consul: &Consul) -> Process {
+fn node(id: &str, consul: &Consul, more: &[Variable]) -> Process {
     let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let media = media.local_addr().unwrap().port();
-    let environment = vec![
+    let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_NODE_MESH_NODE_ID", id.to_owned()),
@@ -284,10 +294,11 @@ fn node(id: &str, consul: &Consul) -> Process {
         ("PIPEMESH_NODE_CONTROL_LISTEN", "127.0.0.1:0".to_owned()),
         ("PIPEMESH_NODE_OPERATOR_LISTEN", "127.0.0.1:0".to_owned()),
     ];
+    environment.extend_from_slice(more);
     Process::ours("pipemesh-node", environment)
 }
 
-fn signaling(consul: &Consul, redis: SocketAddr, more: &[(&'static str, String)]) -> Process {
+fn signaling(consul: &Consul, redis: SocketAddr, more: &[Variable]) -> Process {
     let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());
     let grace = format!("{}s", GRACE.as_secs());

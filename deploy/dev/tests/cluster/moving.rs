@@ -203,7 +203,7 @@ async fn the_operator_sees_what_is_where() {
         assert_eq!(rooms["rooms"][0]["participants"], 2, "{rooms}");
         let room = signaling.tells("/rooms/standup").await.unwrap();
         assert_eq!(room["id"], *room_of(&joined), "{room}");
-        assert_eq!(room["home"], *node_of(&joined), "{room}");
+        assert_eq!(room["homes"][0], *node_of(&joined), "{room}");
         let members = room["members"].as_array().unwrap();
         let processes: Vec<_> = members.iter().map(|it| &it["process"]).collect();
         assert!(

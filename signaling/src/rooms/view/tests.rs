@@ -39,7 +39,7 @@ pub(crate) fn snapshot(sequence: u64) -> RoomSnapshot {
     RoomSnapshot {
         room: Room {
             id: "RM_1".parse().unwrap(),
-            home: "node-a".parse().unwrap(),
+            homes: "node-a".parse().unwrap(),
             version: 1,
             body: RoomInfo::default().encode_to_vec().into(),
         },

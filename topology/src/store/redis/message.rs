@@ -71,7 +71,7 @@ impl Header<'_> {
     fn room(&self, body: Bytes) -> Result<Room, Unreadable> {
         Ok(Room {
             id: self.room.parse()?,
-            home: self.home.ok_or(Unreadable::Lacks("home"))?.parse()?,
+            homes: self.home.ok_or(Unreadable::Lacks("home"))?.parse()?,
             version: self.version()?,
             body,
         })

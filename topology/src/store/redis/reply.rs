@@ -39,7 +39,7 @@ impl Reply {
     pub(super) fn room(&mut self) -> Result<Room, Failure> {
         Ok(Room {
             id: self.parse("a room's id")?,
-            home: self.parse("a node's id")?,
+            homes: self.parse("one of a room's homes")?,
             version: self.take()?,
             body: self.bytes()?,
         })
