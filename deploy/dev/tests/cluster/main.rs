@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod geo;
 mod http;
 mod leases;
 mod losses;
@@ -14,5 +15,6 @@ mod process;
 mod ring;
 mod server_api;
 mod together;
+mod upgrade;
 mod way;
 mod webhooks;
