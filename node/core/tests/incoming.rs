@@ -123,7 +123,8 @@ impl Uplink {
             self.worst_queue = self.worst_queue.max(arrival.queued);
             self.delivered += DataSize::from_bytes(arrival.packet.size.into());
             self.arrived += 1;
-            let age = (self.next() as u16).wrapping_sub(arrival.packet.sequence);
+            let sequence = arrival.packet.sequence.unwrap();
+            let age = (self.next() as u16).wrapping_sub(sequence);
             self.reached = self.reached.max(self.next() - u64::from(age) + 1);
             let sent = self.sent[self.sent.len() - usize::from(age)];
             let stamp = stamp(sent - self.start + self.clock);
@@ -157,7 +158,7 @@ impl Uplink {
 
     fn send(&mut self, size: u64) {
         let packet = Packet {
-            sequence: self.next() as u16,
+            sequence: Some(self.next() as u16),
             size: size as u16,
             content: Content::Padding,
             flow: 0,
