@@ -4,7 +4,7 @@
 mod cases;
 
 use self::cases::{Door, PROXY};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, Variable};
 use crate::people::{KEY, SECRET};
 use crate::process::Build;
 
@@ -17,7 +17,7 @@ const NODES: [(&str, &str); 4] = [
 const REGIONS: [&str; 2] = ["eu", "us"];
 
 /// Signaling that knows where regions are and believes one proxy.
-fn settings() -> Vec<(&'static str, String)> {
+fn settings() -> Vec<Variable> {
     [
         (
             "PIPEMESH_SIGNALING_GEO_PLACES",
@@ -33,7 +33,7 @@ fn settings() -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn a_hundred_people_land_where_the_rules_say_on_nodes_of_two_regions() {
-    let mesh = Mesh::start_in(Build::This, &NODES, &REGIONS, &settings()).await;
+    let mesh = Mesh::start_in(Build::This, &NODES, &REGIONS, &[], &settings()).await;
     mesh.until_one_ring(&NODES.map(|(id, _)| id)).await;
     let doors = mesh.signaling.iter().zip(REGIONS);
     let doors: Vec<Door> = doors

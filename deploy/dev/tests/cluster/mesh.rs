@@ -22,6 +22,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Participants that are moved from a node that drains, a second.
 pub(crate) const DRAIN_RATE: u32 = 10;
 
+/// Of a process's environment.
+pub(crate) type Variable = (&'static str, String);
+
 const REGION: &str = "eu";
 
 pub(crate) struct Mesh {
@@ -38,14 +41,22 @@ impl Mesh {
     }
 
     /// With this environment of the signaling processes, beside what they need.
-    pub(crate) async fn start_with(more: &[(&'static str, String)]) -> Self {
-        Self::start_of(Build::This, more).await
+    pub(crate) async fn start_with(more: &[Variable]) -> Self {
+        Self::start_as(2, &[], more).await
+    }
+
+    /// So many nodes, with this environment of theirs and of the signaling processes.
+    pub(crate) async fn start_as(nodes: usize, of_nodes: &[Variable], more: &[Variable]) -> Self {
+        let ids = ('a'..).take(nodes).map(|letter| format!("node-{letter}"));
+        let ids: Vec<String> = ids.collect();
+        let nodes: Vec<_> = ids.iter().map(|id| (id.as_str(), REGION)).collect();
+        Self::start_in(Build::This, &nodes, &[REGION; 2], of_nodes, more).await
     }
 
     /// Of programs of this build, which has to know all that their environment says.
-    pub(crate) async fn start_of(build: Build, more: &[(&'static str, String)]) -> Self {
+    pub(crate) async fn start_of(build: Build) -> Self {
         let nodes = ["node-a", "node-b"].map(|id| (id, REGION));
-        Self::start_in(build, &nodes, &[REGION; 2], more).await
+        Self::start_in(build, &nodes, &[REGION; 2], &[], &[]).await
     }
 
     /// Of these nodes and their regions, and a signaling process in each of these regions.
@@ -53,13 +64,14 @@ impl Mesh {
         build: Build,
         nodes: &[(&str, &str)],
         regions: &[&str],
-        more: &[(&'static str, String)],
+        of_nodes: &[Variable],
+        more: &[Variable],
     ) -> Self {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
         let nodes = nodes
             .iter()
-            .map(|(id, region)| node(build, id, region, &consul));
+            .map(|(id, region)| node(build, id, region, &consul, of_nodes));
         let nodes = nodes.collect();
         let processes: Vec<Process> = regions
             .iter()
@@ -307,10 +319,10 @@ impl Redis {
     }
 }
 
-fn node(build: Build, id: &str, region: &str, consul: &Consul) -> Process {
+fn node(build: Build, id: &str, region: &str, consul: &Consul, more: &[Variable]) -> Process {
     let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let media = media.local_addr().unwrap().port();
-    let environment = vec![
+    let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_NODE_MESH_NODE_ID", id.to_owned()),
@@ -322,6 +334,7 @@ fn node(build: Build, id: &str, region: &str, consul: &Consul) -> Process {
         ("PIPEMESH_NODE_CONTROL_LISTEN", "127.0.0.1:0".to_owned()),
         ("PIPEMESH_NODE_OPERATOR_LISTEN", "127.0.0.1:0".to_owned()),
     ];
+    environment.extend_from_slice(more);
     Process::ours(build, "pipemesh-node", environment)
 }
 
@@ -330,7 +343,7 @@ fn signaling(
     region: &str,
     consul: &Consul,
     redis: SocketAddr,
-    more: &[(&'static str, String)],
+    more: &[Variable],
 ) -> Process {
     let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());

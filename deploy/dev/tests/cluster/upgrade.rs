@@ -1,5 +1,7 @@
 //! A mesh of the commit before becomes one of this commit, process by process, under a running call.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use livekit_protocol::UpdateParticipantMetadata;
 use livekit_protocol::signal_request::Message as Request;
@@ -12,6 +14,10 @@ use crate::moving::{Back, GAP_OF_DRAIN, Person, p95};
 use crate::people::*;
 use crate::process::{Build, no_previous};
 use crate::server_api::call;
+
+/// Who is told to join anew because their signaling process ends is back within, on a machine that does much
+/// else: tens of milliseconds where it does not.
+const GAP_OF_SIGNALING: Duration = Duration::from_secs(2);
 
 const ROOM: &str = "standup";
 const NODES: [&str; 2] = ["node-a", "node-b"];
@@ -28,7 +34,7 @@ struct Call {
 
 impl Call {
     async fn start() -> Self {
-        let mesh = Mesh::start_of(Build::Previous, &[]).await;
+        let mesh = Mesh::start_of(Build::Previous).await;
         let generator = Generator::start(1).unwrap();
         let mut people = Vec::new();
         for (number, identity) in PEOPLE.into_iter().enumerate() {
@@ -100,7 +106,7 @@ impl Call {
                 person.url.clone_from(&new);
             }
             old.process.terminate();
-            let back = self.come_back(told).await;
+            let back = self.come_back(told, GAP_OF_SIGNALING).await;
             assert_eq!(back, PEOPLE.len() / 2);
             old.process.until_ended().await;
             for person in &others {
@@ -121,7 +127,7 @@ impl Call {
             let id = node_of(&joined);
             self.mesh.node(&id).terminate();
             let everybody = std::mem::take(&mut self.people);
-            let back = self.come_back(everybody).await;
+            let back = self.come_back(everybody, GAP_OF_DRAIN).await;
             assert_eq!(back, PEOPLE.len());
             self.mesh.node(&id).until_ended().await;
             self.mesh.consul.until_living(1).await;
@@ -133,12 +139,12 @@ impl Call {
     }
 
     /// Waits until those who are told to join anew are back, and answers how many they were.
-    async fn come_back(&mut self, told: Vec<Person>) -> usize {
+    async fn come_back(&mut self, told: Vec<Person>, within: Duration) -> usize {
         let generator = &self.generator;
         let back = join_all(told.into_iter().map(|it| it.comes_back(generator))).await;
         let (people, back): (Vec<Person>, Vec<Back>) = back.into_iter().unzip();
         let gap = p95(back.iter().map(|it| it.back - it.told));
-        assert!(gap < GAP_OF_DRAIN, "{gap:?}");
+        assert!(gap < within, "{gap:?}");
         self.people.extend(people);
         back.len()
     }
