@@ -11,6 +11,7 @@ use pipemesh_proto::node::NodeState;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts};
+use tokio::sync::watch;
 
 use crate::door;
 use crate::session::handshake;
@@ -300,6 +301,8 @@ pub(crate) struct Metrics {
     handshake_drops: IntCounterVec,
     state: IntGaugeVec,
     load: GaugeVec,
+    registered: IntGaugeVec,
+    is_registered: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for Metrics {
@@ -314,6 +317,7 @@ impl Metrics {
         handshakes: Arc<handshake::Counters>,
         callers: Arc<door::Counters>,
         status: Arc<Status>,
+        is_registered: watch::Receiver<bool>,
     ) -> prometheus::Result<Self> {
         let constant = |name: &str, help: &str| {
             Opts::new(name, help)
@@ -370,6 +374,14 @@ impl Metrics {
                 ),
                 &[],
             )?,
+            registered: IntGaugeVec::new(
+                constant(
+                    "pipemesh_node_registered",
+                    "1 if the registry has the node's record, as far as the node knows.",
+                ),
+                &[],
+            )?,
+            is_registered,
             shards,
             handshakes,
             callers,
@@ -384,13 +396,14 @@ impl Metrics {
             .map(|counter| counter as &dyn Collector);
         let gauges = self.gauges.iter().map(|gauge| gauge as &dyn Collector);
         let drops = self.drops.iter().map(|drops| drops as &dyn Collector);
-        let rest: [&dyn Collector; 6] = [
+        let rest: [&dyn Collector; 7] = [
             &self.send_drops,
             &self.handshake_results,
             &self.caller_results,
             &self.handshake_drops,
             &self.state,
             &self.load,
+            &self.registered,
         ];
         counters.chain(gauges).chain(drops).chain(rest)
     }
@@ -463,6 +476,10 @@ impl Collector for Metrics {
         }
         let load = report.load.map_or(0.0, |load| load.ratio);
         self.load.with_label_values::<&str>(&[]).set(load);
+        let registered = i64::from(*self.is_registered.borrow());
+        self.registered
+            .with_label_values::<&str>(&[])
+            .set(registered);
         self.families().flat_map(Collector::collect).collect()
     }
 }
@@ -518,15 +535,39 @@ mod tests {
 
     use super::*;
 
+    fn status() -> Status {
+        let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
+        Status::new(id, region, 1, Vec::new(), Instant::now())
+    }
+
+    fn metrics(is_registered: watch::Receiver<bool>) -> Metrics {
+        let (handshakes, callers) = (Arc::default(), Arc::default());
+        let status = Arc::new(status());
+        Metrics::new(Vec::new(), handshakes, callers, status, is_registered).unwrap()
+    }
+
+    #[test]
+    fn whether_the_node_is_registered_is_told_as_it_is() {
+        let (registered, is_registered) = watch::channel(false);
+        let metrics = metrics(is_registered);
+        let told = || {
+            let families = metrics.collect();
+            let name = "pipemesh_node_registered";
+            let family = families.iter().find(|it| it.name() == name).unwrap();
+            family.get_metric()[0].get_gauge().get_value()
+        };
+        assert_eq!(told(), 0.0);
+        registered.send_replace(true);
+        assert_eq!(told(), 1.0);
+        registered.send_replace(false);
+        assert_eq!(told(), 0.0);
+    }
+
     /// The reference: every metric, and every reason for which something is dropped.
     #[test]
     fn the_reference_is_up_to_date() {
-        let id = "node-a".parse().unwrap();
-        let region = "eu".parse().unwrap();
-        let status = Status::new(id, region, 1, Vec::new(), Instant::now());
-        let requests = RequestMetrics::new(&status).unwrap();
-        let metrics = Metrics::new(Vec::new(), Arc::default(), Arc::default(), Arc::new(status));
-        let metrics = metrics.unwrap();
+        let requests = RequestMetrics::new(&status()).unwrap();
+        let metrics = metrics(watch::channel(false).1);
         let of_requests: [&dyn Collector; 2] = [&requests.requests, &requests.durations];
         let families = metrics.families().chain(of_requests);
         let mut page = "\

@@ -154,11 +154,13 @@ impl Node {
         let requests = RequestMetrics::new(&status)?;
         requests.register(metrics)?;
         let callers = Arc::new(door::Counters::default());
+        let (registered, is_registered) = watch::channel(false);
         let collected = Metrics::new(
             shards.clone(),
             Arc::clone(handshakes.counters()),
             Arc::clone(&callers),
             Arc::clone(&status),
+            is_registered.clone(),
         )?;
         metrics.register(Box::new(collected))?;
 
@@ -191,7 +193,6 @@ impl Node {
         for listener in listeners {
             tasks.spawn(Arc::clone(&door).serve(listener, closing.clone()));
         }
-        let (registered, is_registered) = watch::channel(false);
         let registration = CancellationToken::new();
         let record = NodeRecord {
             id: config.id.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pipemesh_node::Node;
 use pipemesh_node::config::{Consul, ProcessConfig};
 use pipemesh_service::Program;
-use pipemesh_service::operator::{Health, Operator, register_process};
+use pipemesh_service::operator::{self, Health, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
 use pipemesh_topology::Registry;
 use pipemesh_topology::registry::consul::{Client, ConsulRegistry};
@@ -40,7 +40,7 @@ async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
         not_live: Box::new(node.liveness()),
         not_ready: Box::new(node.readiness()),
     };
-    let operator = Operator::bind(config.operator_listen, program, health).await?;
+    let operator = operator::bind(config.operator_listen, program, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
 
     supervisor.spawn_plain("signals", signals);

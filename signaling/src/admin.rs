@@ -14,10 +14,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use pipemesh_service::Secret;
 use pipemesh_service::config::{Setting, Values, parse};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use pipemesh_service::{Endpoint, Secret};
 
 pub(crate) use routes::routes;
 
@@ -64,47 +62,18 @@ impl Config {
 }
 
 /// The API, bound.
-#[derive(Debug)]
-pub struct Admin {
-    router: Router,
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Admin {
-    /// # Errors
-    /// When the address cannot be bound.
-    pub async fn bind(config: Config, routes: Router) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.listen).await?;
-        let address = listener.local_addr()?;
-        let gate = Arc::new(Gate {
-            token: config.token,
-        });
-        let nowhere = || async { refuse(StatusCode::NOT_FOUND, "there is nothing here") };
-        Ok(Self {
-            router: routes
-                .fallback(nowhere)
-                .layer(middleware::from_fn_with_state(gate, check)),
-            listener,
-            address,
-        })
-    }
-
-    /// The address in use.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
-        axum::serve(self.listener, self.router)
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await
-    }
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(config: Config, routes: Router) -> io::Result<Endpoint> {
+    let gate = Arc::new(Gate {
+        token: config.token,
+    });
+    let nowhere = || async { refuse(StatusCode::NOT_FOUND, "there is nothing here") };
+    let router = routes
+        .fallback(nowhere)
+        .layer(middleware::from_fn_with_state(gate, check));
+    Endpoint::bind(config.listen, router).await
 }
 
 struct Gate {

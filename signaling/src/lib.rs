@@ -233,7 +233,7 @@ impl Signaling {
         }
     }
 
-    /// What the admin API answers, to be served by [`admin::Admin`].
+    /// What the admin API answers, to be served by [`admin::bind`].
     pub fn admin_routes(&self) -> axum::Router {
         admin::routes(Arc::clone(&self.context))
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pipemesh_topology::geo::Clue;
 use pipemesh_topology::placement::Reason;
+use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Joins take milliseconds when all is well; a client gives up after five seconds.
@@ -101,19 +102,26 @@ impl Metrics {
     /// # Errors
     /// When the registry has some of it already.
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Self::handed_to(|collector| registry.register(collector))
+    }
+
+    /// `take` is given each of them.
+    fn handed_to(
+        take: impl Fn(Box<dyn Collector>) -> prometheus::Result<()>,
+    ) -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
+            take(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
+            take(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
+            take(Box::new(counters.clone()))?;
             Ok::<_, prometheus::Error>(counters)
         };
         let options = HistogramOpts::new(
@@ -121,7 +129,7 @@ impl Metrics {
             "Time from a join's request to its answer, of joins that succeeded.",
         );
         let join_duration = Histogram::with_opts(options.buckets(JOIN_BUCKETS.to_vec()))?;
-        registry.register(Box::new(join_duration.clone()))?;
+        take(Box::new(join_duration.clone()))?;
         Ok(Self {
             connections: gauge("pipemesh_signal_connections", "Open WebSockets of clients.")?,
             sessions: gauge(
@@ -278,5 +286,39 @@ impl Metrics {
             DrainMove::StoreUnavailable => "store_unavailable",
         };
         self.drain_moves.with_label_values(&[result]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_up_to_date() {
+        let collectors = RefCell::new(Vec::new());
+        let taken = Metrics::handed_to(|collector| {
+            collectors.borrow_mut().push(collector);
+            Ok(())
+        });
+        taken.unwrap();
+        let mut page = "\
+# Metrics of signaling
+
+Served at `/metrics`. What is told of Consul is in [its page](../consul.md#health-and-metrics), of Redis and the \
+ring in [theirs](../redis.md#when-redis-fails); of nodes only [they themselves](node.md) tell.
+
+| name | labels | what |
+| --- | --- | --- |
+"
+        .to_owned();
+        let collectors = collectors.into_inner();
+        for desc in collectors.iter().flat_map(|it| it.desc()) {
+            let labels = desc.variable_labels.join(", ");
+            writeln!(page, "| `{}` | {labels} | {} |", desc.fq_name, desc.help).unwrap();
+        }
+        expect_test::expect_file!["../../docs/metrics/signaling.md"].assert_eq(&page);
     }
 }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use pipemesh_service::Program;
 use pipemesh_service::config::{Setting, Values, parse};
-use pipemesh_service::operator::{Health, Operator, register_process};
+use pipemesh_service::operator::{self, Health, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
 use pipemesh_signaling::Signaling;
-use pipemesh_signaling::admin::{self, Admin};
+use pipemesh_signaling::admin;
 
 use crate::mesh::{self, Mesh, Ring};
 
@@ -71,14 +71,14 @@ async fn serve(program: &Program, config: Config) -> anyhow::Result<()> {
         not_live: Box::new(Vec::new),
         not_ready: Box::new(move || mesh_readiness().into_iter().chain(readiness()).collect()),
     };
-    let operator = Operator::bind(config.operator, program, health).await?;
+    let operator = operator::bind(config.operator, program, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
     if let Some(config) = config.admin {
         let mut routes = signaling.admin_routes();
         if let Some(ring) = mesh.ring {
             routes = routes.merge(ring.route());
         }
-        let admin = Admin::bind(config, routes).await?;
+        let admin = admin::bind(config, routes).await?;
         tracing::info!(address = %admin.address(), "listening for the admin API");
         supervisor.spawn("admin", admin.serve(stop.closing()));
     }

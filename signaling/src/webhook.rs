@@ -4,6 +4,7 @@
 //! happens is said to it in order. What must not happen is that rooms wait: a queue that is full drops,
 //! and what nobody takes for long is given up; both are counted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,10 +37,21 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Who is told, and whose secret it is signed with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Webhooks {
+    /// They may hold a secret: their hosts alone may be printed.
     pub urls: Vec<reqwest::Url>,
     pub key: ApiKey,
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.urls.iter().map(reqwest::Url::host_str).collect();
+        f.debug_struct("Webhooks")
+            .field("hosts", &hosts)
+            .field("key", &self.key)
+            .finish()
+    }
 }
 
 /// Takes what has happened. Cloned freely.
@@ -155,34 +167,11 @@ impl Speaker {
     /// For as long as anybody has something to say, which is as long as the process lives.
     async fn run(self, mut events: mpsc::Receiver<Bytes>) {
         while let Some(event) = events.recv().await {
-            let end = self.say(event).await;
+            let host = self.url.host_str().unwrap_or_default();
+            let end = insist(host, &self.metrics, || self.say_once(&event)).await;
             self.metrics.webhook(end);
             self.pending.send_modify(|pending| *pending -= 1);
         }
-    }
-
-    async fn say(&self, event: Bytes) -> WebhookEnd {
-        let host = self.url.host_str().unwrap_or_default();
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1..=ATTEMPTS {
-            match self.say_once(&event).await {
-                Ok(()) => return WebhookEnd::Delivered,
-                Err(Refusal::Final(status)) => {
-                    tracing::warn!(host, %status, "a webhook refuses an event");
-                    return WebhookEnd::Refused;
-                }
-                Err(Refusal::Passing(error)) if attempt == ATTEMPTS => {
-                    tracing::warn!(host, error, "a webhook takes nothing, an event is given up");
-                }
-                Err(Refusal::Passing(error)) => {
-                    tracing::debug!(host, error, "a webhook did not take an event");
-                    self.metrics.webhook_retries.inc();
-                    sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
-                }
-            }
-        }
-        WebhookEnd::GivenUp
     }
 
     async fn say_once(&self, event: &Bytes) -> Result<(), Refusal> {
@@ -207,3 +196,34 @@ impl Speaker {
         }
     }
 }
+
+/// Says an event until it is taken, or refused for good, or has been said often enough.
+async fn insist<S: Future<Output = Result<(), Refusal>>>(
+    host: &str,
+    metrics: &Metrics,
+    mut say: impl FnMut() -> S,
+) -> WebhookEnd {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1..=ATTEMPTS {
+        match say().await {
+            Ok(()) => return WebhookEnd::Delivered,
+            Err(Refusal::Final(status)) => {
+                tracing::warn!(host, %status, "a webhook refuses an event");
+                return WebhookEnd::Refused;
+            }
+            Err(Refusal::Passing(error)) if attempt == ATTEMPTS => {
+                tracing::warn!(host, error, "a webhook takes nothing, an event is given up");
+            }
+            Err(Refusal::Passing(error)) => {
+                tracing::debug!(host, error, "a webhook did not take an event");
+                metrics.webhook_retries.inc();
+                sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+    }
+    WebhookEnd::GivenUp
+}
+
+#[cfg(test)]
+mod tests;

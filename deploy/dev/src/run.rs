@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pipemesh_node::Node;
 use pipemesh_node::config::{Config as NodeConfig, Media};
 use pipemesh_proto::ids::{NodeId, Region};
-use pipemesh_service::operator::{Health, Operator, register_process};
+use pipemesh_service::operator::{self, Health, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
 use pipemesh_signaling::{Config as SignalingConfig, Signaling};
 use pipemesh_topology::Registry;
@@ -42,7 +42,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let store = Arc::new(MemoryStore::new());
     let mut signaling = Signaling::start(signaling, registry, store, &metrics).await?;
     let health = health(metrics, &nodes, &signaling);
-    let operator = Operator::bind(config.operator, &PROGRAM, health).await?;
+    let operator = operator::bind(config.operator, &PROGRAM, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
     announce(&signaling);
 

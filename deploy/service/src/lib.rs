@@ -9,6 +9,7 @@
 mod chain;
 pub mod config;
 mod descriptors;
+mod endpoint;
 pub mod limit;
 pub mod log;
 pub mod operator;
@@ -18,4 +19,5 @@ pub mod tls;
 
 pub use chain::Chain;
 pub use config::{Problems, Program, Setting, Values, parse, start};
+pub use endpoint::Endpoint;
 pub use secret::Secret;

@@ -18,10 +18,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::Program;
+use crate::{Endpoint, Program};
 
 /// Why not; empty means yes.
 pub type Reasons = Vec<String>;
@@ -35,42 +33,12 @@ pub struct Health {
     pub not_ready: Box<dyn Fn() -> Reasons + Send + Sync>,
 }
 
-/// The endpoint, bound. Routes of the binary's own may be merged into `router`.
-#[derive(Debug)]
-pub struct Operator {
-    pub router: Router,
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Operator {
-    /// # Errors
-    /// When the address cannot be bound.
-    pub async fn bind(listen: SocketAddr, program: &Program, health: Health) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
-        Ok(Self {
-            router: router(program, health),
-            listener,
-            address,
-        })
-    }
-
-    /// The address in use, with the port the system chose if 0 was asked for.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers until `stop`.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
-        axum::serve(self.listener, self.router)
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await
-    }
+/// The endpoint, bound.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(listen: SocketAddr, program: &Program, health: Health) -> io::Result<Endpoint> {
+    Endpoint::bind(listen, router(program, health)).await
 }
 
 /// Adds what every process tells about itself: `pipemesh_build_info` and `process_*`.

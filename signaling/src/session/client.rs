@@ -11,7 +11,8 @@ use livekit_protocol::simulate_scenario::Scenario;
 use livekit_protocol::{
     AddTrackRequest, DisconnectReason, MuteTrackRequest, Pong, SessionDescription, SignalTarget,
     SubscriptionPermission, SyncState, TrackInfo, TrackPublishedResponse, TrickleRequest,
-    UpdateLocalAudioTrack, UpdateParticipantMetadata, UpdateTrackSettings,
+    UpdateLocalAudioTrack, UpdateParticipantMetadata, UpdateParticipantRequest,
+    UpdateTrackSettings,
 };
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{self as contract, CloseReason, ConnectionLayout, ConnectionRole};
@@ -36,11 +37,19 @@ const SIMULATED_LEVEL: f32 = 0.9;
 
 impl Session {
     pub(crate) fn handle_client(&mut self, message: FromClient, now: Instant) {
-        // A client that was told to join anew says goodbye to the old session; that ends nothing.
-        if self.phase != Phase::Open {
-            return;
-        }
         match message {
+            // Whatever becomes of the session: without an answer a client takes its connection to be lost.
+            FromClient::Ping(_) if self.phase != Phase::Ended => {
+                self.outbox.say(Message::Pong(self.unix_ms(now)));
+            }
+            FromClient::PingReq(ping) if self.phase != Phase::Ended => {
+                self.outbox.say(Message::PongResp(Pong {
+                    last_ping_timestamp: ping.timestamp,
+                    timestamp: self.unix_ms(now),
+                }));
+            }
+            // A client that was told to join anew says goodbye to the old session; that ends nothing.
+            _ if self.phase != Phase::Open => {}
             FromClient::Offer(offer) => self.handle_offer(offer),
             FromClient::Answer(answer) => self.handle_answer(answer),
             FromClient::Trickle(trickle) => self.handle_trickle(&trickle),
@@ -59,11 +68,8 @@ impl Session {
             FromClient::SubscriptionPermission(permission) => self.handle_permission(permission),
             FromClient::SyncState(state) => self.handle_sync_state(&state, now),
             FromClient::Simulate(simulate) => self.handle_simulate(simulate.scenario, now),
-            FromClient::Ping(_) => self.outbox.say(Message::Pong(self.unix_ms(now))),
-            FromClient::PingReq(ping) => self.outbox.say(Message::PongResp(Pong {
-                last_ping_timestamp: ping.timestamp,
-                timestamp: self.unix_ms(now),
-            })),
+            // Answered above, or nobody is there to answer.
+            FromClient::Ping(_) | FromClient::PingReq(_) => {}
             FromClient::UpdateMetadata(update) => self.handle_metadata(update, now),
             FromClient::UpdateAudioTrack(update) => self.handle_audio_track(update),
             FromClient::UpdateVideoTrack(update) => {
@@ -267,11 +273,32 @@ impl Session {
             let text = "does not have permission to update own metadata";
             return self.respond(id, Reason::NotAllowed, text, asked);
         }
+        let update = UpdateParticipantRequest {
+            name: update.name,
+            metadata: update.metadata,
+            attributes: update.attributes,
+            ..Default::default()
+        };
+        match self.update(update, now) {
+            Ok(()) => self.respond(id, Reason::Ok, "", asked),
+            Err(text) => self.respond(id, Reason::LimitExceeded, text, asked),
+        }
+    }
+
+    /// Changes what others are told of the participant, and what they may do; what is empty stays as it
+    /// was. If it is too much nothing is changed.
+    pub(super) fn update(
+        &mut self,
+        update: UpdateParticipantRequest,
+        now: Instant,
+    ) -> Result<(), &'static str> {
         let mut attributes = self.info().attributes.clone();
         merge_attributes(&mut attributes, update.attributes);
-        if let Err(text) = check_limits(&update.name, &update.metadata, &attributes) {
-            return self.respond(id, Reason::LimitExceeded, text, asked);
+        check_limits(&update.name, &update.metadata, &attributes)?;
+        if let Some(permission) = &update.permission {
+            self.permit(permission);
         }
+        let permission = self.rights.to_permission();
         self.change_info(|info| {
             if !update.name.is_empty() {
                 info.name = update.name;
@@ -280,11 +307,12 @@ impl Session {
                 info.metadata = update.metadata;
             }
             info.attributes = attributes;
+            info.permission = Some(permission);
         });
         self.updates.mark_self();
         self.tell(now);
-        self.respond(id, Reason::Ok, "", asked);
         self.refresh_token(now);
+        Ok(())
     }
 
     fn handle_audio_track(&mut self, update: UpdateLocalAudioTrack) {

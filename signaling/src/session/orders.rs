@@ -10,7 +10,6 @@ use livekit_protocol::{
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{self as contract, CloseReason, DataRights};
 
-use super::client::{check_limits, merge_attributes};
 use super::link::Asked;
 use super::{Fate, Phase, Session};
 use crate::auth::Rights;
@@ -83,28 +82,9 @@ impl Session {
     }
 
     fn handle_update_order(&mut self, update: UpdateParticipantRequest, now: Instant) -> Answer {
-        let mut attributes = self.info().attributes.clone();
-        merge_attributes(&mut attributes, update.attributes);
-        if let Err(text) = check_limits(&update.name, &update.metadata, &attributes) {
+        if let Err(text) = self.update(update, now) {
             return Answer::invalid(text);
         }
-        if let Some(permission) = &update.permission {
-            self.permit(permission);
-        }
-        let permission = self.rights.to_permission();
-        self.change_info(|info| {
-            if !update.name.is_empty() {
-                info.name = update.name;
-            }
-            if !update.metadata.is_empty() {
-                info.metadata = update.metadata;
-            }
-            info.attributes = attributes;
-            info.permission = Some(permission);
-        });
-        self.updates.mark_self();
-        self.tell(now);
-        self.refresh_token(now);
         Answer {
             info: Some(self.info().clone()),
             ..Answer::of(Outcome::Done)
@@ -112,7 +92,7 @@ impl Session {
     }
 
     /// What is not permitted any more ends at once.
-    fn permit(&mut self, permission: &ParticipantPermission) {
+    pub(super) fn permit(&mut self, permission: &ParticipantPermission) {
         let before = std::mem::replace(&mut self.rights, Rights::of(permission));
         let rights = &self.rights;
         for id in self

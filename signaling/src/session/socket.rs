@@ -126,7 +126,7 @@ struct Ended {
     end: SocketEnd,
     code: u16,
     reason: String,
-    /// The last thing said was a leave.
+    /// A leave was said; after it only pings are answered.
     after_leave: bool,
 }
 
@@ -254,7 +254,7 @@ async fn write(
                 Some(ToSocket::Message(message)) => {
                     metrics.message(Direction::Out, response_name(&message));
                     waiting.fetch_sub(message.encoded_len(), Ordering::Relaxed);
-                    after_leave = matches!(*message, Message::Leave(_));
+                    after_leave |= matches!(*message, Message::Leave(_));
                     encode(*message, text.load(Ordering::Relaxed))
                 }
                 Some(ToSocket::Close(close)) => {

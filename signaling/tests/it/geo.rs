@@ -1,24 +1,22 @@
 //! Two regions and more: who lands where, and who is let in nowhere.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+mod cases;
 
-use livekit_protocol::{JoinRequest, JoinResponse};
-use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::signal::{Connect, SignalClient};
 use pipemesh_proto::node::NodeState;
 use pipemesh_signaling::{Config, Geo};
 use pipemesh_topology::geo::Point;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
-use tokio::net::TcpSocket;
 
+use self::cases::{Door, PROXY, Person};
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;
 
-const PROXY: &str = "127.0.0.1";
-const STRANGER: &str = "127.0.0.2";
+fn door(fixture: &Fixture) -> Door {
+    Door {
+        address: fixture.address,
+        region: "eu",
+        key: (KEY, SECRET),
+    }
+}
 
 /// Signaling in eu, that knows where regions are and believes one proxy.
 fn config() -> Config {
@@ -50,217 +48,11 @@ fn config() -> Config {
     }
 }
 
-/// Who joins, from where, with what to tell of it.
-#[derive(Debug, Clone, Default)]
-struct Person {
-    token: Option<&'static str>,
-    allowed: Option<&'static str>,
-    parameters: Vec<(&'static str, String)>,
-    header: Option<&'static str>,
-    is_stranger: bool,
-}
-
-impl Person {
-    fn connect(&self, address: SocketAddr, room: &str, identity: &str) -> Connect {
-        let grants = VideoGrants {
-            room_join: true,
-            room: room.to_owned(),
-            can_update_own_metadata: Some(true),
-            ..Default::default()
-        };
-        let token = self.token.map(|region| ("pipemesh.region", region));
-        let allowed = self
-            .allowed
-            .map(|regions| ("pipemesh.regions_allowed", regions));
-        let token = AccessToken::with_api_key(KEY, SECRET)
-            .with_identity(identity)
-            .with_grants(grants)
-            .with_attributes(token.into_iter().chain(allowed));
-        // Nobody may say himself where he is.
-        let forged =
-            ["node", "region", "placement"].map(|it| (format!("pipemesh.{it}"), "mars".to_owned()));
-        let request = JoinRequest {
-            participant_attributes: forged.into(),
-            ..Default::default()
-        };
-        let mut connect = Connect::new(
-            address.to_string(),
-            token.to_jwt().unwrap(),
-            single(request),
-        );
-        let parameters = self.parameters.iter();
-        connect.parameters = parameters
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect();
-        let header = self
-            .header
-            .map(|value| ("cf-ipcountry".parse().unwrap(), value.parse().unwrap()));
-        connect.headers = header.into_iter().collect();
-        connect
-    }
-
-    /// Where they are and why, or the status and the reason of a refusal.
-    async fn join(
-        &self,
-        fixture: &Fixture,
-        room: &str,
-        identity: &str,
-    ) -> Result<Landed, (u16, String)> {
-        let connect = self.connect(fixture.address, room, identity);
-        let from = if self.is_stranger { STRANGER } else { PROXY };
-        let socket = TcpSocket::new_v4().unwrap();
-        socket
-            .bind((from.parse::<std::net::Ipv4Addr>().unwrap(), 0).into())
-            .unwrap();
-        let tcp = socket.connect(fixture.address).await.unwrap();
-        match SignalClient::connect_over(Box::new(tcp), &connect, PATIENCE).await {
-            Ok(mut client) => {
-                let joined = client.joined(PATIENCE).await.unwrap();
-                Ok(Landed {
-                    why: attribute(&joined, "placement"),
-                    region: attribute(&joined, "region"),
-                    node: attribute(&joined, "node"),
-                    _client: client,
-                })
-            }
-            Err(pipemesh_loadtest::client::signal::ConnectError::Refused { status, body }) => {
-                Err((status, body))
-            }
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-}
-
-struct Landed {
-    region: String,
-    node: String,
-    why: String,
-    _client: SignalClient,
-}
-
-fn attribute(joined: &JoinResponse, name: &str) -> String {
-    joined.participant.as_ref().unwrap().attributes[&format!("pipemesh.{name}")].clone()
-}
-
-/// Where somebody belongs in a mesh of eu and us that was asked in eu, and what tells it.
-fn expected(
-    person: &Person,
-    round_trips: (Option<u64>, Option<u64>),
-) -> Option<(&'static str, &'static str)> {
-    let allowed: BTreeSet<&str> = match person.allowed {
-        None => ["eu", "us"].into(),
-        Some(regions) => regions.split(", ").collect(),
-    };
-    let open: Vec<&'static str> = ["eu", "us"]
-        .into_iter()
-        .filter(|it| allowed.contains(it))
-        .collect();
-    let only = match open[..] {
-        [] => return None,
-        [only] => Some(only),
-        _ => None,
-    };
-    if let Some(region) = person.token.filter(|it| open.contains(it)) {
-        return Some((region, "token"));
-    }
-    let measured = match round_trips {
-        (None, None) => None,
-        (Some(_), None) => Some("eu"),
-        (None, Some(_)) => Some("us"),
-        (Some(eu), Some(us)) if only.is_none() && eu.abs_diff(us) < 10 => None,
-        (Some(eu), Some(us)) => only.or(if eu < us { Some("eu") } else { Some("us") }),
-    };
-    if let Some(region) = measured.filter(|it| open.contains(it)) {
-        return Some((region, "measured"));
-    }
-    let said = match person.header.filter(|_| !person.is_stranger) {
-        Some("DE" | "eu" | "51.5,-0.1") => Some("eu"),
-        Some("US" | "us" | "40.7,-74.0") => Some("us"),
-        _ => None,
-    };
-    match (said, only) {
-        // The next one to there is the one that is left.
-        (Some(_), Some(only)) => Some((only, "proxy")),
-        (Some(said), None) => Some((said, "proxy")),
-        (None, Some("us")) => Some(("us", "nearest")),
-        (None, _) => Some(("eu", "own")),
-    }
-}
-
 #[tokio::test]
 async fn a_hundred_people_land_where_the_rules_say() {
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
     let nodes = ["eu-1", "eu-2", "us-1", "us-2"].map(|id| FakeNode::start(id, &id[..2], 1));
     let fixture = Fixture::with(config(), &nodes.each_ref()).await;
-    let mut seen = BTreeSet::new();
-    for number in 0..100 {
-        let mut pick = |options: &[&'static str], share: f64| -> Option<&'static str> {
-            let chosen = options.choose(&mut random).copied();
-            chosen.filter(|_| random.random_bool(share))
-        };
-        let mut person = Person {
-            token: pick(&["eu", "us", "mars"], 0.2),
-            allowed: pick(&["eu", "us", "eu, us", "us, mars", "mars"], 0.3),
-            header: pick(
-                &[
-                    "DE",
-                    "eu",
-                    "51.5,-0.1",
-                    "US",
-                    "us",
-                    "40.7,-74.0",
-                    "??",
-                    "mars",
-                ],
-                0.7,
-            ),
-            ..Person::default()
-        };
-        person.is_stranger = random.random_bool(0.3);
-        let mut round_trip = || {
-            random
-                .random_bool(0.7)
-                .then(|| random.random_range(1..60_u64))
-        };
-        let round_trips = match (round_trip(), round_trip()) {
-            _ if number % 2 == 0 => (None, None),
-            (eu, us) => (eu, us),
-        };
-        let named = [("eu", round_trips.0), ("us", round_trips.1)];
-        let named = named
-            .into_iter()
-            .filter_map(|(it, ms)| Some(format!("{it}:{}", ms?)));
-        let named: Vec<String> = named.collect();
-        let regions = match number % 10 {
-            // What makes no sense says nothing, and what has no nodes neither.
-            0 => "eu:fast,us:1".to_owned(),
-            1 if !named.is_empty() => format!("mars:1,{}", named.join(",")),
-            _ => named.join(","),
-        };
-        person.parameters = vec![("regions", regions)];
-        let (room, identity) = (format!("room-{number}"), format!("person-{number}"));
-        let landed = person.join(&fixture, &room, &identity).await;
-        let what = format!("seed {seed}: {number}: {person:?}");
-        match (landed, expected(&person, round_trips)) {
-            (Ok(landed), Some((region, clue))) => {
-                let (by, how) = landed.why.split_once('/').unwrap();
-                assert_eq!((landed.region.as_str(), by), (region, clue), "{what}");
-                assert!(landed.node.starts_with(region), "{} {what}", landed.node);
-                assert!(["ring", "overflow"].contains(&how), "{how} {what}");
-                seen.insert(clue);
-            }
-            (Err((status, body)), None) => {
-                assert_eq!(status, 451, "{body} {what}");
-                assert!(body.contains("there are nodes in eu, us"), "{body} {what}");
-                seen.insert("nothing");
-            }
-            (Ok(landed), None) => panic!("in {} {what}", landed.region),
-            (Err(refused), Some(expected)) => panic!("{refused:?} {expected:?} {what}"),
-        }
-    }
-    assert!(seen.len() >= 5, "a mesh of all sorts: {seen:?}");
+    cases::a_hundred_people(&[door(&fixture)]).await;
     let counted = fixture.metric("pipemesh_joins_total", &[("result", "ok")]);
     assert!((fixture.metric("pipemesh_routes_total", &[]) - counted).abs() < 0.5);
 }
@@ -274,7 +66,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
     let fixture = Fixture::with(config(), &nodes.each_ref()).await;
     let nobody = Person::default();
     let alice = nobody
-        .join(&fixture, "standup", "alice")
+        .join(door(&fixture), "standup", "alice")
         .await
         .unwrap_or_else(|it| panic!("{it:?}"));
     assert_eq!(
@@ -286,7 +78,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
         ..Person::default()
     };
     let bob = far
-        .join(&fixture, "standup", "bob")
+        .join(door(&fixture), "standup", "bob")
         .await
         .unwrap_or_else(|it| panic!("{it:?}"));
     assert_eq!(
@@ -298,7 +90,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
         ..Person::default()
     };
     let cleo = wishes
-        .join(&fixture, "retro", "cleo")
+        .join(door(&fixture), "retro", "cleo")
         .await
         .unwrap_or_else(|it| panic!("{it:?}"));
     assert_eq!(
@@ -309,10 +101,14 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
         allowed: Some("us"),
         ..Person::default()
     };
-    let (status, body) = only.join(&fixture, "standup", "dan").await.err().unwrap();
+    let (status, body) = only
+        .join(door(&fixture), "standup", "dan")
+        .await
+        .err()
+        .unwrap();
     let text = "no region that the token allows can take the participant: the room is in eu, and the token allows us";
     assert_eq!((status, body.as_str()), (451, text));
-    assert!(only.join(&fixture, "retro", "dan").await.is_ok());
+    assert!(only.join(door(&fixture), "retro", "dan").await.is_ok());
     // A list that cannot be read allows nothing.
     for nonsense in ["", "us,,eu", "eu west"] {
         let person = Person {
@@ -320,7 +116,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
             ..Person::default()
         };
         let (status, body) = person
-            .join(&fixture, "planning", "eve")
+            .join(door(&fixture), "planning", "eve")
             .await
             .err()
             .unwrap();
@@ -332,7 +128,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
         allowed: Some("mars"),
         ..Person::default()
     };
-    let connect = person.connect(fixture.address, "planning", "eve");
+    let connect = person.connect(door(&fixture), "planning", "eve");
     let told = fixture.http("GET", &connect.validate_target(), &[]).await;
     assert_eq!(told.status, 451, "{told:?}");
     assert_eq!(told.headers["access-control-allow-origin"], "*");
@@ -353,7 +149,7 @@ async fn a_full_region_overflows_to_the_next_by_round_trip_that_is_allowed() {
         for attempt in 0.. {
             let who = format!("first-{attempt}");
             if near
-                .join(&fixture, &who, &who)
+                .join(door(&fixture), &who, &who)
                 .await
                 .is_ok_and(|it| it.region != "eu")
             {
@@ -367,7 +163,9 @@ async fn a_full_region_overflows_to_the_next_by_round_trip_that_is_allowed() {
     let check =
         async |number: u8, regions: &str, allowed, expected: Result<(&str, &str), (u16, &str)>| {
             let who = format!("person-{number}");
-            let landed = person(regions, allowed).join(&fixture, &who, &who).await;
+            let landed = person(regions, allowed)
+                .join(door(&fixture), &who, &who)
+                .await;
             let landed = landed
                 .as_ref()
                 .map(|it| (it.region.as_str(), it.why.as_str()));
@@ -429,7 +227,7 @@ async fn regions_are_listed_best_first_for_who_asks() {
             allowed,
             ..Person::default()
         }
-        .connect(fixture.address, "standup", "alice")
+        .connect(door(&fixture), "standup", "alice")
         .token
     };
     let bearer = format!("Authorization: Bearer {}", person(Some("us")));

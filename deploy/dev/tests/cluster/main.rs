@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod geo;
 mod http;
 mod leases;
 mod losses;
@@ -15,5 +16,6 @@ mod ring;
 mod server_api;
 mod spanning;
 mod together;
+mod upgrade;
 mod way;
 mod webhooks;

@@ -1,4 +1,4 @@
-//! Two nodes and two signaling processes, with a Consul and a Redis of their own.
+//! Nodes and signaling processes, two of each if nothing else is said, with a Consul and a Redis of their own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::http;
-use crate::process::Process;
+use crate::process::{Build, Process};
 
 /// For every single wait: a machine that does many things at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,17 +47,45 @@ impl Mesh {
 
     /// So many nodes, with this environment of theirs and of the signaling processes.
     pub(crate) async fn start_as(nodes: usize, of_nodes: &[Variable], more: &[Variable]) -> Self {
+        let ids = ('a'..).take(nodes).map(|letter| format!("node-{letter}"));
+        let ids: Vec<String> = ids.collect();
+        let nodes: Vec<_> = ids.iter().map(|id| (id.as_str(), REGION)).collect();
+        Self::start_in(Build::This, &nodes, &[REGION; 2], of_nodes, more).await
+    }
+
+    /// Of programs of this build, which has to know all that their environment says.
+    pub(crate) async fn start_of(build: Build) -> Self {
+        let nodes = ["node-a", "node-b"].map(|id| (id, REGION));
+        Self::start_in(build, &nodes, &[REGION; 2], &[], &[]).await
+    }
+
+    /// Of these nodes and their regions, and a signaling process in each of these regions.
+    pub(crate) async fn start_in(
+        build: Build,
+        nodes: &[(&str, &str)],
+        regions: &[&str],
+        of_nodes: &[Variable],
+        more: &[Variable],
+    ) -> Self {
         let (consul, redis) = (Consul::start(), Redis::start());
         consul.until_up().await;
-        let ids = ('a'..).take(nodes).map(|letter| format!("node-{letter}"));
-        let nodes: Vec<Process> = ids.map(|id| node(&id, &consul, of_nodes)).collect();
-        let signaling = [(); 2].map(|()| signaling(&consul, redis.address, more));
-        let [one, two] = signaling;
+        let nodes = nodes
+            .iter()
+            .map(|(id, region)| node(build, id, region, &consul, of_nodes));
+        let nodes = nodes.collect();
+        let processes: Vec<Process> = regions
+            .iter()
+            .map(|region| signaling(build, region, &consul, redis.address, more))
+            .collect();
+        let mut signaling = Vec::new();
+        for process in processes {
+            signaling.push(Signaling::of(process).await);
+        }
         let mesh = Self {
             consul,
             redis,
             nodes,
-            signaling: vec![Signaling::of(one).await, Signaling::of(two).await],
+            signaling,
         };
         mesh.until_ready().await;
         mesh
@@ -65,14 +93,18 @@ impl Mesh {
 
     /// One more signaling process, which reaches Redis at this address.
     pub(crate) async fn add_signaling(&mut self, redis: SocketAddr) {
-        let process = signaling(&self.consul, redis, &[]);
+        self.add_signaling_of(Build::This, redis).await;
+    }
+
+    pub(crate) async fn add_signaling_of(&mut self, build: Build, redis: SocketAddr) {
+        let process = signaling(build, REGION, &self.consul, redis, &[]);
         self.signaling.push(Signaling::of(process).await);
         self.until_ready().await;
     }
 
-    async fn until_ready(&self) {
-        let nodes = self.nodes.len() as f64;
-        self.until_all("pipemesh_signal_nodes_up", nodes).await;
+    pub(crate) async fn until_ready(&self) {
+        self.until_all("pipemesh_signal_nodes_up", self.nodes.len() as f64)
+            .await;
         for signaling in &self.signaling {
             until("it is ready", async || {
                 let ready = http::get(signaling.operator, "/readyz").await?;
@@ -170,6 +202,14 @@ impl Signaling {
             is.then_some(())
         })
         .await;
+    }
+
+    /// Of all series of a metric.
+    pub(crate) async fn sum(&self, name: &str) -> Option<f64> {
+        let page = http::get(self.operator, "/metrics").await?.body;
+        let series = page.lines().filter(|line| line.starts_with(name));
+        let values = series.map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
     }
 
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
@@ -279,14 +319,14 @@ impl Redis {
     }
 }
 
-fn node(id: &str, consul: &Consul, more: &[Variable]) -> Process {
+fn node(build: Build, id: &str, region: &str, consul: &Consul, more: &[Variable]) -> Process {
     let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let media = media.local_addr().unwrap().port();
     let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_NODE_MESH_NODE_ID", id.to_owned()),
-        ("PIPEMESH_NODE_MESH_REGION", REGION.to_owned()),
+        ("PIPEMESH_NODE_MESH_REGION", region.to_owned()),
         ("PIPEMESH_NODE_MEDIA_BIND", "127.0.0.1".to_owned()),
         ("PIPEMESH_NODE_MEDIA_PORT", media.to_string()),
         ("PIPEMESH_NODE_MEDIA_TCP_PORT", "off".to_owned()),
@@ -295,10 +335,16 @@ fn node(id: &str, consul: &Consul, more: &[Variable]) -> Process {
         ("PIPEMESH_NODE_OPERATOR_LISTEN", "127.0.0.1:0".to_owned()),
     ];
     environment.extend_from_slice(more);
-    Process::ours("pipemesh-node", environment)
+    Process::ours(build, "pipemesh-node", environment)
 }
 
-fn signaling(consul: &Consul, redis: SocketAddr, more: &[Variable]) -> Process {
+fn signaling(
+    build: Build,
+    region: &str,
+    consul: &Consul,
+    redis: SocketAddr,
+    more: &[Variable],
+) -> Process {
     let redis = format!("redis://{redis}");
     let departure = format!("{}s", DEPARTURE.as_secs());
     let grace = format!("{}s", GRACE.as_secs());
@@ -306,7 +352,7 @@ fn signaling(consul: &Consul, redis: SocketAddr, more: &[Variable]) -> Process {
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
         ("PIPEMESH_SIGNALING_REDIS_URL", redis),
-        ("PIPEMESH_SIGNALING_MESH_REGION", REGION.to_owned()),
+        ("PIPEMESH_SIGNALING_MESH_REGION", region.to_owned()),
         ("PIPEMESH_SIGNALING_AUTH_DEMO", "true".to_owned()),
         (
             "PIPEMESH_SIGNALING_LIMITS_JOINS_PER_ADDRESS",
@@ -323,7 +369,7 @@ fn signaling(consul: &Consul, redis: SocketAddr, more: &[Variable]) -> Process {
         ("PIPEMESH_SIGNALING_DRAIN_RATE", DRAIN_RATE.to_string()),
     ];
     environment.extend_from_slice(more);
-    Process::ours("pipemesh-signaling", environment)
+    Process::ours(build, "pipemesh-signaling", environment)
 }
 
 /// Where a process says that it listens.

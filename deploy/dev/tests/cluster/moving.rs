@@ -16,24 +16,29 @@ const BACK_AFTER_DEATH: Duration = Duration::from_secs(2);
 /// … after it fell silent, which has to be noticed first,
 const BACK_AFTER_SILENCE: Duration = Duration::from_secs(4);
 /// … and after somebody was told to leave one that drains.
-const GAP_OF_DRAIN: Duration = Duration::from_secs(1);
+pub(crate) const GAP_OF_DRAIN: Duration = Duration::from_secs(1);
 
 /// Who speaks, and joins anew as soon as he is told to, as SDKs do.
-struct Person {
-    url: String,
+pub(crate) struct Person {
+    pub(crate) url: String,
     room: String,
-    participant: Participant,
+    pub(crate) participant: Participant,
     voice: String,
 }
 
 /// When somebody was told, and when he heard somebody again.
-struct Back {
-    told: Instant,
-    back: Instant,
+pub(crate) struct Back {
+    pub(crate) told: Instant,
+    pub(crate) back: Instant,
 }
 
 impl Person {
-    async fn join(generator: &Generator, url: String, room: String, identity: &str) -> Self {
+    pub(crate) async fn join(
+        generator: &Generator,
+        url: String,
+        room: String,
+        identity: &str,
+    ) -> Self {
         let join = Join::new(url.clone(), token(&room, identity), Layout::Single);
         let participant = generator.join(join).await.unwrap();
         let voice = Media::Audio(Audio::default());
@@ -47,7 +52,7 @@ impl Person {
     }
 
     /// Waits until he is told to join anew, and does.
-    async fn comes_back(self, generator: &Generator) -> (Self, Back) {
+    pub(crate) async fn comes_back(self, generator: &Generator) -> (Self, Back) {
         let told = self
             .participant
             .until("it is told", PATIENCE, |stats| stats.left.is_some());
@@ -117,7 +122,7 @@ async fn come_back(people: Vec<Person>, generator: &Generator) -> Vec<Back> {
 }
 
 /// What nineteen of twenty stay within.
-fn p95(times: impl Iterator<Item = Duration>) -> Duration {
+pub(crate) fn p95(times: impl Iterator<Item = Duration>) -> Duration {
     let mut times: Vec<Duration> = times.collect();
     times.sort();
     eprintln!("{times:?}");

@@ -9,6 +9,42 @@ use serde_json::Value;
 
 use crate::mesh::until;
 
+/// Which programs of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    This,
+    /// Of the commit before, as `deploy/scripts/previous` has built them.
+    Previous,
+}
+
+impl Build {
+    fn program(self, name: &str) -> PathBuf {
+        // Beside the program that this package tests, and in a folder near it.
+        let this = PathBuf::from(env!("CARGO_BIN_EXE_pipemesh-dev")).with_file_name(name);
+        let (program, how) = match self {
+            Self::This => (this, "cargo build --bins"),
+            Self::Previous => (previous().join("bin").join(name), "deploy/scripts/previous"),
+        };
+        assert!(program.exists(), "{name} is not built: {how}");
+        program
+    }
+}
+
+/// What `deploy/scripts/previous` leaves behind.
+fn previous() -> PathBuf {
+    let profile = Path::new(env!("CARGO_BIN_EXE_pipemesh-dev")).parent();
+    let target = profile
+        .and_then(Path::parent)
+        .expect("it is in a folder of the target folder");
+    target.join("previous")
+}
+
+/// Why there are no programs of the commit before, where its source cannot be had.
+pub(crate) fn no_previous() -> Option<String> {
+    let reason = std::fs::read_to_string(previous().join("none")).ok()?;
+    Some(reason.trim().to_owned())
+}
+
 pub(crate) struct Process {
     program: PathBuf,
     arguments: Vec<String>,
@@ -35,11 +71,9 @@ impl Process {
         }
     }
 
-    /// One of ours, which lies beside the program that this package tests.
-    pub(crate) fn ours(name: &str, environment: Vec<(&'static str, String)>) -> Self {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_pipemesh-dev")).with_file_name(name);
-        assert!(program.exists(), "{name} is not built: cargo build --bins");
-        Self::start(program, Vec::new(), environment)
+    /// One of ours.
+    pub(crate) fn ours(build: Build, name: &str, environment: Vec<(&'static str, String)>) -> Self {
+        Self::start(build.program(name), Vec::new(), environment)
     }
 
     /// SIGKILL.
@@ -75,6 +109,13 @@ impl Process {
     pub(crate) fn start_again(&mut self) {
         let (arguments, environment) = (&self.arguments, &self.environment);
         self.child = spawn(&self.program, arguments, environment, &self.log);
+    }
+
+    /// As it was started before, but of another build.
+    pub(crate) fn start_again_as(&mut self, build: Build) {
+        let name = self.program.file_name().expect("it is a file");
+        self.program = build.program(name.to_str().expect("we have named it"));
+        self.start_again();
     }
 
     /// Waits until it says so in its log, and answers the line.

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -47,7 +48,7 @@ async fn tells_how_the_process_is() {
         }),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let operator = Operator::bind(listen, &PROGRAM, health).await.unwrap();
+    let operator = bind(listen, &PROGRAM, health).await.unwrap();
     let address = operator.address();
     assert_ne!(address.port(), 0);
     let stop = CancellationToken::new();

@@ -255,6 +255,53 @@ fn pings_are_answered_in_unix_milliseconds() {
     );
 }
 
+/// A client that hears nothing for 15 s takes its connection to be lost, whatever else is the matter.
+#[test]
+fn a_ping_is_answered_in_every_state() {
+    let check = |state: &str, bench: &mut Bench| {
+        bench.heard.clear();
+        bench.says(FromClient::Ping(1));
+        let ping = livekit_protocol::Ping::default();
+        bench.says(FromClient::PingReq(ping));
+        assert_eq!(bench.heard_names(), ["pong", "pong"], "{state}");
+    };
+    let closed = |reason: contract::CloseReason| {
+        Event::Closed(contract::Closed {
+            reason: reason.into(),
+            message: String::new(),
+        })
+    };
+    let mut bench = Bench::joined(Setup::default());
+    check("without media", &mut bench);
+    let mut bench = Bench::connected(Setup::default());
+    check("with media", &mut bench);
+    bench.session.handle_node_broken();
+    bench.drain();
+    check("while the node is not reached", &mut bench);
+
+    let mut bench = Bench::connected(Setup::default());
+    bench.store_works = false;
+    bench.says(FromClient::AddTrack(add_track("cam")));
+    check("while the store is away", &mut bench);
+
+    let mut bench = Bench::connected(Setup::default());
+    bench.detach();
+    bench.attach(Some(Resume::default()));
+    check("on a second socket", &mut bench);
+
+    for reason in [
+        contract::CloseReason::NodeStopping,
+        contract::CloseReason::TakenOver,
+    ] {
+        let mut bench = Bench::connected(Setup::default());
+        bench.event(closed(reason));
+        check("told to come back", &mut bench);
+        bench.detach();
+        bench.attach(Some(Resume::default()));
+        check("come back to where nobody waits", &mut bench);
+    }
+}
+
 #[test]
 fn tokens_stay_fresh_while_somebody_holds_them() {
     let mut bench = Bench::connected(Setup::default());
