@@ -1,0 +1,283 @@
+// What becomes of a call in real browsers when a part of the mesh dies under it.
+//
+// What is heard is measured where packets come out of the network (page/arrivals.ts), so a gap is one of the
+// mesh and not of a busy page, and a lost packet is known by its number.
+
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { expect, test } from '@playwright/test';
+
+import type { Arrivals } from './page/arrivals';
+import { first, heard, longestGap, merged, missing } from './harness/arrivals';
+import { Cluster, type Server } from './harness/cluster';
+import { figure, spread } from './harness/figures';
+import type { Peer } from './harness/peer';
+import { Scene } from './harness/scene';
+import { until } from './harness/wait';
+
+/** As many pages as a small machine encodes and decodes for. */
+const PEOPLE = Number(process.env.PIPEMESH_CHAOS_PEOPLE ?? 4);
+/** How often each node is killed. */
+const ROUNDS = Number(process.env.PIPEMESH_CHAOS_ROUNDS ?? 1);
+/** How long Redis or Consul is away, in milliseconds. */
+const OUTAGE = Number(process.env.PIPEMESH_CHAOS_OUTAGE ?? 8) * 1000;
+
+// What is promised, for all but the slowest twentieth of the people.
+const GAP_OF_SIGNALING = 200;
+const BACK_AFTER_DEATH = 2000;
+const BACK_AFTER_SILENCE = 4000;
+const GAP_OF_DRAIN = 1000;
+const FULL_FUNCTION = 5000;
+
+const PATIENCE = 30_000;
+/** Before and after, what is heard is looked at for so long. */
+const A_WHILE = 2000;
+
+const ROOM = 'standup';
+const NAMES = ['ada', 'ben', 'cleo', 'dan', 'eve', 'fay', 'gus', 'hal', 'ivy', 'joe'];
+
+let cluster: Cluster;
+let stage: Scene;
+
+test.beforeEach(async () => {
+  test.setTimeout(150_000 + OUTAGE + ROUNDS * 30_000);
+  stage = new Scene();
+  const formed = Cluster.form();
+  await stage.start(formed);
+  cluster = await formed;
+});
+test.afterEach(async () => {
+  await stage.clear(test.info().status !== test.info().expectedStatus);
+  await stage.stop();
+});
+
+test('nobody notices that a signaling process is killed', async () => {
+  const people = await call();
+  const before = await Promise.all(people.map((one) => one.call('self')));
+  const victim = await cluster.busiest();
+  const killed = Date.now();
+  await victim.kill();
+  const lost = await until(PATIENCE, 'people to resume', () => having(people, 'resuming', killed));
+  await Promise.all(lost.map((one) => one.notices('being back', (it) => it.kind === 'reconnected' && it.at > killed)));
+  await delay(A_WHILE);
+
+  const window = { from: killed, to: Date.now() };
+  const all = await Promise.all(people.map((one) => one.call('arrivals', killed - A_WHILE)));
+  const gaps = all.map((arrivals) => Math.max(...sound(arrivals).map(({ times }) => longestGap(times, window))));
+  figure('browser_signaling_kill_resumed', lost.length, 'count');
+  spread('browser_signaling_kill_gap', gaps);
+  figure('browser_signaling_kill_packets_lost', sum(all.flatMap((it) => sound(it).map(missing))), 'count');
+  for (const arrivals of all) expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  expect(Math.max(...gaps), 'the longest gap').toBeLessThan(GAP_OF_SIGNALING);
+  expect(await Promise.all(people.map((one) => one.call('self')))).toEqual(before);
+  for (const one of people) {
+    expect(await one.count((it) => ['left', 'restarting', 'disconnected'].includes(it.kind)), `what ${one.identity} noticed`).toBe(0);
+  }
+  // Both ways, on what is left of signaling.
+  const [here, there] = [people.find((one) => lost.includes(one)), people.find((one) => !lost.includes(one)) ?? people.at(-1)];
+  if (!here || !there) throw new Error('nobody was on it');
+  await here.call('sendWords', 'still here', { reliable: true, topic: 'after' });
+  await there.notices('a message', (it) => it.kind === 'data' && it.topic === 'after');
+  await here.call('setMetadata', 'moved');
+  await there.notices('metadata', (it) => it.kind === 'metadata' && it.metadata === 'moved');
+});
+
+for (const [how, name, limit] of [
+  ['is killed', 'node_kill', BACK_AFTER_DEATH],
+  ['falls silent', 'node_silence', BACK_AFTER_SILENCE],
+] as const) {
+  test(`everybody is back soon after a node ${how}`, async () => {
+    const people = await call();
+    const times: Return[] = [];
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const { home } = await cluster.room(ROOM);
+      times.push(
+        ...(await comeBack(people, async () => {
+          if (name === 'node_kill') await cluster.node(home).kill();
+          else cluster.node(home).freeze();
+        })),
+      );
+      await cluster.node(home).kill();
+      cluster.node(home).startAgain();
+      await cluster.ready();
+    }
+    tell(name, times);
+    expect(spread(`browser_${name}_back`, times.map(({ back }) => back))).toBeLessThan(limit);
+  });
+}
+
+test('nobody is left behind on a node that drains', async () => {
+  const people = await call();
+  const { home } = await cluster.room(ROOM);
+  const times = await comeBack(people, () => cluster.drain(home));
+  tell('drain', times);
+  for (const one of people) expect((await one.call('self')).node).not.toBe(home);
+  expect(spread('browser_drain_gap', times.map(({ silence }) => silence))).toBeLessThan(GAP_OF_DRAIN);
+});
+
+test('a call goes on without Redis', async () => {
+  await outlive('redis', cluster.redis, 'pipemesh_redis_up');
+});
+
+test('a call goes on without Consul', async () => {
+  await outlive('consul', cluster.consul, 'pipemesh_consul_up');
+});
+
+/** Kills it under a call, and starts it again: nothing is lost, and soon all works again. */
+async function outlive(name: string, server: Server, metric: string): Promise<void> {
+  const people = await call();
+  const killed = Date.now();
+  await server.process.kill();
+  await cluster.all(metric, 0);
+  await delay(killed + OUTAGE - Date.now());
+  server.process.startAgain();
+  await until(PATIENCE, `${name} to answer`, server.up);
+  const returned = Date.now();
+  const [known] = await Promise.all([
+    cluster.all(metric, 1).then(() => Date.now() - returned),
+    enters('another-1', returned),
+    enters('another-2', returned),
+  ]);
+  const works = Date.now() - returned;
+  figure(`browser_${name}_outage`, OUTAGE, 'ms');
+  figure(`browser_${name}_seen_again`, known, 'ms');
+  figure(`browser_${name}_full_function`, works, 'ms');
+  await delay(A_WHILE);
+
+  const window = { from: killed, to: Date.now() };
+  const all = await Promise.all(people.map((one) => one.call('arrivals', killed)));
+  const losses = sum(all.flatMap((it) => sound(it).map(missing)));
+  figure(`browser_${name}_packets`, sum(all.flatMap((it) => sound(it).map(({ times }) => times.length))), 'count');
+  figure(`browser_${name}_packets_lost`, losses, 'count');
+  spread(`browser_${name}_gap`, all.map((arrivals) => Math.max(...sound(arrivals).map(({ times }) => longestGap(times, window)))));
+  for (const arrivals of all) expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  expect(losses, 'packets lost').toBe(0);
+  expect(works, 'full function').toBeLessThan(FULL_FUNCTION);
+  for (const one of people) {
+    const unwanted = ['left', 'resuming', 'restarting', 'disconnected'];
+    expect(await one.count((it) => unwanted.includes(it.kind)), `what ${one.identity} noticed`).toBe(0);
+  }
+}
+
+/** Somebody opens a room that nobody knows, as soon as he is let in. */
+async function enters(room: string, since: number): Promise<void> {
+  const zoe = await stage.peer(room, 'zoe');
+  await until(
+    PATIENCE,
+    `somebody to be let into ${room}`,
+    () => zoe.join().then(() => true, () => false),
+    () => `${Date.now() - since} ms`,
+  );
+}
+
+/** Everybody in one room, hearing and seeing everybody. */
+async function call(): Promise<Peer[]> {
+  const people: Peer[] = [];
+  for (const name of NAMES.slice(0, PEOPLE)) {
+    const one = await stage.peer(ROOM, name);
+    await one.call('watch');
+    await one.join();
+    await one.call('publishMicrophone');
+    await one.call('publishCamera', 320, 180, 10);
+    people.push(one);
+  }
+  await flows(people);
+  return people;
+}
+
+async function flows(people: Peer[]): Promise<void> {
+  for (const one of people) {
+    let all: Arrivals[] = [];
+    await until(
+      PATIENCE,
+      `${one.identity} to hear and see everybody`,
+      async () => {
+        const since = Date.now() - 1000;
+        all = await one.call('arrivals', since);
+        return (['audio', 'video'] as const).every((kind) => heard(all, kind, since).size === people.length - 1);
+      },
+      () => all.map(({ kind, connection, participant, times }) => [kind, connection, participant, times.length]),
+    );
+  }
+}
+
+/** How somebody came back, in milliseconds. */
+interface Return {
+  /** Until signaling told the page to join anew. */
+  told: number;
+  /** From there until the SDK did. */
+  backOff: number;
+  /** From there until the answer. */
+  join: number;
+  /** From there until the first packet of sound, and the first whole frame. */
+  packet: number;
+  frame: number;
+  /** Until somebody was heard, and heard by somebody. */
+  back: number;
+  /** The longest time in which nobody was heard. */
+  silence: number;
+}
+
+/** Does that, and waits until everybody has joined anew under the same ids, hears and sees everybody. */
+async function comeBack(people: Peer[], happens: () => Promise<void>): Promise<Return[]> {
+  const before = await Promise.all(people.map((one) => one.call('self')));
+  const begin = Date.now();
+  const connections = await Promise.all(people.map(async (one) => 1 + Math.max(...(await one.call('arrivals', begin)).map((it) => it.connection))));
+  const since = Date.now();
+  await happens();
+  await Promise.all(people.map((one) => one.notices('being back', (it) => it.kind === 'reconnected' && it.at > since)));
+  await flows(people);
+  const now = Date.now();
+
+  const after = await Promise.all(people.map((one) => one.call('self')));
+  expect(after.map(({ sid }) => sid)).toEqual(before.map(({ sid }) => sid));
+  const arrivals = await Promise.all(people.map((one) => one.call('arrivals', since - A_WHILE)));
+  const returns: Return[] = [];
+  for (const [index, one] of people.entries()) {
+    const happenings = (await one.call('happenings')).filter(({ at }) => at > since);
+    const at = (kind: string) => happenings.find((it) => it.kind === kind)?.at ?? NaN;
+    const [told, restarting, welcomed] = [at('sent away'), at('restarting'), at('welcomed')];
+    const [mine = [], from = 0] = [arrivals[index], connections[index]];
+    const [packet, frame] = [first(mine, 'audio', from), first(mine, 'video', from)];
+    const sid = after[index]?.sid;
+    const by = arrivals.flatMap((it, other) => (other === index ? [] : [first(it, 'audio', connections[other] ?? 0, ({ participant }) => participant === sid)]));
+    // An SDK that joins anew takes leave of everybody by itself.
+    const left = happenings.filter((it) => it.kind === 'left' && Math.abs(it.at - restarting) > 50);
+    expect(left, `who left, as seen by ${one.identity}`).toEqual([]);
+    expect(happenings.filter((it) => it.kind === 'restarting').length, 'times that somebody joined anew').toBe(1);
+    returns.push({
+      told: told - since,
+      backOff: restarting - told,
+      join: welcomed - restarting,
+      packet: packet - welcomed,
+      frame: frame - welcomed,
+      back: Math.max(packet, Math.min(...by)) - since,
+      silence: longestGap(merged(mine, 'audio'), { from: since, to: now }),
+    });
+  }
+  return returns;
+}
+
+function tell(name: string, times: Return[]): void {
+  figure(`browser_${name}_people`, times.length, 'count');
+  spread(`browser_${name}_told`, times.map(({ told }) => told));
+  spread(`browser_${name}_sdk_back_off`, times.map(({ backOff }) => backOff));
+  spread(`browser_${name}_join`, times.map(({ join }) => join));
+  spread(`browser_${name}_first_packet`, times.map(({ packet }) => packet));
+  spread(`browser_${name}_first_frame`, times.map(({ frame }) => frame));
+  spread(`browser_${name}_silence`, times.map(({ silence }) => silence));
+}
+
+async function having(people: Peer[], kind: string, since: number): Promise<Peer[] | undefined> {
+  const counts = await Promise.all(people.map((one) => one.count((it) => it.kind === kind && it.at > since)));
+  const those = people.filter((_, index) => counts[index]);
+  return those.length > 0 ? those : undefined;
+}
+
+function sound(all: Arrivals[]): Arrivals[] {
+  return all.filter(({ kind }) => kind === 'audio');
+}
+
+function sum(values: number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
