@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from '@playwright/test';
 
 import type { Arrivals } from './page/arrivals';
-import { first, heard, longestGap, merged, missing } from './harness/arrivals';
+import { type Window, alive, first, heard, longestGap, merged, missing } from './harness/arrivals';
 import { Cluster, type Server } from './harness/cluster';
 import { figure, spread } from './harness/figures';
 import type { Peer } from './harness/peer';
@@ -63,11 +63,14 @@ test('nobody notices that a signaling process is killed', async () => {
 
   const window = { from: killed, to: Date.now() };
   const all = await Promise.all(people.map((one) => one.call('arrivals', killed - A_WHILE)));
-  const gaps = all.map((arrivals) => Math.max(...sound(arrivals).map(({ times }) => longestGap(times, window))));
+  const gaps = all.map((arrivals) => gapOf(arrivals, window));
   figure('browser_signaling_kill_resumed', lost.length, 'count');
   spread('browser_signaling_kill_gap', gaps);
-  figure('browser_signaling_kill_packets_lost', sum(all.flatMap((it) => sound(it).map(missing))), 'count');
-  for (const arrivals of all) expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  figure('browser_signaling_kill_packets_lost', lostOf(all, window), 'count');
+  for (const arrivals of all) {
+    expect(alive(arrivals, 'audio', killed).length, 'people heard before').toBe(PEOPLE - 1);
+    expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  }
   expect(Math.max(...gaps), 'the longest gap').toBeLessThan(GAP_OF_SIGNALING);
   expect(await Promise.all(people.map((one) => one.call('self')))).toEqual(before);
   for (const one of people) {
@@ -145,12 +148,15 @@ async function outlive(name: string, server: Server, metric: string): Promise<vo
   await delay(A_WHILE);
 
   const window = { from: killed, to: Date.now() };
-  const all = await Promise.all(people.map((one) => one.call('arrivals', killed)));
-  const losses = sum(all.flatMap((it) => sound(it).map(missing)));
-  figure(`browser_${name}_packets`, sum(all.flatMap((it) => sound(it).map(({ times }) => times.length))), 'count');
+  const all = await Promise.all(people.map((one) => one.call('arrivals', killed - A_WHILE)));
+  const losses = lostOf(all, window);
+  figure(`browser_${name}_packets`, sum(all.flatMap((it) => alive(it, 'audio', killed).map(({ times }) => times.length))), 'count');
   figure(`browser_${name}_packets_lost`, losses, 'count');
-  spread(`browser_${name}_gap`, all.map((arrivals) => Math.max(...sound(arrivals).map(({ times }) => longestGap(times, window)))));
-  for (const arrivals of all) expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  spread(`browser_${name}_gap`, all.map((arrivals) => gapOf(arrivals, window)));
+  for (const arrivals of all) {
+    expect(alive(arrivals, 'audio', killed).length, 'people heard before').toBe(PEOPLE - 1);
+    expect(heard(arrivals, 'audio', window.to - 500).size, 'people heard').toBe(PEOPLE - 1);
+  }
   expect(losses, 'packets lost').toBe(0);
   expect(works, 'full function').toBeLessThan(FULL_FUNCTION);
   for (const one of people) {
@@ -243,7 +249,8 @@ async function comeBack(people: Peer[], happens: () => Promise<void>): Promise<R
     const by = arrivals.flatMap((it, other) => (other === index ? [] : [first(it, 'audio', connections[other] ?? 0, ({ participant }) => participant === sid)]));
     // An SDK that joins anew takes leave of everybody by itself.
     const left = happenings.filter((it) => it.kind === 'left' && Math.abs(it.at - restarting) > 50);
-    expect(left, `who left, as seen by ${one.identity}`).toEqual([]);
+    const story = happenings.map((it) => `${Math.round(it.at - since)} ${it.kind} ${'identity' in it ? it.identity : ''}`);
+    expect(left, `who left, as seen by ${one.identity}: ${story.join(', ')}`).toEqual([]);
     expect(happenings.filter((it) => it.kind === 'restarting').length, 'times that somebody joined anew').toBe(1);
     returns.push({
       told: told - since,
@@ -274,8 +281,14 @@ async function having(people: Peer[], kind: string, since: number): Promise<Peer
   return those.length > 0 ? those : undefined;
 }
 
-function sound(all: Arrivals[]): Arrivals[] {
-  return all.filter(({ kind }) => kind === 'audio');
+/** The longest time in which somebody was not heard who was before. */
+function gapOf(all: Arrivals[], window: Window): number {
+  return Math.max(...alive(all, 'audio', window.from).map(({ times }) => longestGap(times, window)));
+}
+
+/** Packets of sound that nobody got of those whom they heard before. */
+function lostOf(all: Arrivals[][], { from }: Window): number {
+  return sum(all.flatMap((it) => alive(it, 'audio', from).map(missing)));
 }
 
 function sum(values: number[]): number {

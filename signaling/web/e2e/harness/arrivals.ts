@@ -49,6 +49,11 @@ export function heard(all: Arrivals[], kind: Arrivals['kind'], since: number): S
   return new Set(live.map(({ participant }) => participant));
 }
 
+/** Those of a kind on which something came in the half second before that. */
+export function alive(all: Arrivals[], kind: Arrivals['kind'], then: number): Arrivals[] {
+  return all.filter((it) => it.kind === kind && it.times.some((time) => time <= then && time > then - 500));
+}
+
 /** When the first of a kind came that fits, on a peer connection made after so many others. */
 export function first(all: Arrivals[], kind: Arrivals['kind'], connections: number, fits: (arrivals: Arrivals) => boolean = () => true): number {
   const later = all.filter((it) => it.kind === kind && it.connection >= connections && fits(it));

@@ -52,8 +52,8 @@ export class Mesh {
   /** What its programs tell Prometheus, for a failure's report. */
   async metrics(): Promise<string> {
     const addresses = this.log.flatMap((line) => /listening for the operator address=(\S+)/.exec(line)?.[1] ?? []);
-    // Some may be dead.
-    const answers = addresses.map((address) => fetch(`http://${address}/metrics`).then((it) => it.text(), () => ''));
+    // Some may be dead, or silent.
+    const answers = addresses.map((address) => fetch(`http://${address}/metrics`, { signal: AbortSignal.timeout(2000) }).then((it) => it.text(), () => ''));
     return (await Promise.all(answers)).join('\n');
   }
 
