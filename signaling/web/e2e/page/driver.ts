@@ -213,6 +213,21 @@ const driver = {
     return publish(track, { simulcast: true, source: Track.Source.Camera, videoCodec });
   },
 
+  /** As a camera, drawn: there is no device that would have to begin anew when the SDK publishes again. */
+  async publishDrawing(width: number, height: number, frameRate: number): Promise<string> {
+    const canvas = Object.assign(document.createElement('canvas'), { width, height });
+    const context = canvas.getContext('2d');
+    let turn = 0;
+    setInterval(() => {
+      turn += 1;
+      if (context) context.fillStyle = `hsl(${turn * 7} 80% 50%)`;
+      context?.fillRect((turn * 5) % width, (turn * 3) % height, width / 4, height / 4);
+    }, 1000 / frameRate);
+    const [track] = canvas.captureStream(frameRate).getVideoTracks();
+    if (!track) throw new Error('no drawing');
+    return publish(new LocalVideoTrack(track), { source: Track.Source.Camera, simulcast: false });
+  },
+
   /** One stream with layers in it, e.g. of mode L3T3_KEY. */
   async publishScalable(width: number, height: number, frameRate: number, videoCodec: 'vp9' | 'av1', mode: ScalabilityMode): Promise<string> {
     const track = await createLocalVideoTrack({ resolution: { width, height, frameRate } });
