@@ -4,9 +4,10 @@
 # make check   form, lints, documentation, licences, sources, unused dependencies
 # make fuzz    look for inputs that break a reader of strangers' bytes
 # make bench   measure and print
+# make chaos   kill parts of a mesh under calls, and say what people notice
 # make web     only the browser client, which signaling embeds
 
-.PHONY: run mesh test check fuzz bench web
+.PHONY: run mesh test check fuzz bench chaos web
 
-run mesh test check fuzz bench web:
+run mesh test check fuzz bench chaos web:
 	@deploy/scripts/$@ $(ARGS)

@@ -111,6 +111,8 @@ pub struct Track {
     pub integrity: Integrity,
     pub first_packet: Option<Duration>,
     pub first_frame: Option<Duration>,
+    /// The longest time between two packets.
+    pub longest_pause: Duration,
 }
 
 impl Track {

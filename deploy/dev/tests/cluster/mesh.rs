@@ -308,6 +308,13 @@ impl Redis {
         }
     }
 
+    pub(crate) async fn until_up(&self) {
+        until("Redis answers", async || {
+            TcpStream::connect(self.address).await.ok()
+        })
+        .await;
+    }
+
     /// Does what it is told, and waits until it is done.
     pub(crate) async fn told(&self, command: &str) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

@@ -8,6 +8,7 @@ use pipemesh_loadtest::client::stats::{Left, Stats};
 use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant};
 use tokio::time::Instant;
 
+use crate::figures;
 use crate::mesh::{DRAIN_RATE, Mesh, PATIENCE};
 use crate::people::*;
 
@@ -121,12 +122,15 @@ async fn come_back(people: Vec<Person>, generator: &Generator) -> Vec<Back> {
     back
 }
 
-/// What nineteen of twenty stay within.
-pub(crate) fn p95(times: impl Iterator<Item = Duration>) -> Duration {
-    let mut times: Vec<Duration> = times.collect();
-    times.sort();
-    eprintln!("{times:?}");
-    times[(times.len() * 19).div_ceil(20) - 1]
+/// Tells how long that took, and answers what nineteen of twenty stay within.
+fn came_back(name: &str, back: &[Back], since: Instant) -> Duration {
+    figures::count(&format!("{name}_people"), back.len() as u64);
+    let told = back.iter().map(|it| it.told - since);
+    figures::spread(&format!("{name}_told"), told);
+    let joined = back.iter().map(|it| it.back - it.told);
+    figures::spread(&format!("{name}_join"), joined);
+    let back = back.iter().map(|it| it.back - since);
+    figures::spread(&format!("{name}_back"), back)
 }
 
 #[tokio::test]
@@ -135,9 +139,10 @@ async fn nobody_is_left_behind_on_a_node_that_drains_and_it_ends() {
     let generator = Generator::start(1).unwrap();
     let people = crowd(&mesh, &generator, 5, "node-b").await;
     let all = u32::try_from(people.len()).unwrap();
+    figures::count("light_drain_people", all.into());
     mesh.node("node-a").terminate();
     let back = come_back(people, &generator).await;
-    let gap = p95(back.iter().map(|it| it.back - it.told));
+    let gap = figures::spread("light_drain_gap", back.iter().map(|it| it.back - it.told));
     assert!(gap < GAP_OF_DRAIN, "{gap:?}");
     // At the rate that was set; what moves first is not waited for, in neither process.
     let told: Vec<Instant> = back.iter().map(|it| it.told).collect();
@@ -156,8 +161,7 @@ async fn everybody_is_back_soon_after_a_node_is_killed() {
     mesh.node("node-a").kill();
     let killed = Instant::now();
     let back = come_back(people, &generator).await;
-    p95(back.iter().map(|it| it.told - killed));
-    let back = p95(back.iter().map(|it| it.back - killed));
+    let back = came_back("light_node_kill", &back, killed);
     assert!(back < BACK_AFTER_DEATH, "{back:?}");
 }
 
@@ -169,8 +173,7 @@ async fn everybody_is_back_soon_after_a_node_falls_silent() {
     mesh.node("node-a").freeze();
     let frozen = Instant::now();
     let back = come_back(people, &generator).await;
-    p95(back.iter().map(|it| it.told - frozen));
-    let back = p95(back.iter().map(|it| it.back - frozen));
+    let back = came_back("light_node_silence", &back, frozen);
     assert!(back < BACK_AFTER_SILENCE, "{back:?}");
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
-use pipemesh_loadtest::client::Generator;
 use pipemesh_loadtest::client::stats::Stats;
-use tokio::time::Instant;
+use pipemesh_loadtest::client::{Generator, Participant};
+use tokio::time::{Instant, sleep_until};
 
+use crate::figures;
 use crate::http;
 use crate::mesh::{Mesh, PATIENCE, Signaling, until};
 use crate::people::*;
@@ -17,11 +18,100 @@ const A_WHILE: u64 = 100;
 /// A node that is killed is noticed within: three questions of Consul's that nobody answers.
 const NOTICED: Duration = Duration::from_secs(12);
 
+/// After Redis or Consul is back, everything works again within:
+const FULL_FUNCTION: Duration = Duration::from_secs(5);
+
+/// Six who speak to each other, over both signaling processes.
+async fn call(mesh: &Mesh, generator: &Generator) -> Vec<Participant> {
+    let mut people = Vec::new();
+    for number in 0..6 {
+        let signaling = &mesh.signaling[number % 2];
+        let identity = format!("person-{number}");
+        people.push(speak(generator, signaling, "standup", &identity).await);
+    }
+    let all = people.len() - 1;
+    for person in &people {
+        let hears = person.until("it hears all", PATIENCE, move |stats| {
+            stats.tracks.iter().filter(|it| it.packets > 0).count() == all
+        });
+        hears.await.unwrap();
+    }
+    people
+}
+
+/// Nothing was lost, and nobody sent away.
+async fn assert_untouched(name: &str, people: &[Participant]) {
+    let mut tracks = Vec::new();
+    for person in people {
+        let stats = hears_on(person, A_WHILE).await;
+        assert_unbroken(&stats);
+        tracks.extend(stats.tracks);
+    }
+    figures::count(
+        &format!("{name}_packets"),
+        tracks.iter().map(|it| it.packets).sum(),
+    );
+    let lost = tracks.iter().map(|it| it.lost + it.missing).sum();
+    figures::count(&format!("{name}_packets_lost"), lost);
+    figures::spread(
+        &format!("{name}_gap"),
+        tracks.iter().map(|it| it.longest_pause),
+    );
+    assert_eq!(lost, 0);
+}
+
 /// How somebody is refused who wants in.
 async fn refusal(signaling: &Signaling, room: &str) -> http::Answer {
     let connect = connect(signaling, room, "zoe");
     let answer = http::upgrade(signaling.clients, &connect.target()).await;
     answer.expect("it answers")
+}
+
+#[tokio::test]
+async fn a_call_does_not_notice_that_redis_is_away() {
+    let mut mesh = Mesh::start().await;
+    let generator = Generator::start(1).unwrap();
+    let people = call(&mesh, &generator).await;
+    let killed = Instant::now();
+    mesh.redis.process.kill();
+    mesh.until_all("pipemesh_redis_up", 0.0).await;
+    sleep_until(killed + figures::outage()).await;
+    mesh.redis.process.start_again();
+    mesh.redis.until_up().await;
+    let returned = Instant::now();
+    for (number, signaling) in mesh.signaling.iter().enumerate() {
+        join_in_time(signaling, &format!("another-{number}"), "zoe").await;
+    }
+    let took = returned.elapsed();
+    figures::time("light_redis_outage", returned - killed);
+    figures::time("light_redis_full_function", took);
+    assert_untouched("light_redis", &people).await;
+    assert!(took < FULL_FUNCTION, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_call_does_not_notice_that_consul_is_away() {
+    let mut mesh = Mesh::start().await;
+    let generator = Generator::start(1).unwrap();
+    let people = call(&mesh, &generator).await;
+    let killed = Instant::now();
+    mesh.consul.process.kill();
+    mesh.until_all("pipemesh_consul_up", 0.0).await;
+    sleep_until(killed + figures::outage()).await;
+    mesh.consul.process.start_again();
+    mesh.consul.until_up().await;
+    let returned = Instant::now();
+    mesh.consul.until_living(2).await;
+    figures::time("light_consul_registered", returned.elapsed());
+    mesh.until_all("pipemesh_consul_up", 1.0).await;
+    for (number, signaling) in mesh.signaling.iter().enumerate() {
+        join(signaling, &format!("another-{number}"), "zoe").await;
+    }
+    let took = returned.elapsed();
+    figures::time("light_consul_outage", returned - killed);
+    figures::time("light_consul_full_function", took);
+    assert_untouched("light_consul", &people).await;
+    assert!(took < FULL_FUNCTION, "{took:?}");
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{Generator, Participant};
 use serde_json::json;
 
+use crate::figures;
 use crate::mesh::{Mesh, PATIENCE, Signaling};
-use crate::moving::{Back, GAP_OF_DRAIN, Person, p95};
+use crate::moving::{Back, GAP_OF_DRAIN, Person};
 use crate::people::*;
 use crate::process::{Build, no_previous};
 use crate::server_api::call;
@@ -143,7 +144,7 @@ impl Call {
         let generator = &self.generator;
         let back = join_all(told.into_iter().map(|it| it.comes_back(generator))).await;
         let (people, back): (Vec<Person>, Vec<Back>) = back.into_iter().unzip();
-        let gap = p95(back.iter().map(|it| it.back - it.told));
+        let gap = figures::spread("upgrade_gap", back.iter().map(|it| it.back - it.told));
         assert!(gap < within, "{gap:?}");
         self.people.extend(people);
         back.len()

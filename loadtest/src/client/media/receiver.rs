@@ -54,6 +54,8 @@ pub(crate) struct Receiver {
     pub(crate) bytes: u64,
     pub(crate) first_packet: Option<Instant>,
     pub(crate) first_frame: Option<Instant>,
+    last_packet: Option<Instant>,
+    pub(crate) longest_pause: Duration,
     pub(crate) layers: Vec<LayerChange>,
     pub(crate) key_frame_requests: u64,
     /// The newest packet's stamp and RTP timestamp.
@@ -80,6 +82,8 @@ impl Receiver {
             bytes: 0,
             first_packet: None,
             first_frame: None,
+            last_packet: None,
+            longest_pause: Duration::ZERO,
             layers: Vec::new(),
             key_frame_requests: 0,
             newest: None,
@@ -124,6 +128,9 @@ impl Receiver {
     pub(crate) fn handle_media(&mut self, header: &Header, len: usize, now: Instant) -> Place {
         self.bytes += len as u64;
         self.first_packet.get_or_insert(now);
+        if let Some(last) = self.last_packet.replace(now) {
+            self.longest_pause = self.longest_pause.max(now - last);
+        }
         let place = self.sequence.handle(header.sequence, Via::Media, now);
         if let Place::Newest { .. } = place {
             self.note_transit(header, now);

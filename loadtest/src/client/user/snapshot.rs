@@ -41,6 +41,7 @@ impl User {
             integrity: receiver.integrity,
             first_packet: receiver.first_packet.map(since),
             first_frame: receiver.first_frame.map(since),
+            longest_pause: receiver.longest_pause,
         }
     }
 

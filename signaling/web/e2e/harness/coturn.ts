@@ -4,11 +4,10 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { X509Certificate, createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { freePorts } from './mesh';
+import { accepts, freePorts } from './mesh';
 import { until, within } from './wait';
 
 const SECRET = 'north-wind-and-sun-42-and-a-cloak';
@@ -48,7 +47,7 @@ export class Coturn {
         log.push(chunk.toString());
       });
     }
-    const opens = until(20_000, 'coturn to listen', () => accepts(tls ?? 0), () => log.join('').slice(-4000));
+    const opens = until(20_000, 'coturn to listen', () => accepts(HOST, tls ?? 0), () => log.join('').slice(-4000));
     const failed = once(child, 'error').then(([error]) => Promise.reject(error as Error));
     try {
       await Promise.race([opens, failed]);
@@ -72,17 +71,4 @@ export class Coturn {
     await within(10_000, 'coturn to end', closed);
     rmSync(this.folder, { recursive: true });
   }
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, HOST);
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => {
-      resolve(false);
-    });
-  });
 }

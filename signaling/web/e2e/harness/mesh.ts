@@ -5,16 +5,16 @@
 
 import { once } from 'node:events';
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 
 import { Process, built } from './process';
 import { until } from './wait';
 
 export class Mesh {
-  private constructor(
+  protected constructor(
     /** In the order in which they end. */
-    private readonly processes: Process[],
+    protected readonly processes: Process[],
     /** Ends with a slash. */
     readonly url: string,
   ) {}
@@ -52,7 +52,8 @@ export class Mesh {
   /** What its programs tell Prometheus, for a failure's report. */
   async metrics(): Promise<string> {
     const addresses = this.log.flatMap((line) => /listening for the operator address=(\S+)/.exec(line)?.[1] ?? []);
-    const answers = addresses.map(async (address) => (await fetch(`http://${address}/metrics`)).text());
+    // Some may be dead, or silent.
+    const answers = addresses.map((address) => fetch(`http://${address}/metrics`, { signal: AbortSignal.timeout(2000) }).then((it) => it.text(), () => ''));
     return (await Promise.all(answers)).join('\n');
   }
 
@@ -128,6 +129,20 @@ export async function freePorts(count: number): Promise<number[]> {
     server.close();
     if (!address || typeof address === 'string') throw new Error('a TCP server without a port');
     return address.port;
+  });
+}
+
+/** Whether somebody listens there. */
+export function accepts(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, host);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
   });
 }
 

@@ -26,21 +26,36 @@ export class Process {
   /** Lines that tell of a fault, however long ago. */
   private readonly faults: string[] = [];
 
+  private running: ChildProcess;
+
   private constructor(
     private readonly name: string,
-    readonly child: ChildProcess,
-  ) {}
+    private readonly flags: string[],
+  ) {
+    this.running = this.spawn();
+  }
 
   static start(binary: string, flags: string[]): Process {
-    const child = spawn(binary, flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
-    const process = new Process(binary, child);
-    const { log, faults } = process;
+    return new Process(binary, flags);
+  }
+
+  private spawn(): ChildProcess {
+    const child = spawn(this.name, this.flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
+    const { log, faults } = this;
     createInterface({ input: child.stderr }).on('line', (line) => {
       log.push(line);
       if (FAULT.test(line) && faults.length < LOG_LINES) faults.push(line);
       if (log.length > LOG_LINES) log.shift();
     });
-    return process;
+    return child;
+  }
+
+  get child(): ChildProcess {
+    return this.running;
+  }
+
+  private get isGone(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
   get pid(): number {
@@ -59,8 +74,33 @@ export class Process {
     }
   }
 
+  /** As if the power went. */
+  async kill(): Promise<void> {
+    if (this.isGone) return;
+    const closed = once(this.child, 'close');
+    this.child.kill('SIGKILL');
+    await within(10_000, `${this.name} to be gone`, closed);
+  }
+
+  /** It is there, and does nothing. */
+  freeze(): void {
+    this.child.kill('SIGSTOP');
+  }
+
+  /** As it was started before. */
+  startAgain(): void {
+    this.running = this.spawn();
+  }
+
+  /** Kills it, and fails if it has panicked. */
+  async end(): Promise<void> {
+    await this.kill();
+    const panics = this.faults.filter((line) => line.includes('panicked at'));
+    if (panics.length > 0) throw new Error(`${this.name} has panicked:\n${panics.join('\n')}`);
+  }
+
   async stop(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) {
+    if (this.isGone) {
       throw new Error(`${this.name} ended by itself:\n${this.log.slice(-40).join('\n')}`);
     }
     // Not 'exit': by 'close' its log has been read to the end.

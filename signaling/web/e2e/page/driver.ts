@@ -20,6 +20,8 @@ import {
   createLocalVideoTrack,
 } from 'livekit-client';
 
+import { type Arrivals, Watcher } from './arrivals';
+
 export type Source = 'camera' | 'microphone' | 'screen_share';
 
 export interface JoinRequest {
@@ -103,10 +105,15 @@ export interface Relays {
   errors: number[];
 }
 
-export type Happening =
+/** `at`: in milliseconds since 1970. */
+export type Happening = What & { at: number };
+
+type What =
   | { kind: 'came' | 'left'; identity: string }
   | { kind: 'state'; state: string }
   | { kind: 'resuming' | 'restarting' | 'reconnected' }
+  // Messages of signaling, as they come; only while arrivals are watched.
+  | { kind: 'welcomed' | 'sent away' }
   | { kind: 'disconnected'; reason: number | undefined }
   | { kind: 'muted' | 'unmuted' | 'unsubscribed'; identity: string; source: string }
   | { kind: 'stream'; identity: string; source: string; state: string }
@@ -122,6 +129,12 @@ const SOURCES: Record<Source, Track.Source> = {
   screen_share: Track.Source.ScreenShare,
 };
 
+/** A SignalResponse is one field, whose tag is its first byte: `join` is the first, `leave` the eighth. */
+const MESSAGES = new Map<number, 'welcomed' | 'sent away'>([
+  [0x0a, 'welcomed'],
+  [0x42, 'sent away'],
+]);
+
 /** What the SDK has made. */
 const connections: RTCPeerConnection[] = [];
 const PlainConnection = window.RTCPeerConnection;
@@ -129,15 +142,35 @@ window.RTCPeerConnection = class extends PlainConnection {
   constructor(configuration?: RTCConfiguration) {
     super(configuration);
     connections.push(this);
+    watcher?.watch(this);
   }
 };
 
 let room: Room | undefined;
 const happenings: Happening[] = [];
 let firstFrame: (from: string) => void = () => undefined;
-const note = (happening: Happening) => void happenings.push(happening);
+const note = (what: What) => void happenings.push({ ...what, at: performance.timeOrigin + performance.now() });
+let watcher: Watcher | undefined;
 
 const driver = {
+  /** From here on notes what arrives, and what signaling says of coming and going. Before joining. */
+  watch(): void {
+    watcher ??= new Watcher();
+    window.WebSocket = class extends window.WebSocket {
+      constructor(url: string | URL, protocols?: string | string[]) {
+        super(url, protocols);
+        this.addEventListener('message', ({ data }: MessageEvent<unknown>) => {
+          const kind = data instanceof ArrayBuffer ? MESSAGES.get(new Uint8Array(data)[0] ?? 0) : undefined;
+          if (kind) note({ kind });
+        });
+      }
+    };
+  },
+
+  async arrivals(since: number): Promise<Arrivals[]> {
+    return (await watcher?.read(since)) ?? [];
+  },
+
   async join(request: JoinRequest): Promise<JoinTimes> {
     const current = new Room({
       singlePeerConnection: request.single,
@@ -178,6 +211,21 @@ const driver = {
   async publishCamera(width: number, height: number, frameRate: number, videoCodec: 'vp8' | 'h264' = 'vp8'): Promise<string> {
     const track = await createLocalVideoTrack({ resolution: { width, height, frameRate } });
     return publish(track, { simulcast: true, source: Track.Source.Camera, videoCodec });
+  },
+
+  /** As a camera, drawn: there is no device that would have to begin anew when the SDK publishes again. */
+  async publishDrawing(width: number, height: number, frameRate: number): Promise<string> {
+    const canvas = Object.assign(document.createElement('canvas'), { width, height });
+    const context = canvas.getContext('2d');
+    let turn = 0;
+    setInterval(() => {
+      turn += 1;
+      if (context) context.fillStyle = `hsl(${turn * 7} 80% 50%)`;
+      context?.fillRect((turn * 5) % width, (turn * 3) % height, width / 4, height / 4);
+    }, 1000 / frameRate);
+    const [track] = canvas.captureStream(frameRate).getVideoTracks();
+    if (!track) throw new Error('no drawing');
+    return publish(new LocalVideoTrack(track), { source: Track.Source.Camera, simulcast: false });
   },
 
   /** One stream with layers in it, e.g. of mode L3T3_KEY. */
@@ -236,6 +284,12 @@ const driver = {
       active: row.active ?? true,
       bytes: row.bytesSent ?? 0,
     }));
+  },
+
+  /** The participant here: who it is, and on which node. */
+  self(): { sid: string; node: string } {
+    const { sid, attributes } = here().localParticipant;
+    return { sid, node: attributes['pipemesh.node'] ?? '' };
   },
 
   participants(): Seen[] {

@@ -1,0 +1,197 @@
+// A mesh of several processes that can be broken: nodes, two signaling processes behind one address, a
+// Redis and a Consul of its own, all on loopback.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Mesh, accepts, freePorts } from './mesh';
+import { Process, built } from './process';
+import { until } from './wait';
+
+const HOST = '127.0.0.1';
+const REGION = 'here';
+
+/** For every single wait: a machine that does many things at once. */
+const PATIENCE = 30_000;
+
+const at = (port: number | undefined) => `${HOST}:${port}`;
+
+interface Signaling {
+  process: Process;
+  operator: string;
+  admin: string;
+}
+
+/** What the admin API says of a room. */
+interface Room {
+  home: string;
+  members: { identity: string; process: string }[];
+}
+
+type Start = (binary: string, flags: string[]) => Process;
+
+interface Parts {
+  folder: string;
+  consul: Server;
+  redis: Server;
+  nodes: Map<string, Process>;
+  signaling: [Signaling, Signaling];
+  balance: Process;
+}
+
+/** Redis or Consul. */
+export interface Server {
+  process: Process;
+  /** Whether it answers. */
+  up: () => Promise<boolean>;
+}
+
+export class Cluster extends Mesh {
+  private constructor(
+    private readonly parts: Parts,
+    url: string,
+  ) {
+    const { consul, redis, nodes, signaling, balance } = parts;
+    super([balance, ...signaling.map(({ process }) => process), ...nodes.values(), redis.process, consul.process], url);
+  }
+
+  /** Ready for people. */
+  static async form(nodeIds = ['node-a', 'node-b']): Promise<Cluster> {
+    const folder = mkdtempSync(join(tmpdir(), 'pipemesh-cluster-'));
+    const started: Process[] = [];
+    const start = (binary: string, flags: string[]) => {
+      const process = Process.start(binary, flags);
+      started.push(process);
+      return process;
+    };
+    try {
+      const [consul, redis] = [await startConsul(start, folder), await startRedis(start, folder)];
+      const nodes = new Map<string, Process>();
+      for (const id of nodeIds) nodes.set(id, await startNode(start, id, consul.address));
+      const [first, second] = [await startSignaling(start, consul.address, redis.urlFile), await startSignaling(start, consul.address, redis.urlFile)];
+      const [port] = await freePorts(1);
+      const balance = start(built('pipemesh-balance'), [at(port), first.clients, second.clients]);
+      const parts = { folder, consul: consul.server, redis: redis.server, nodes, signaling: [first, second] as [Signaling, Signaling], balance };
+      const cluster = new Cluster(parts, `http://${at(port)}/`);
+      await cluster.ready();
+      return cluster;
+    } catch (error) {
+      await Promise.allSettled(started.map((process) => process.kill()));
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  get redis(): Server {
+    return this.parts.redis;
+  }
+
+  get consul(): Server {
+    return this.parts.consul;
+  }
+
+  node(id: string): Process {
+    const node = this.parts.nodes.get(id);
+    if (!node) throw new Error(`there is no ${id}`);
+    return node;
+  }
+
+  /** The signaling process that has most of these people. */
+  async busiest(): Promise<Process> {
+    const counts = await Promise.all(this.parts.signaling.map((it) => metric(it, 'pipemesh_signal_sessions')));
+    const [first = 0, second = 0] = counts.map((count) => count ?? 0);
+    if (first + second === 0) throw new Error('nobody is in any room');
+    return this.parts.signaling[first >= second ? 0 : 1].process;
+  }
+
+  /** Waits until all of it works together. */
+  async ready(): Promise<void> {
+    const { nodes, signaling } = this.parts;
+    for (const one of signaling) {
+      const answers = until(PATIENCE, 'signaling to be ready', async () => {
+        const ready = await fetch(`http://${one.operator}/readyz`).then((answer) => answer.ok, () => false);
+        return ready && (await metric(one, 'pipemesh_signal_nodes_up')) === nodes.size;
+      });
+      await one.process.ready(answers);
+    }
+    await until(PATIENCE, 'the address to answer', () => fetch(this.url).then((answer) => answer.ok, () => false));
+  }
+
+  /** Waits until a metric of all signaling processes is so. */
+  async all(name: string, value: number): Promise<void> {
+    for (const one of this.parts.signaling) {
+      await until(PATIENCE, `${name} to be ${value}`, async () => (await metric(one, name)) === value);
+    }
+  }
+
+  async room(name: string): Promise<Room> {
+    const answer = await fetch(`http://${this.parts.signaling[0].admin}/rooms/${name}`);
+    if (!answer.ok) throw new Error(`no room: ${answer.status}`);
+    return (await answer.json()) as Room;
+  }
+
+  async drain(node: string): Promise<void> {
+    const answer = await fetch(`http://${this.parts.signaling[0].admin}/nodes/${node}/drain`, { method: 'POST' });
+    if (!answer.ok) throw new Error(`${node} does not drain: ${answer.status}`);
+  }
+
+  /** All at once: how each of them ends is tested elsewhere. */
+  override async stop(): Promise<void> {
+    const outcomes = await Promise.allSettled(this.processes.map((process) => process.end()));
+    rmSync(this.parts.folder, { recursive: true, force: true });
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed) throw failed.reason as Error;
+  }
+}
+
+/** It keeps nothing: killed, it has forgotten everybody. */
+async function startConsul(start: Start, folder: string): Promise<{ server: Server; address: string }> {
+  const [http, server, serf] = await freePorts(3);
+  const file = join(folder, 'consul.json');
+  const ports = { http, server, serf_lan: serf, serf_wan: -1, dns: -1, grpc: -1 };
+  const settings = { bind_addr: HOST, disable_update_check: true, log_level: 'warn', performance: { raft_multiplier: 1 }, ports };
+  writeFileSync(file, JSON.stringify(settings));
+  const process = start('consul', ['agent', '-dev', '-config-file', file]);
+  const leader = () => fetch(`http://${at(http)}/v1/status/leader`).then((answer) => answer.text(), () => '');
+  const up = async () => (await leader()).includes(':');
+  await process.ready(until(PATIENCE, 'Consul to have a leader', up));
+  return { server: { process, up }, address: at(http) };
+}
+
+/** It keeps nothing: killed, it has forgotten every room. */
+async function startRedis(start: Start, folder: string): Promise<{ server: Server; urlFile: string }> {
+  const [port = 0] = await freePorts(1);
+  const urlFile = join(folder, 'redis-url');
+  writeFileSync(urlFile, `redis://${at(port)}`, { mode: 0o600 });
+  const process = start('redis-server', [
+    ...['--port', `${port}`, '--bind', HOST, '--appendonly', 'no', '--save', '', '--dir', folder],
+  ]);
+  const up = () => accepts(HOST, port);
+  await process.ready(until(PATIENCE, 'Redis to answer', up));
+  return { server: { process, up }, urlFile };
+}
+
+async function startNode(start: Start, id: string, consul: string): Promise<Process> {
+  const [media, control, operator] = await freePorts(3);
+  return start(built('pipemesh-node'), [
+    ...['--mesh-node-id', id, '--mesh-region', REGION, '--consul-address', consul, '--control-listen', at(control)],
+    ...['--media-bind', HOST, '--media-port', `${media}`, '--media-tcp-port', 'off', '--media-shards', '1'],
+    ...['--operator-listen', at(operator)],
+  ]);
+}
+
+async function startSignaling(start: Start, consul: string, redisUrlFile: string): Promise<Signaling & { clients: string }> {
+  const [clients, operator, admin] = await freePorts(3);
+  const process = start(built('pipemesh-signaling'), [
+    ...['--mesh-region', REGION, '--auth-demo', '--consul-address', consul, '--redis-url-file', redisUrlFile],
+    ...['--http-listen', at(clients), '--operator-listen', at(operator), '--admin-listen', at(admin)],
+  ]);
+  return { process, clients: at(clients), operator: at(operator), admin: at(admin) };
+}
+
+async function metric({ operator }: Signaling, name: string): Promise<number | undefined> {
+  const page = await fetch(`http://${operator}/metrics`).then((answer) => answer.text(), () => '');
+  const line = page.split('\n').find((it) => it.startsWith(`${name} `) || it.startsWith(`${name}{`));
+  return line === undefined ? undefined : Number(line.split(' ').at(-1));
+}
