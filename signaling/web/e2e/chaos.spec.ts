@@ -90,7 +90,7 @@ for (const [how, name, limit] of [
     const people = await call();
     const times: Return[] = [];
     for (let round = 0; round < ROUNDS; round += 1) {
-      const { home } = await cluster.room(ROOM);
+      const [home] = (await cluster.room(ROOM)).homes;
       times.push(
         ...(await comeBack(people, async () => {
           if (name === 'node_kill') await cluster.node(home).kill();
@@ -108,7 +108,7 @@ for (const [how, name, limit] of [
 
 test('nobody is left behind on a node that drains', async () => {
   const people = await call();
-  const { home } = await cluster.room(ROOM);
+  const [home] = (await cluster.room(ROOM)).homes;
   const times = await comeBack(people, () => cluster.drain(home));
   tell('drain', times);
   for (const one of people) expect((await one.call('self')).node).not.toBe(home);

@@ -25,7 +25,7 @@ interface Signaling {
 
 /** What the admin API says of a room. */
 interface Room {
-  home: string;
+  homes: [string, ...string[]];
   members: { identity: string; process: string }[];
 }
 
