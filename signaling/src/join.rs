@@ -1,6 +1,9 @@
 //! A join from top to bottom: place, claim, ask the node; on refusal the next one; roll back or hand
 //! over to the session's task.
 
+mod start;
+mod takeover;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,20 +16,18 @@ use pipemesh_topology::Homes;
 use pipemesh_topology::geo::{Clues, Names, NotAllowed, Route};
 use pipemesh_topology::placement::{NoNode, Placement, Request};
 use pipemesh_topology::store::Unavailable;
-use tokio::sync::mpsc;
-use tracing::Instrument;
 
 use crate::auth::{Grants, RESERVED_ATTRIBUTES};
 use crate::context::Context;
 use crate::livekit::join::Join;
-use crate::metrics::SessionEnd;
 use crate::nodes::{NodeStream, StreamError};
 use crate::rooms::record::{Member, MemberRecord, Presence};
 use crate::rooms::{Claim, ClaimError, OpenRoom, RoomState, RoomView};
 use crate::session::client::{check_limits, merge_attributes};
-use crate::session::driver::{Driver, INPUTS, Parts};
 use crate::session::{Output, Session, Spec};
 use crate::sessions::Handle;
+use start::Started;
+pub(crate) use takeover::take_over;
 
 /// Nodes tried for one join. A client waits five seconds for its answer.
 const MAX_CANDIDATES: usize = 3;
@@ -140,6 +141,11 @@ pub(crate) fn is_open(context: &Context, clues: &Clues) -> Result<(), JoinError>
     Ok(())
 }
 
+fn unix_ms(moment: SystemTime) -> i64 {
+    let since_1970 = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(0)
+}
+
 /// What is said of a participant: the token, and what the client adds to it.
 struct Profile {
     metadata: String,
@@ -193,6 +199,13 @@ struct Tentative {
 }
 
 impl Tentative {
+    fn new(context: &Arc<Context>, claim: Claim) -> Self {
+        Self {
+            context: Arc::clone(context),
+            claim: Some(claim),
+        }
+    }
+
     /// It is made.
     fn made(&mut self, claim: Claim) {
         self.claim = Some(claim);
@@ -342,10 +355,7 @@ impl Candidate {
         let node = &placement.node;
         let rooms = &self.context.rooms;
         let prospect = rooms.prospect(&room, &self.grants.identity, &self.session);
-        let mut tentative = Tentative {
-            context: Arc::clone(&self.context),
-            claim: Some(prospect),
-        };
+        let mut tentative = Tentative::new(&self.context, prospect);
         let (claim, person) = match self.claim(&mut room, placement).await {
             Ok(Some(claimed)) => claimed,
             Ok(None) => {
@@ -448,11 +458,8 @@ impl Candidate {
             None => BTreeMap::new(),
         };
         let id = comes_back.map_or_else(ParticipantId::random, |member| member.id.clone());
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let joined_ms = i64::try_from(since_1970.as_millis()).unwrap_or(0);
-        let joined_ms = comes_back.map_or(joined_ms, |member| member.info.joined_at_ms);
+        let now = unix_ms(SystemTime::now());
+        let joined_ms = comes_back.map_or(now, |member| member.info.joined_at_ms);
         let mut attributes = self.profile.attributes.clone();
         attributes.insert(NODE_ATTRIBUTE.to_owned(), node.to_string());
         attributes.insert(REGION_ATTRIBUTE.to_owned(), self.region_of(node));
@@ -513,9 +520,6 @@ impl Candidate {
         claim: &Claim,
     ) -> (Session, Vec<pipemesh_proto::node::SessionRequest>) {
         let now = Instant::now();
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let spec = Spec {
             room_id: claim.room_id.clone(),
             identity: self.grants.identity.clone(),
@@ -539,7 +543,7 @@ impl Candidate {
             offer: self.asked.offer.clone(),
             resume_grace: self.context.resume_grace,
             track_ids: Box::new(TrackId::random),
-            unix_ms: i64::try_from(since_1970.as_millis()).unwrap_or(0),
+            unix_ms: unix_ms(SystemTime::now()),
         };
         let mut session = Session::new(spec, now);
         session.handle_room(Some(state), now);
@@ -559,64 +563,19 @@ impl Candidate {
         claim: Claim,
         placement: &Placement,
     ) -> Handle {
-        let node_id = &placement.node;
-        let (sender, inputs) = mpsc::channel(INPUTS);
-        let context = &self.context;
-        let handle = Handle {
-            id: session.id().clone(),
-            session: self.session.clone(),
-            room_id: claim.room_id.clone(),
-            claimed_at: claim.sequence,
-            inputs: sender,
-            farewell: Arc::default(),
-        };
-        let span = tracing::info_span!(
-            "session",
-            room = %self.grants.room,
-            participant = %self.grants.identity,
-            node = %node_id,
-        );
-        let (wanted, region, why) = (
-            &self.route.region,
-            self.region_of(node_id),
-            self.why(placement),
-        );
-        tracing::info!(parent: &span, sid = %handle.id, %wanted, region, why, "joined");
-        let rescued = claim.clone();
-        let driver = Driver::new(Parts {
-            context: Arc::clone(context),
+        let started = Started {
             session,
-            id: self.session.clone(),
-            node_id: node_id.clone(),
+            session_id: self.session.clone(),
+            node_id: placement.node.clone(),
+            node: Some(node),
             grants: self.grants.clone(),
-            inputs,
-            farewell: Arc::clone(&handle.farewell),
             view: Arc::clone(&self.view),
-            node,
             claim,
-        });
-        context
-            .sessions
-            .insert(&self.grants.room, &self.grants.identity, handle.clone());
-        context.metrics.sessions.inc();
-        let running = tokio::spawn(driver.run().instrument(span.clone()));
-        let context = Arc::clone(context);
-        let (room, identity) = (self.grants.room.clone(), self.grants.identity.clone());
-        let id = self.session.clone();
-        self.context.tasks.spawn(
-            async move {
-                let outcome = running.await;
-                context.metrics.sessions.dec();
-                let Err(fault) = outcome else { return };
-                // One participant is lost; nobody else notices but that they left.
-                tracing::error!(%fault, "a session ended by a fault");
-                context.metrics.panics.inc();
-                context.metrics.session_ended(SessionEnd::Panicked);
-                context.sessions.remove(&room, &identity, &id);
-                context.rooms.vacate(rescued).await;
-            }
-            .instrument(span),
-        );
+        };
+        let (handle, span) = started.run(&self.context);
+        let (wanted, why) = (&self.route.region, self.why(placement));
+        let region = self.region_of(&placement.node);
+        tracing::info!(parent: &span, sid = %handle.id, %wanted, region, why, "joined");
         handle
     }
 }

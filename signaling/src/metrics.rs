@@ -46,6 +46,8 @@ pub(crate) enum Direction {
 pub(crate) enum JoinResult {
     Joined,
     Resumed,
+    /// A resume of somebody whom another process has served until then.
+    TakenOver,
     /// A resume of somebody who is not known.
     Unknown,
     Refused,
@@ -220,6 +222,7 @@ impl Metrics {
             JoinResult::Resumed => "resumed",
             JoinResult::Unknown => "state_mismatch",
             JoinResult::Refused => "refused",
+            JoinResult::TakenOver => "taken_over",
             JoinResult::Limited => "limited",
             JoinResult::NoNode => "no_node",
             JoinResult::NotAllowed => "not_allowed",

@@ -75,6 +75,20 @@ pub(crate) struct OpenRoom {
     created: bool,
 }
 
+impl OpenRoom {
+    fn new(name: &RoomName, opened: Opened, info: &RoomInfo) -> Self {
+        Self {
+            name: name.clone(),
+            id: opened.room.id,
+            homes: opened.room.homes,
+            capacity: (info.max_participants > 0).then_some(info.max_participants),
+            version: opened.room.version,
+            sequence: opened.sequence,
+            created: opened.created,
+        }
+    }
+}
+
 pub(crate) struct Rooms {
     /// This process, as records name it.
     process: ProcessId,
@@ -215,15 +229,36 @@ impl Rooms {
                 ..Default::default()
             });
         }
-        Ok(OpenRoom {
-            name: name.clone(),
-            id: opened.room.id,
-            homes: opened.room.homes,
-            capacity: (info.max_participants > 0).then_some(info.max_participants),
-            version: opened.room.version,
-            sequence: opened.sequence,
-            created: opened.created,
-        })
+        Ok(OpenRoom::new(name, opened, &info))
+    }
+
+    /// The room, and somebody in it, as the store has them, or as they are known here while it is away.
+    pub(crate) async fn find(
+        &self,
+        name: &RoomName,
+        identity: &Identity,
+    ) -> Result<Option<(OpenRoom, Member)>, Unavailable> {
+        let (room, sequence, member) = match (self.store.read_room(name).await, self.known(name)) {
+            (Ok(None), _) => return Ok(None),
+            (Ok(Some(there)), _) => {
+                let mut members = there.members.iter();
+                let member = members.find(|member| member.identity == *identity);
+                (there.room, there.sequence, member.and_then(Member::decode))
+            }
+            (Err(_), Some(known)) => {
+                let member = known.members.get(identity);
+                let member = member.map(|member| Member::clone(member));
+                (known.as_stored(), known.sequence, member)
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let info = RoomInfo::decode(room.body.clone()).unwrap_or_default();
+        let opened = Opened {
+            room,
+            sequence,
+            created: false,
+        };
+        Ok(member.map(|member| (OpenRoom::new(name, opened, &info), member)))
     }
 
     /// Gives the room other homes; whoever is in it follows. `false`: somebody else was faster.

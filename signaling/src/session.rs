@@ -21,6 +21,7 @@ mod publications;
 pub(crate) mod socket;
 mod spec;
 mod subscriptions;
+mod takeover;
 mod updates;
 
 use std::sync::Arc;
@@ -100,6 +101,8 @@ struct Deadlines {
     token: Option<Instant>,
     /// The end of a simulated speaker's speech.
     speech: Option<Instant>,
+    /// A client that was taken over has not said what it receives.
+    sync: Option<Instant>,
 }
 
 /// Sockets to be broken, to test clients.
@@ -148,16 +151,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Asks the node to open the session and for everything the join brought along.
-    pub(crate) fn new(spec: Spec, now: Instant) -> Self {
-        let receiver = Receiver {
-            identity: spec.identity.clone(),
-            id: spec.id.clone(),
-            node: spec.node.clone(),
-            may_subscribe: spec.rights.subscribe,
-            exempt: spec.rights.recorder,
-            auto: spec.auto_subscribe,
-            adaptive: spec.adaptive_stream,
-        };
+    pub(crate) fn new(mut spec: Spec, now: Instant) -> Self {
         let open = contract::Open {
             session_id: spec.session.to_string(),
             room_id: spec.room_id.to_string(),
@@ -174,10 +168,33 @@ impl Session {
             anonymous: spec.rights.hidden,
             never_pause: spec.never_pause,
         };
+        let (add_tracks, offer) = (std::mem::take(&mut spec.add_tracks), spec.offer.take());
+        let mut session = Self::idle(spec, now);
+        session.link.ask(Asked::Open, Request::Open(open));
+        for request in &add_tracks {
+            session.handle_add_track(request);
+        }
+        if let Some(offer) = offer {
+            session.handle_offer(offer);
+        }
+        session
+    }
+
+    /// Asks nothing of the node yet.
+    fn idle(spec: Spec, now: Instant) -> Self {
+        let receiver = Receiver {
+            identity: spec.identity.clone(),
+            id: spec.id.clone(),
+            node: spec.node.clone(),
+            may_subscribe: spec.rights.subscribe,
+            exempt: spec.rights.recorder,
+            auto: spec.auto_subscribe,
+            adaptive: spec.adaptive_stream,
+        };
         let subscriber_primary = spec.layout == ConnectionLayout::Dual
             && spec.rights.subscribe
             && spec.client.supports_subscriber_primary();
-        let mut session = Self {
+        Self {
             subscriber_primary,
             room_id: spec.room_id,
             identity: spec.identity,
@@ -206,15 +223,7 @@ impl Session {
             room: None,
             claimed_at: spec.claimed_at,
             tail: Vec::new(),
-        };
-        session.link.ask(Asked::Open, Request::Open(open));
-        for request in &spec.add_tracks {
-            session.handle_add_track(request);
         }
-        if let Some(offer) = spec.offer {
-            session.handle_offer(offer);
-        }
-        session
     }
 
     pub(crate) fn id(&self) -> &ParticipantId {
@@ -255,6 +264,9 @@ impl Session {
             None => return self.expel(DisconnectReason::ParticipantRemoved, CloseReason::Removed),
             Some(member) if member.session.as_str() != self.record.session => {
                 return self.expel(DisconnectReason::DuplicateIdentity, CloseReason::Replaced);
+            }
+            Some(member) if !member.is_served_by(&self.record.process) => {
+                return self.handle_taken_over();
             }
             // The store has lost it.
             Some(_) => self.record_changed |= room.lacks(&self.identity),
@@ -299,15 +311,17 @@ impl Session {
         }
     }
 
-    /// This process ends: the client goes to another one, or comes back to this one.
-    pub(crate) fn handle_stop(&mut self, now: Instant) {
+    /// This process ends: the client resumes with another one, or with this one when it is back. On the
+    /// node the session lives on, and so does its media.
+    pub(crate) fn handle_stop(&mut self) {
         match self.phase {
             Phase::Open => {
-                let moved = Some(CloseReason::Moved);
-                self.rejoin(DisconnectReason::ServerShutdown, None, now);
+                self.say_leave(DisconnectReason::ServerShutdown, Action::Resume);
+                self.link.break_off();
+                self.set_presence(Presence::Away);
                 self.phase = Phase::Ended;
                 self.tail.push(Output::Ended(End {
-                    close: moved,
+                    close: None,
                     record: Fate::Keep,
                 }));
             }
@@ -315,6 +329,11 @@ impl Session {
             Phase::Rejoining => self.end(None, Fate::Remove),
             Phase::Ended => {}
         }
+    }
+
+    /// Another process goes on with the session, and the client is there.
+    pub(crate) fn handle_taken_over(&mut self) {
+        self.end(None, Fate::Lost);
     }
 
     /// The participant's record is somebody else's.
@@ -348,6 +367,9 @@ impl Session {
             self.deadlines.speech = None;
             self.say_speech(false);
         }
+        if past(self.deadlines.sync) {
+            self.synced();
+        }
         self.tell(now);
     }
 
@@ -372,6 +394,7 @@ impl Session {
             deadlines.media,
             deadlines.rejoin,
             deadlines.speech,
+            deadlines.sync,
         ]
         .into_iter()
         .flatten()

@@ -264,10 +264,22 @@ impl Participant {
     /// # Errors
     /// When the server does not take us back.
     pub async fn reconnect(&self) -> Result<(), ResumeError> {
+        self.resume(None).await
+    }
+
+    /// The same, at another URL.
+    ///
+    /// # Errors
+    /// When there is no server, or it does not take us over.
+    pub async fn reconnect_to(&self, url: &str) -> Result<(), ResumeError> {
+        self.resume(Some(url.to_owned())).await
+    }
+
+    async fn resume(&self, url: Option<String>) -> Result<(), ResumeError> {
         let (reply, answer) = oneshot::channel();
         let ended = |_| ResumeError::Ended;
         self.to_pump
-            .send(pump::Order::Resume(reply))
+            .send(pump::Order::Resume(url, reply))
             .await
             .map_err(|_| ResumeError::Ended)?;
         answer.await.map_err(ended)?

@@ -92,19 +92,13 @@ pub(crate) async fn upgrade(
         Err(refusal) => return refuse(&context, refusal),
     };
     if let Some(resume) = asked.join.resume.clone() {
-        return resume_session(context, asked, resume, place, upgrade);
+        return resume_session(context, asked, resume, place, upgrade).await;
     }
     let (client, grants) = (asked.join.client.clone(), asked.grants.clone());
     let joining = join::join(Arc::clone(&context), asked.grants, asked.join, asked.clues);
-    let joined = context.tasks.spawn(joining).await;
-    let handle = match joined {
-        Ok(Ok(handle)) => handle,
-        Ok(Err(error)) => return refuse(&context, Refusal::Join(error)),
-        Err(fault) => {
-            tracing::error!(%fault, "a join ended by a fault");
-            context.metrics.panics.inc();
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-        }
+    let handle = match outlive(&context, joining).await {
+        Ok(handle) => handle,
+        Err(refusal) => return refusal,
     };
     context.metrics.join(JoinResult::Joined);
     context.metrics.joined_within(begin.elapsed());
@@ -114,6 +108,22 @@ pub(crate) async fn upgrade(
         let _held = held;
         serve(context, handle, grants, client, None, socket).await;
     })
+}
+
+/// What a join comes to, which goes on if the client gives up: half of one must not stay.
+async fn outlive<T: Send + 'static>(
+    context: &Context,
+    joining: impl Future<Output = Result<T, JoinError>> + Send + 'static,
+) -> Result<T, Response> {
+    match context.tasks.spawn(joining).await {
+        Ok(Ok(joined)) => Ok(joined),
+        Ok(Err(error)) => Err(refuse(context, Refusal::Join(error))),
+        Err(fault) => {
+            tracing::error!(%fault, "a join ended by a fault");
+            context.metrics.panics.inc();
+            Err(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+        }
+    }
 }
 
 /// The same questions as an upgrade, without letting anybody in.
@@ -258,29 +268,37 @@ fn judge(error: &JoinError) -> (StatusCode, JoinResult) {
     }
 }
 
-fn resume_session(
+async fn resume_session(
     context: Arc<Context>,
     asked: Asked,
     resume: Resume,
     place: Option<Extension<Place>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let (grants, client) = (asked.grants, asked.join.client);
-    let held = (place, context.tasks.token());
-    let sessions = &context.sessions;
-    match sessions.find(&grants.room, &grants.identity, &resume.participant_sid) {
-        Some(handle) => {
-            context.metrics.join(JoinResult::Resumed);
-            upgrade.on_upgrade(async move |socket| {
-                let _held = held;
-                serve(context, handle, grants, client, Some(resume), socket).await;
-            })
+    let (grants, client) = (asked.grants.clone(), asked.join.client.clone());
+    let sid = &resume.participant_sid;
+    let found = match context.sessions.find(&grants.room, &grants.identity, sid) {
+        Some(handle) => Some((handle, JoinResult::Resumed)),
+        None => {
+            let (grants, sid) = (asked.grants, sid.clone());
+            let taking = join::take_over(Arc::clone(&context), grants, asked.join, sid);
+            match outlive(&context, taking).await {
+                Ok(handle) => handle.map(|handle| (handle, JoinResult::TakenOver)),
+                Err(refusal) => return refusal,
+            }
         }
-        None => upgrade.on_upgrade(async move |socket| {
-            let _held = held;
-            turn_away(context, client, Farewell::Rejoin, socket).await;
-        }),
-    }
+    };
+    let held = (place, context.tasks.token());
+    upgrade.on_upgrade(async move |socket| {
+        let _held = held;
+        match found {
+            Some((handle, result)) => {
+                context.metrics.join(result);
+                serve(context, handle, grants, client, Some(resume), socket).await;
+            }
+            None => turn_away(context, client, Farewell::Rejoin, socket).await,
+        }
+    })
 }
 
 /// Connects a socket with its session and runs it.

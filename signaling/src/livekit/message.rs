@@ -70,6 +70,7 @@ pub(crate) fn leave(client: &Client, reason: DisconnectReason, action: Action) -
 pub(crate) fn farewell(client: &Client, farewell: Farewell) -> Message {
     let (reason, action) = match farewell {
         Farewell::Rejoin => (DisconnectReason::StateMismatch, Action::Reconnect),
+        Farewell::Resume => (DisconnectReason::ServerShutdown, Action::Resume),
         Farewell::Replaced => (DisconnectReason::DuplicateIdentity, Action::Disconnect),
     };
     leave(client, reason, action)

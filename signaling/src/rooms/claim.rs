@@ -30,6 +30,8 @@ pub(crate) struct Claim {
     pub(crate) room_id: RoomId,
     pub(crate) identity: Identity,
     session: String,
+    /// The one that holds the claim. Another one that takes the session over makes it its own.
+    process: String,
     /// The version of the record as last written; 0 if there is none.
     version: u64,
     /// Where in the room's events the claim was made or last written: what is older does not know of
@@ -52,10 +54,20 @@ enum Basis {
 }
 
 impl Claim {
-    /// Whether this is what the claim's session wrote.
+    /// Whether this is what the claim's session wrote, in this process.
     fn is_on(&self, stored: &store::Member) -> bool {
-        stored.identity == self.identity
-            && Member::decode(stored).is_some_and(|member| member.session.as_str() == self.session)
+        let is_own = |member: Member| {
+            member.session.as_str() == self.session && member.is_served_by(&self.process)
+        };
+        stored.identity == self.identity && Member::decode(stored).is_some_and(is_own)
+    }
+
+    /// Whether this is what the claim's session wrote in another process, which has taken it over.
+    fn is_taken_over(&self, stored: &store::Member) -> bool {
+        let is_other = |member: Member| {
+            member.session.as_str() == self.session && !member.is_served_by(&self.process)
+        };
+        Member::decode(stored).is_some_and(is_other)
     }
 
     /// Whether this may be written over: what the session wrote, what it replaced from memory, and what the
@@ -93,6 +105,9 @@ pub(crate) enum WriteError {
     /// The claim is gone: replaced by another session, or removed.
     #[error("the participant's record is somebody else's")]
     Lost,
+    /// Another process goes on with the session.
+    #[error("the session is another process's")]
+    TakenOver,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -110,6 +125,7 @@ impl Rooms {
             room_id: room.id.clone(),
             identity: identity.clone(),
             session: session.to_string(),
+            process: self.process.to_string(),
             version: 0,
             sequence: room.sequence,
             basis: Basis::Store,
@@ -152,6 +168,7 @@ impl Rooms {
             room_id: room.id.clone(),
             identity: identity.clone(),
             session: record.session.clone(),
+            process: record.process.clone(),
             version,
             sequence,
             basis,
@@ -207,7 +224,9 @@ impl Rooms {
                     view.followed
                         .remember(room, identity, &claim.session, member);
                 }
-                WriteError::Lost => view.followed.forget(room, identity, &claim.session),
+                WriteError::Lost | WriteError::TakenOver => {
+                    view.followed.forget(room, identity, &claim.session)
+                }
             }
         }
         outcome
@@ -237,6 +256,9 @@ impl Rooms {
                         break;
                     }
                     None
+                }
+                PutOutcome::Conflict(Some(member)) if claim.is_taken_over(&member) => {
+                    return Err(WriteError::TakenOver);
                 }
                 PutOutcome::Conflict(Some(_)) | PutOutcome::Full => break,
             };

@@ -90,15 +90,33 @@ impl Member {
         })
     }
 
+    /// The record as `process` writes it that goes on with the session.
+    pub(crate) fn to_record(&self, process: &str) -> MemberRecord {
+        MemberRecord {
+            info: Some(self.info.clone()),
+            session: self.session.to_string(),
+            node: self.node.to_string(),
+            presence: self.presence.into(),
+            permission: self.permission.clone(),
+            process: process.to_owned(),
+            joined: self.joined,
+        }
+    }
+
     /// Whether a node has let them in.
     pub(crate) fn is_in(&self) -> bool {
         self.presence != Presence::Joining
     }
 
-    /// Whether others know of them.
+    /// Whether this process serves them.
+    pub(crate) fn is_served_by(&self, process: &str) -> bool {
+        self.process.as_ref().map_or("", ProcessId::as_str) == process
+    }
+
+    /// Whether others know of them: from when a node has let them in, and while they come back.
     pub(crate) fn is_visible(&self) -> bool {
         let permission = self.info.permission.as_ref();
-        self.is_in() && !permission.is_some_and(|rights| rights.hidden)
+        (self.is_in() || self.joined) && !permission.is_some_and(|rights| rights.hidden)
     }
 
     /// Whether they record the room or serve it, rather than take part.

@@ -13,6 +13,7 @@ use shared::{Operation, SharedStore};
 struct Fixture {
     rooms: Rooms,
     store: Arc<SharedStore>,
+    timeouts: RoomTimeouts,
     name: RoomName,
     stop: CancellationToken,
 }
@@ -29,6 +30,7 @@ impl Fixture {
             rooms: Rooms::new(store.clone(), timeouts, stop.clone()),
             stop,
             store,
+            timeouts,
             name: "room".parse().unwrap(),
         }
     }
@@ -49,7 +51,7 @@ impl Fixture {
         replaces: Option<&Member>,
         session: &str,
     ) -> Result<Claim, ClaimError> {
-        let (alice, record) = ("alice".parse().unwrap(), record(session));
+        let (alice, record) = ("alice".parse().unwrap(), record(&self.rooms, session));
         self.rooms.claim(room, &alice, replaces, &record).await
     }
 
@@ -75,7 +77,8 @@ async fn open(rooms: &Rooms, name: &RoomName) -> Result<OpenRoom, Unavailable> {
     rooms.open(name, &home, &config, SystemTime::now()).await
 }
 
-fn record(session: &str) -> MemberRecord {
+/// As this process writes it.
+fn record(rooms: &Rooms, session: &str) -> MemberRecord {
     MemberRecord {
         info: Some(ParticipantInfo {
             sid: "PA_1".to_owned(),
@@ -85,7 +88,7 @@ fn record(session: &str) -> MemberRecord {
         node: "node-a".to_owned(),
         presence: Presence::Here.into(),
         permission: None,
-        process: String::new(),
+        process: rooms.process().to_string(),
         joined: false,
     }
 }
@@ -118,15 +121,43 @@ async fn only_the_holder_of_a_claim_writes() {
     assert_eq!(holder.session.as_str(), "s1");
     let second = fixture.claim(&mut room, Some(&holder), "s2").await;
     let mut second = second.unwrap();
-    let lost = fixture.rooms.write(&mut first, &record("s1")).await;
+    let lost = fixture
+        .rooms
+        .write(&mut first, &record(&fixture.rooms, "s1"))
+        .await;
     assert!(matches!(lost, Err(WriteError::Lost)));
     fixture.rooms.leave(first).await.unwrap();
     fixture
         .rooms
-        .write(&mut second, &record("s2"))
+        .write(&mut second, &record(&fixture.rooms, "s2"))
         .await
         .unwrap();
     assert!(fixture.exists().await);
+}
+
+/// The session is the same, and the process is not.
+#[tokio::test]
+async fn who_takes_a_session_over_keeps_it() {
+    let before = Fixture::new(Duration::from_secs(20));
+    let after = Rooms::new(before.store.clone(), before.timeouts, before.stop.clone());
+    let mut room = before.open().await;
+    let mut claim = before.alice(&mut room, "s1").await;
+    let alice = "alice".parse().unwrap();
+    let (mut room, member) = after.find(&before.name, &alice).await.unwrap().unwrap();
+    let taken = member.to_record(after.process().as_str());
+    let taken = after.claim(&mut room, &alice, Some(&member), &taken).await;
+    let mut taken = taken.unwrap();
+
+    let record = record(&before.rooms, "s1");
+    let written = before.rooms.write(&mut claim, &record).await;
+    assert!(matches!(written, Err(WriteError::TakenOver)), "{written:?}");
+    before.rooms.leave(claim).await.unwrap();
+    let (_, there) = after.find(&before.name, &alice).await.unwrap().unwrap();
+    assert!(there.is_served_by(after.process().as_str()));
+    let record = there.to_record(after.process().as_str());
+    after.write(&mut taken, &record).await.unwrap();
+    after.leave(taken).await.unwrap();
+    assert!(after.find(&before.name, &alice).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -205,7 +236,10 @@ async fn what_is_undone_may_have_been_written_unheard() {
     let claim = fixture.alice(&mut room, "s1").await;
     let mut unheard = claim.clone();
     let rooms = &fixture.rooms;
-    rooms.write(&mut unheard, &record("s1")).await.unwrap();
+    rooms
+        .write(&mut unheard, &record(&rooms, "s1"))
+        .await
+        .unwrap();
     rooms.undo(&room, claim).await.unwrap();
     fixture.ends().await;
 }
@@ -244,13 +278,13 @@ async fn a_write_that_was_done_unheard_is_not_somebody_elses() {
     let mut heard = claim.clone();
     fixture
         .rooms
-        .write(&mut heard, &record("s1"))
+        .write(&mut heard, &record(&fixture.rooms, "s1"))
         .await
         .unwrap();
     let mut unheard = claim.clone();
     fixture
         .rooms
-        .write(&mut unheard, &record("s1"))
+        .write(&mut unheard, &record(&fixture.rooms, "s1"))
         .await
         .unwrap();
     fixture.rooms.leave(claim).await.unwrap();

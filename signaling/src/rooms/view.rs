@@ -18,6 +18,9 @@ use super::record::Member;
 /// Changes a state remembers. Who has missed more looks at everybody.
 const RECENT: usize = 128;
 
+/// Leavings a state remembers, for clients whose signaling process died before it could tell them.
+const DEPARTED: usize = 64;
+
 /// A room at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct RoomState {
@@ -38,6 +41,8 @@ pub(crate) struct RoomState {
     unwritten: BTreeMap<Identity, Unwritten>,
     /// The last changes, oldest first, without gaps up to `revision`.
     recent: VecDeque<(u64, Option<Identity>)>,
+    /// Who left lately, the last at the end.
+    departed: VecDeque<Arc<Member>>,
 }
 
 /// Somebody as a session wants them to be, and as the store has them; `None`: not there.
@@ -81,6 +86,7 @@ impl RoomState {
             missing: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             recent: VecDeque::new(),
+            departed: VecDeque::new(),
         };
         state.set_room(&snapshot.room);
         for stored in &snapshot.members {
@@ -118,12 +124,14 @@ impl RoomState {
                 let Some(member) = Member::decode(stored) else {
                     return false;
                 };
-                self.members
-                    .insert(stored.identity.clone(), Arc::new(member));
-                Some(stored.identity.clone())
+                let (identity, id) = (stored.identity.clone(), member.id.clone());
+                let before = self.members.insert(identity.clone(), Arc::new(member));
+                self.depart(before.filter(|before| before.id != id));
+                Some(identity)
             }
             Change::MemberRemoved(identity) => {
                 let there = self.members.remove(identity);
+                self.depart(there.clone());
                 kept = there.filter(|member| keeps(&member.session));
                 Some(identity.clone())
             }
@@ -139,6 +147,19 @@ impl RoomState {
         self.sequence = event.sequence;
         self.change(changed);
         true
+    }
+
+    fn depart(&mut self, member: Option<Arc<Member>>) {
+        let seen = member.filter(|member| member.is_visible());
+        if seen.is_some() && self.departed.len() == DEPARTED {
+            self.departed.pop_front();
+        }
+        self.departed.extend(seen);
+    }
+
+    /// Who left lately and may be back.
+    pub(crate) fn departed(&self) -> impl Iterator<Item = Arc<Member>> {
+        self.departed.iter().cloned()
     }
 
     fn change(&mut self, who: Option<Identity>) {
@@ -157,6 +178,12 @@ impl RoomState {
         self.revision = before.revision + 1;
         if self.id != before.id {
             return;
+        }
+        self.departed.clone_from(&before.departed);
+        for (identity, member) in &before.members {
+            let there = self.members.get(identity);
+            let is_there = there.is_some_and(|there| there.id == member.id);
+            self.depart((!is_there).then(|| Arc::clone(member)));
         }
         let brought_back = store::life(self.sequence) > store::life(before.sequence);
         let lost = brought_back || self.sequence < before.sequence;

@@ -218,6 +218,17 @@ impl Node {
         self.asked.push(name);
     }
 
+    /// It has this, whoever asked for it.
+    pub(super) fn has(&mut self, snapshot: &contract::Snapshot) {
+        let announced = snapshot.tracks.iter();
+        let announced = announced.filter_map(|track| track.announced.clone());
+        self.tracks = announced.map(|announced| announced.track_id).collect();
+        let subscriptions = snapshot.subscriptions.iter();
+        self.subscribed = subscriptions
+            .map(|subscription| (subscription.track_id.clone(), subscription.wish.unwrap()))
+            .collect();
+    }
+
     /// It made an offer that nobody heard of.
     pub(super) fn last_offer_is(&mut self, id: u32) {
         self.last_offer = id;
@@ -264,6 +275,8 @@ pub(super) struct Setup {
     pub(super) former_tracks: BTreeMap<String, TrackId>,
     /// Who is in the room already.
     pub(super) others: Vec<(&'static str, MemberRecord)>,
+    /// Who of them has left again.
+    pub(super) departed: Vec<&'static str>,
 }
 
 impl Default for Setup {
@@ -284,6 +297,7 @@ impl Default for Setup {
             offer: None,
             former_tracks: BTreeMap::new(),
             others: Vec::new(),
+            departed: Vec::new(),
         }
     }
 }
@@ -301,15 +315,55 @@ impl Bench {
         info.set_state(State::Joining);
         info.permission = Some(setup.rights.to_permission());
         world.put(ME, &mine);
+        let now = Instant::now();
+        let spec = Self::spec(setup, mine, world.state.sequence);
+        let mut bench = Self::of(Session::new(spec, now), now, world);
+        bench.room_changed();
+        bench
+    }
+
+    /// A session that another process has held until now.
+    pub(super) fn taken_over(
+        setup: Setup,
+        mut mine: MemberRecord,
+        snapshot: Option<contract::Snapshot>,
+    ) -> Self {
+        let mut world = World::new();
+        for (identity, record) in &setup.others {
+            world.put(identity, record);
+        }
+        for identity in &setup.departed {
+            world.remove(identity);
+        }
+        mine.process = "p-2".to_owned();
+        world.put(ME, &mine);
+        let now = Instant::now();
+        let mut node = Node {
+            layout: setup.layout,
+            opened: true,
+            ..Node::default()
+        };
+        if let Some(snapshot) = &snapshot {
+            node.has(snapshot);
+        }
+        let spec = Self::spec(setup, mine, world.state.sequence);
+        let room = Arc::new(world.state.clone());
+        let session = Session::take_over(spec, &room, snapshot, now);
+        let mut bench = Self::of(session, now, world);
+        bench.node = node;
+        bench.drain();
+        bench
+    }
+
+    fn spec(setup: Setup, mine: MemberRecord, claimed_at: u64) -> Spec {
         let client = ClientInfo {
             sdk: client_info::Sdk::Js.into(),
             version: "2.23.0".to_owned(),
             protocol: setup.protocol,
             ..Default::default()
         };
-        let now = Instant::now();
         let mut next_track = 0;
-        let spec = Spec {
+        Spec {
             room_id: "RM_1".parse().unwrap(),
             identity: ME.parse().unwrap(),
             id: "PA_me".parse().unwrap(),
@@ -323,7 +377,7 @@ impl Bench {
             adaptive_stream: setup.adaptive_stream,
             never_pause: false,
             record: mine,
-            claimed_at: world.state.sequence,
+            claimed_at,
             former_tracks: setup.former_tracks,
             add_tracks: setup.add_tracks,
             offer: setup.offer,
@@ -333,9 +387,12 @@ impl Bench {
                 format!("TR_{next_track}").parse().unwrap()
             }),
             unix_ms: 1_700_000_000_000,
-        };
-        let mut bench = Self {
-            session: Session::new(spec, now),
+        }
+    }
+
+    fn of(session: Session, now: Instant, world: World) -> Self {
+        Self {
+            session,
             now,
             world,
             node: Node::default(),
@@ -345,9 +402,7 @@ impl Bench {
             ended: None,
             tokens: 0,
             store_works: true,
-        };
-        bench.room_changed();
-        bench
+        }
     }
 
     /// A session whose client has its socket and was told everything.

@@ -264,6 +264,7 @@ impl Session {
             self.subscriptions
                 .choose(tracks, update.subscribe, link, outbox);
         }
+        self.synced();
     }
 
     fn handle_metadata(&mut self, update: UpdateParticipantMetadata, now: Instant) {

@@ -114,7 +114,8 @@ pub(crate) struct Parts {
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) farewell: Arc<OnceLock<Farewell>>,
     pub(crate) view: Arc<RoomView>,
-    pub(crate) node: NodeStream,
+    /// `None`: the node has lost it.
+    pub(crate) node: Option<NodeStream>,
     pub(crate) claim: Claim,
 }
 
@@ -149,7 +150,9 @@ impl Driver {
             farewell: parts.farewell,
             room: parts.view.state(),
             _view: parts.view,
-            node: Link::Up(Box::new(parts.node)),
+            node: parts
+                .node
+                .map_or(Link::Gone, |node| Link::Up(Box::new(node))),
             unsent: VecDeque::new(),
             socket: None,
             claim: Some(parts.claim),
@@ -310,7 +313,7 @@ impl Driver {
                     let _ = answer.send(answered);
                 }
             }
-            Input::Stop => self.session.handle_stop(now),
+            Input::Stop => self.session.handle_stop(),
         }
     }
 
@@ -341,6 +344,10 @@ impl Driver {
             Err(WriteError::Lost) => {
                 self.record = None;
                 self.session.handle_superseded();
+            }
+            Err(WriteError::TakenOver) => {
+                self.record = None;
+                self.session.handle_taken_over();
             }
             Err(WriteError::Unavailable(error)) => {
                 if self.retry_at.is_none() {

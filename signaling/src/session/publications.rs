@@ -82,6 +82,30 @@ impl Publications {
         }
     }
 
+    /// Goes on with tracks that others have been told of. What the node was asked of them is as new as anything:
+    /// it hears of a change first.
+    pub(super) fn adopt(&mut self, published: Vec<TrackInfo>, on_node: &[node::PublishedTrack]) {
+        for mut info in published {
+            let Ok(id) = info.sid.parse::<TrackId>() else {
+                continue;
+            };
+            let announced = on_node.iter().filter_map(|track| track.announced.as_ref());
+            let ask = announced.filter(|ask| ask.track_id == info.sid).next();
+            let ask = ask.cloned().unwrap_or_default();
+            info.muted = ask.muted;
+            self.announced += 1;
+            let publication = Publication {
+                client_id: track::client_track_id(&info).unwrap_or_default().to_owned(),
+                info,
+                ask,
+                started: true,
+                place: self.announced,
+                demand: None,
+            };
+            self.tracks.insert(id, publication);
+        }
+    }
+
     pub(super) fn add(
         &mut self,
         request: &AddTrackRequest,

@@ -83,14 +83,17 @@ pub(crate) struct End {
 pub(crate) enum Farewell {
     /// Join anew.
     Rejoin,
+    /// Resume: another process goes on with the session.
+    Resume,
     /// Somebody else has the identity: joining anew would take it from them.
     Replaced,
 }
 
 impl End {
     pub(crate) fn farewell(&self) -> Farewell {
-        match self.close {
-            Some(CloseReason::Replaced) => Farewell::Replaced,
+        match (self.close, self.record) {
+            (Some(CloseReason::Replaced), _) => Farewell::Replaced,
+            (_, Fate::Keep) => Farewell::Resume,
             _ => Farewell::Rejoin,
         }
     }
@@ -103,6 +106,6 @@ pub(crate) enum Fate {
     Remove,
     /// It is removed or somebody else's already, as far as is known.
     Lost,
-    /// They are about to come back to another process.
+    /// They are about to go on with another process.
     Keep,
 }

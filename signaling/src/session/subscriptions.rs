@@ -69,6 +69,11 @@ pub(super) struct Subscriptions {
     by_publisher: BTreeMap<Identity, Vec<TrackId>>,
     choices: BTreeMap<TrackId, bool>,
     settings: BTreeMap<TrackId, Settings>,
+    /// What the client can use of tracks as the node was told by another process: holds until the client says
+    /// more.
+    adopted: BTreeMap<TrackId, node::LayerWish>,
+    /// The client has not said yet what it does not want: no other track is subscribed to.
+    held: bool,
 }
 
 impl Subscriptions {
@@ -79,7 +84,26 @@ impl Subscriptions {
             by_publisher: BTreeMap::new(),
             choices: BTreeMap::new(),
             settings: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            held: false,
         }
+    }
+
+    /// Goes on with what the node has, and with that alone until [`Subscriptions::release`].
+    pub(super) fn adopt(&mut self, on_node: &[node::Subscribe]) {
+        self.held = true;
+        for subscribed in on_node {
+            if let Ok(id) = subscribed.track_id.parse::<TrackId>() {
+                self.choices.insert(id.clone(), true);
+                self.adopted.insert(id, subscribed.wish.unwrap_or_default());
+            }
+        }
+    }
+
+    /// The client has said what it wants.
+    pub(super) fn release(&mut self, link: &mut Link, outbox: &mut Outbox) {
+        self.held = false;
+        self.settle_all(link, outbox);
     }
 
     /// Somebody else changed; `None`: they left or cannot be seen.
@@ -91,7 +115,8 @@ impl Subscriptions {
         outbox: &mut Outbox,
     ) {
         let published = member
-            .filter(|member| member.is_visible() && member.presence != Presence::Rejoining)
+            .filter(|member| member.is_visible())
+            .filter(|member| matches!(member.presence, Presence::Here | Presence::Away))
             .filter(|member| member.node == self.receiver.node);
         let mut tracks = Vec::new();
         for info in published.into_iter().flat_map(|member| &member.info.tracks) {
@@ -181,6 +206,7 @@ impl Subscriptions {
         {
             make_room(&mut self.settings, &self.tracks, &id);
             self.settings.insert(id.clone(), settings);
+            self.adopted.remove(&id);
             self.settle(&id, link, outbox);
         }
     }
@@ -287,7 +313,13 @@ impl Subscriptions {
             outbox.say(Message::SubscriptionPermissionUpdate(update));
         }
         if desired && remote.permitted && receiver.may_subscribe {
-            let wish = layer_wish(&remote.info, self.settings.get(id), receiver.adaptive);
+            if self.held && remote.state == State::Idle {
+                return;
+            }
+            let wish = match self.adopted.get(id) {
+                Some(wish) => *wish,
+                None => layer_wish(&remote.info, self.settings.get(id), receiver.adaptive),
+            };
             if remote.state != State::Over && remote.state != State::Asked(wish) {
                 remote.state = State::Asked(wish);
                 let subscribe = node::Subscribe {

@@ -7,6 +7,7 @@ mod random;
 mod resuming;
 mod room;
 mod subscribing;
+mod takeover;
 
 use super::bench;
 

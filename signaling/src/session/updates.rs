@@ -74,6 +74,13 @@ impl Updates {
         self.self_changed = true;
     }
 
+    /// Others left before this process served the client, who may not have heard it.
+    pub(super) fn departed_before(&mut self, departed: impl Iterator<Item = Arc<Member>>) {
+        for told in departed {
+            self.depart(told.identity.clone(), told);
+        }
+    }
+
     /// Everybody whom the client knows or might have to get to know.
     pub(super) fn known(&self) -> impl Iterator<Item = &Identity> {
         self.known.by_identity.keys()

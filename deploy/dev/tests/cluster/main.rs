@@ -16,6 +16,7 @@ mod process;
 mod ring;
 mod server_api;
 mod spanning;
+mod takeover;
 mod together;
 mod upgrade;
 mod way;

@@ -19,7 +19,7 @@ const BACK_AFTER_SILENCE: Duration = Duration::from_secs(4);
 /// … and after somebody was told to leave one that drains.
 pub(crate) const GAP_OF_DRAIN: Duration = Duration::from_secs(1);
 
-/// Who speaks, and joins anew as soon as he is told to, as SDKs do.
+/// Who speaks, and comes back as soon as he is told to, as SDKs do.
 pub(crate) struct Person {
     pub(crate) url: String,
     room: String,
@@ -52,14 +52,23 @@ impl Person {
         }
     }
 
-    /// Waits until he is told to join anew, and does.
+    /// Waits until he is told to come back, and does.
     pub(crate) async fn comes_back(self, generator: &Generator) -> (Self, Back) {
         let told = self
             .participant
             .until("it is told", PATIENCE, |stats| stats.left.is_some());
         let left = told.await.unwrap().left;
-        assert_eq!(left, Some(Left::Rejoin));
         let told = Instant::now();
+        // Who is not known there, or not with this build, joins anew.
+        if left == Some(Left::Resume) && self.participant.reconnect_to(&self.url).await.is_ok() {
+            hears_on(&self.participant, 1).await;
+            let back = Instant::now();
+            return (self, Back { told, back });
+        }
+        self.joins_anew(generator, told).await
+    }
+
+    async fn joins_anew(self, generator: &Generator, told: Instant) -> (Self, Back) {
         let Self {
             url,
             room,

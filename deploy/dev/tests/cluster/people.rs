@@ -37,8 +37,18 @@ pub(crate) async fn speak(
     room: &str,
     identity: &str,
 ) -> Participant {
+    speak_as(generator, signaling, room, identity, Layout::Single).await
+}
+
+pub(crate) async fn speak_as(
+    generator: &Generator,
+    signaling: &Signaling,
+    room: &str,
+    identity: &str,
+    layout: Layout,
+) -> Participant {
     let url = format!("http://{}/", signaling.clients);
-    let join = Join::new(url, token(room, identity), Layout::Single);
+    let join = Join::new(url, token(room, identity), layout);
     let participant = generator.join(join).await.unwrap();
     participant.connected(PATIENCE).await.unwrap();
     let voice = Media::Audio(Audio::default());
@@ -70,7 +80,14 @@ pub(crate) fn assert_unbroken(stats: &Stats) {
 }
 
 pub(crate) fn connect(signaling: &Signaling, room: &str, identity: &str) -> Connect {
+    connect_as(signaling, room, identity, None)
+}
+
+/// `sid`: whose session goes on.
+fn connect_as(signaling: &Signaling, room: &str, identity: &str, sid: Option<&str>) -> Connect {
     let request = JoinRequest {
+        reconnect: sid.is_some(),
+        participant_sid: sid.unwrap_or_default().to_owned(),
         client_info: Some(ClientInfo {
             sdk: client_info::Sdk::Js.into(),
             version: "2.23.0".to_owned(),
@@ -99,7 +116,18 @@ pub(crate) async fn join(
     (client, joined)
 }
 
-/// The same, again and again while the room is not opened yet.
+/// Comes back as who they were.
+pub(crate) async fn resume(
+    signaling: &Signaling,
+    room: &str,
+    identity: &str,
+    sid: &str,
+) -> SignalClient {
+    let connect = connect_as(signaling, room, identity, Some(sid));
+    SignalClient::connect(&connect, PATIENCE).await.unwrap()
+}
+
+/// [`join`], again and again while the room is not opened yet.
 pub(crate) async fn join_in_time(
     signaling: &Signaling,
     room: &str,
@@ -146,6 +174,14 @@ pub(crate) async fn is_sent_away(client: &mut SignalClient) -> leave_request::Ac
         _ => None,
     });
     said.await.unwrap()
+}
+
+/// Whether it says of anybody that they left.
+pub(crate) fn tells_of_leaving(message: &Response) -> bool {
+    match message {
+        Response::Update(update) => update.participants.iter().any(is_gone),
+        _ => false,
+    }
 }
 
 pub(crate) fn is_gone(info: &ParticipantInfo) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{ClientInfo, ConnectionSettings, JoinRequest, Ping, client_info};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -29,19 +30,28 @@ pub enum ResumeError {
     Connect(#[from] ConnectError),
     #[error("the server does not take us back")]
     Refused(#[from] ReceiveError),
+    #[error("it cannot be told where the server is")]
+    Place(#[source] Box<JoinError>),
     #[error("the participant is gone")]
     Ended,
 }
 
 pub(super) enum Order {
-    Resume(oneshot::Sender<Result<(), ResumeError>>),
+    /// At this URL, if not where it was.
+    Resume(Option<String>, oneshot::Sender<Result<(), ResumeError>>),
+}
+
+/// Where a server is.
+struct Place {
+    address: String,
+    tls: Option<Tls>,
+    prefix: String,
 }
 
 /// Where and as whom to connect.
 pub(super) struct Server {
-    address: String,
-    tls: Option<Tls>,
-    prefix: String,
+    place: Place,
+    roots: Vec<CertificateDer<'static>>,
     token: String,
     layout: Layout,
     auto_subscribe: bool,
@@ -49,8 +59,8 @@ pub(super) struct Server {
     pub(super) sid: String,
 }
 
-impl Server {
-    pub(super) fn new(join: &Join) -> Result<Self, JoinError> {
+impl Place {
+    fn new(url: &str, roots: &[CertificateDer<'static>]) -> Result<Self, JoinError> {
         let schemes = [
             ("ws://", false),
             ("http://", false),
@@ -59,10 +69,10 @@ impl Server {
         ];
         let known = schemes
             .iter()
-            .find_map(|(scheme, secure)| Some((join.url.strip_prefix(scheme)?, *secure)));
-        let (rest, secure) = known.ok_or_else(|| JoinError::Url(join.url.clone()))?;
+            .find_map(|(scheme, secure)| Some((url.strip_prefix(scheme)?, *secure)));
+        let (rest, secure) = known.ok_or_else(|| JoinError::Url(url.to_owned()))?;
         let tls = match secure {
-            true => Some(Tls::trusting(&join.roots)?),
+            true => Some(Tls::trusting(roots)?),
             false => None,
         };
         let (address, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -77,6 +87,15 @@ impl Server {
                 "" => String::new(),
                 prefix => format!("/{prefix}"),
             },
+        })
+    }
+}
+
+impl Server {
+    pub(super) fn new(join: &Join) -> Result<Self, JoinError> {
+        Ok(Self {
+            place: Place::new(&join.url, &join.roots)?,
+            roots: join.roots.clone(),
             token: join.token.clone(),
             layout: join.layout,
             auto_subscribe: join.auto_subscribe,
@@ -123,9 +142,14 @@ impl Server {
                 Dialect::dual(parameters)
             }
         };
-        let mut connect = Connect::new(self.address.clone(), self.token.clone(), dialect);
-        connect.prefix.clone_from(&self.prefix);
-        connect.tls.clone_from(&self.tls);
+        let Place {
+            address,
+            tls,
+            prefix,
+        } = &self.place;
+        let mut connect = Connect::new(address.clone(), self.token.clone(), dialect);
+        connect.prefix.clone_from(prefix);
+        connect.tls.clone_from(tls);
         connect
     }
 }
@@ -166,10 +190,10 @@ impl Pump {
                     None => break,
                 },
                 Some(order) = orders.recv() => {
-                    let Order::Resume(reply) = order;
+                    let Order::Resume(url, reply) = order;
                     // Without a goodbye, as when a network changes.
                     drop(client);
-                    let resumed = self.resume().await;
+                    let resumed = self.resume(url).await;
                     let (fresh, outcome) = match resumed {
                         Ok(fresh) => (fresh, Ok(())),
                         Err(error) => {
@@ -190,7 +214,11 @@ impl Pump {
         let _ = client.close().await;
     }
 
-    async fn resume(&self) -> Result<SignalClient, ResumeError> {
+    async fn resume(&mut self, url: Option<String>) -> Result<SignalClient, ResumeError> {
+        if let Some(url) = url {
+            let place = Place::new(&url, &self.server.roots);
+            self.server.place = place.map_err(|error| ResumeError::Place(Box::new(error)))?;
+        }
         let connect = self.server.connect(Some(&self.server.sid));
         let mut client = SignalClient::connect(&connect, self.patience).await?;
         client.resumed(self.patience).await?;

@@ -83,7 +83,7 @@ async fn of_two_who_took_an_identity_from_memory_one_keeps_it() {
     scene.store.set_away(true);
     let mut first = one.enter(&scene, "carol").await;
     let mut room = two.open(&scene.name).await.unwrap();
-    let (carol, other) = ("carol".parse().unwrap(), record("s-other"));
+    let (carol, other) = ("carol".parse().unwrap(), record(&two.rooms, "s-other"));
     let second = two.rooms.claim(&mut room, &carol, None, &other).await;
     let mut second = second.unwrap();
     scene.store.set_away(false);

@@ -86,10 +86,7 @@ impl Process {
     }
 
     pub(super) fn record(&self, who: &str) -> MemberRecord {
-        MemberRecord {
-            process: self.rooms.process().to_string(),
-            ..record(&format!("s-{who}"))
-        }
+        record(&self.rooms, &format!("s-{who}"))
     }
 
     /// Keeps its lease, or does so again.

@@ -13,14 +13,18 @@ use super::bench::*;
 use super::prelude::*;
 use super::publishing::{demand, wanted};
 
-fn resume() -> Option<Resume> {
+pub(super) fn resume() -> Option<Resume> {
     Some(Resume {
         participant_sid: "PA_me".to_owned(),
         sync_state: None,
     })
 }
 
-fn sync_state(published: &[&str], unsubscribed: &[&str], disabled: &[&str]) -> SyncState {
+pub(super) fn sync_state(
+    published: &[&str],
+    unsubscribed: &[&str],
+    disabled: &[&str],
+) -> SyncState {
     let own = |tracks: &[&str]| tracks.iter().map(|track| (*track).to_owned()).collect();
     SyncState {
         publish_tracks: published
@@ -43,7 +47,7 @@ fn sync_state(published: &[&str], unsubscribed: &[&str], disabled: &[&str]) -> S
     }
 }
 
-fn leave(bench: &Bench) -> Option<(Action, DisconnectReason)> {
+pub(super) fn leave(bench: &Bench) -> Option<(Action, DisconnectReason)> {
     bench.heard.iter().find_map(|message| match message {
         Message::Leave(leave) => Some((leave.action(), leave.reason())),
         _ => None,
@@ -276,22 +280,29 @@ fn a_client_that_did_not_hear_that_it_has_to_join_anew_is_told_when_it_resumes()
     );
 }
 
+pub(super) fn started(track: &str) -> contract::TrackStarted {
+    contract::TrackStarted {
+        track_id: track.to_owned(),
+        mime_type: "video/VP8".to_owned(),
+        ..Default::default()
+    }
+}
+
 /// What a node has, as it would say it.
-fn snapshot(tracks: &[(&str, bool, bool)], subscriptions: &[&str]) -> contract::Snapshot {
+pub(super) fn snapshot(
+    tracks: &[(&str, bool, bool)],
+    subscriptions: &[&str],
+) -> contract::Snapshot {
     contract::Snapshot {
         tracks: tracks
             .iter()
-            .map(|(id, muted, started)| contract::PublishedTrack {
+            .map(|(id, muted, is_started)| contract::PublishedTrack {
                 announced: Some(contract::AddTrack {
                     track_id: (*id).to_owned(),
                     muted: *muted,
                     ..Default::default()
                 }),
-                started: started.then(|| contract::TrackStarted {
-                    track_id: (*id).to_owned(),
-                    mime_type: "video/VP8".to_owned(),
-                    ..Default::default()
-                }),
+                started: is_started.then(|| started(id)),
                 demand: None,
             })
             .collect(),
@@ -318,15 +329,7 @@ fn broken(bench: &mut Bench) {
 }
 
 fn restored(bench: &mut Bench, snapshot: contract::Snapshot) {
-    let announced = snapshot
-        .tracks
-        .iter()
-        .filter_map(|track| track.announced.clone());
-    bench.node.tracks = announced.map(|announced| announced.track_id).collect();
-    let subscriptions = snapshot.subscriptions.iter();
-    bench.node.subscribed = subscriptions
-        .map(|subscription| (subscription.track_id.clone(), subscription.wish.unwrap()))
-        .collect();
+    bench.node.has(&snapshot);
     bench.asked();
     bench.session.handle_snapshot(snapshot, bench.now);
     bench.drain();
@@ -472,18 +475,24 @@ fn a_node_that_closes_the_session_makes_the_client_join_anew() {
 #[test]
 fn a_process_that_stops_sends_its_clients_to_another() {
     let mut bench = Bench::connected(Setup::default());
-    bench.session.handle_stop(bench.now);
+    bench.says(FromClient::AddTrack(add_track("cam")));
+    bench.started("TR_1");
+    bench.asked();
+    bench.session.handle_stop();
     bench.drain();
     assert_eq!(
         leave(&bench),
-        Some((Action::Reconnect, DisconnectReason::ServerShutdown))
+        Some((Action::Resume, DisconnectReason::ServerShutdown))
     );
     let end = End {
-        close: Some(CloseReason::Moved),
+        close: None,
         record: Fate::Keep,
     };
+    assert_eq!(end.farewell(), Farewell::Resume);
     assert_eq!(bench.ended, Some(end));
-    assert_eq!(bench.me().presence, Presence::Rejoining);
+    assert_eq!(bench.me().presence, Presence::Away);
+    assert_eq!(bench.me().info.tracks[0].sid, "TR_1", "media goes on");
+    assert!(bench.asked().is_empty(), "on its node it lives on");
 }
 
 #[test]

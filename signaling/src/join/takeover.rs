@@ -1,0 +1,126 @@
+//! A client resumes whose session another process has held: that one died, ends, or the client's way to it
+//! broke. The session goes on here, and its media never stopped.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use pipemesh_proto::ids::TrackId;
+use pipemesh_service::Chain;
+
+use super::start::Started;
+use super::{JoinError, MAX_CLAIMS, Tentative, unix_ms};
+use crate::auth::{Grants, Rights};
+use crate::context::Context;
+use crate::livekit::join::Join;
+use crate::rooms::record::{Member, MemberRecord, Presence};
+use crate::rooms::{Claim, ClaimError};
+use crate::session::{Session, Spec};
+use crate::sessions::Handle;
+
+/// Goes on with the session of somebody who resumes. `None`: there is none that could be gone on with.
+/// `sid`: who they say they were, if they say.
+pub(crate) async fn take_over(
+    context: Arc<Context>,
+    grants: Grants,
+    asked: Join,
+    sid: String,
+) -> Result<Option<Handle>, JoinError> {
+    if context.stop.is_cancelled() {
+        return Err(JoinError::Stopping);
+    }
+    let view = context.rooms.view(&grants.room);
+    let Some((member, record, claim)) = claim(&context, &grants, &sid).await? else {
+        return Ok(None);
+    };
+    let tentative = Tentative::new(&context, claim.clone());
+    let Some(room) = view.shows(&claim.room_id, claim.sequence).await else {
+        return Err(JoinError::Contended);
+    };
+    let attached = match context.nodes.attach(&member.node, &member.session).await {
+        Ok(attached) => Some(attached),
+        Err(error) => {
+            let error = Chain(&error).to_string();
+            tracing::warn!(room = %grants.room, node = %member.node, error, "the node's session is lost");
+            None
+        }
+    };
+    let (stream, snapshot) = attached.map(|it| (it.stream, it.snapshot)).unzip();
+    let open = snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.open.as_ref());
+    let rights = member.info.permission.as_ref();
+    let spec = Spec {
+        room_id: claim.room_id.clone(),
+        identity: grants.identity.clone(),
+        id: member.id.clone(),
+        session: member.session.clone(),
+        node: member.node.clone(),
+        region: member
+            .info
+            .region
+            .parse()
+            .unwrap_or_else(|_| context.region.clone()),
+        layout: open.map_or(asked.layout, |open| open.layout()),
+        client: asked.client,
+        rights: rights.map_or_else(|| grants.rights.clone(), Rights::of),
+        auto_subscribe: asked.auto_subscribe,
+        adaptive_stream: asked.adaptive_stream,
+        never_pause: open.is_some_and(|open| open.never_pause),
+        record,
+        claimed_at: claim.sequence,
+        former_tracks: member.tracks_by_client_id(),
+        add_tracks: Vec::new(),
+        offer: None,
+        resume_grace: context.resume_grace,
+        track_ids: Box::new(TrackId::random),
+        unix_ms: unix_ms(SystemTime::now()),
+    };
+    let session = Session::take_over(spec, &room, snapshot, Instant::now());
+    let started = Started {
+        session,
+        session_id: member.session,
+        node_id: member.node,
+        node: stream,
+        grants,
+        view,
+        claim: tentative.keep(),
+    };
+    let (handle, span) = started.run(&context);
+    let from = member.process.map(|process| process.to_string());
+    tracing::info!(parent: &span, sid = %handle.id, from, "taken over from another process");
+    Ok(Some(handle))
+}
+
+/// Makes the session this process's own. Before its node is asked: of two processes that try, one does.
+async fn claim(
+    context: &Context,
+    grants: &Grants,
+    sid: &str,
+) -> Result<Option<(Member, MemberRecord, Claim)>, JoinError> {
+    let rooms = &context.rooms;
+    for _ in 0..MAX_CLAIMS {
+        let Some((mut room, member)) = rooms.find(&grants.room, &grants.identity).await? else {
+            return Ok(None);
+        };
+        let process = rooms.process().as_str();
+        let goes_on = matches!(member.presence, Presence::Here | Presence::Away)
+            && (sid.is_empty() || member.id.as_str() == sid)
+            && room.homes.contains(&member.node)
+            && !member.is_served_by(process);
+        if !goes_on {
+            return Ok(None);
+        }
+        let record = member.to_record(process);
+        match rooms
+            .claim(&mut room, &grants.identity, Some(&member), &record)
+            .await
+        {
+            Ok(claim) => return Ok(Some((member, record, claim))),
+            // By the process that serves it still, or by somebody who joins.
+            Err(ClaimError::Conflict(_)) => {}
+            Err(ClaimError::Full | ClaimError::Gone) => return Ok(None),
+            Err(ClaimError::Unavailable(error)) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
