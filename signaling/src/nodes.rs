@@ -229,11 +229,7 @@ impl Nodes {
 
     /// Nodes that can be reached.
     pub(crate) fn reachable(&self) -> usize {
-        let entries = self.entries();
-        let up = entries
-            .values()
-            .filter(|entry| matches!(entry.reach, Reach::Up { .. }));
-        up.count()
+        up(&self.entries())
     }
 
     /// Waits until of every node it is known whether it can be reached, at most `limit`. Else the
@@ -274,6 +270,7 @@ impl Nodes {
                 entries.insert(record.id.clone(), self.connect(record));
             }
         }
+        self.tell_reachable(&entries);
         drop(entries);
         let ring = match &self.rings {
             Some(rings) => Ok(Arc::clone(&rings.borrow())),
@@ -324,6 +321,9 @@ impl Nodes {
             matches!(reach, Reach::Up { .. }),
         );
         entry.reach = reach;
+        if was_up != is_up {
+            self.tell_reachable(&entries);
+        }
         drop(entries);
         if was_up != is_up {
             if is_up {
@@ -331,16 +331,25 @@ impl Nodes {
             } else {
                 tracing::warn!(%node, "node lost");
             }
-            self.metrics
-                .nodes_up
-                .set(i64::try_from(self.reachable()).unwrap_or(0));
         }
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Under the lock: of two that are reached at once, the one that counted first could write last.
+    fn tell_reachable(&self, entries: &BTreeMap<NodeId, Entry>) {
+        self.metrics
+            .nodes_up
+            .set(i64::try_from(up(entries)).unwrap_or(0));
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<NodeId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn up(entries: &BTreeMap<NodeId, Entry>) -> usize {
+    let is_up = |entry: &&Entry| matches!(entry.reach, Reach::Up { .. });
+    entries.values().filter(is_up).count()
 }
 
 fn load(report: &NodeReport, assigned: u32) -> Load {
