@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use pipemesh_node::Node;
 use pipemesh_node::config::{Consul, ProcessConfig};
 use pipemesh_service::Program;
@@ -40,7 +41,14 @@ async fn serve(program: &Program, config: ProcessConfig) -> anyhow::Result<()> {
         not_live: Box::new(node.liveness()),
         not_ready: Box::new(node.readiness()),
     };
-    let operator = operator::bind(config.operator_listen, program, health).await?;
+    let operator = operator::bind(config.operator_listen, program, health)
+        .await
+        .with_context(|| {
+            format!(
+                "cannot listen for the operator on {}",
+                config.operator_listen
+            )
+        })?;
     tracing::info!(address = %operator.address(), "listening for the operator");
 
     supervisor.spawn_plain("signals", signals);

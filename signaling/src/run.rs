@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context;
 use pipemesh_service::Program;
 use pipemesh_service::config::{Setting, Values, parse};
 use pipemesh_service::operator::{self, Health, register_process};
@@ -71,7 +72,9 @@ async fn serve(program: &Program, config: Config) -> anyhow::Result<()> {
         not_live: Box::new(Vec::new),
         not_ready: Box::new(move || mesh_readiness().into_iter().chain(readiness()).collect()),
     };
-    let operator = operator::bind(config.operator, program, health).await?;
+    let operator = operator::bind(config.operator, program, health)
+        .await
+        .with_context(|| format!("cannot listen for the operator on {}", config.operator))?;
     tracing::info!(address = %operator.address(), "listening for the operator");
     if let Some(config) = config.admin {
         let mut routes = signaling.admin_routes();
