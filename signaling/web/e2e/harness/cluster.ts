@@ -5,21 +5,28 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Mesh, accepts, freePorts } from './mesh';
+import { Mesh, accepts } from './mesh';
+import { freePorts } from './ports';
 import { Process, built } from './process';
 import { until } from './wait';
 
 const HOST = '127.0.0.1';
 const REGION = 'here';
+const NODES_UP = 'pipemesh_signal_nodes_up';
 
 /** For every single wait: a machine that does many things at once. */
 const PATIENCE = 30_000;
+/** For every single answer: who is frozen gives none. */
+const ANSWER_WITHIN = 2000;
 
 const at = (port: number | undefined) => `${HOST}:${port}`;
 
-interface Signaling {
+interface Node {
   process: Process;
   operator: string;
+}
+
+interface Signaling extends Node {
   admin: string;
 }
 
@@ -29,13 +36,13 @@ interface Room {
   members: { identity: string; process: string }[];
 }
 
-type Start = (binary: string, flags: string[]) => Process;
+type Start = (binary: string, flags: string[], name?: string) => Process;
 
 interface Parts {
   folder: string;
   consul: Server;
   redis: Server;
-  nodes: Map<string, Process>;
+  nodes: Map<string, Node>;
   signaling: [Signaling, Signaling];
   balance: Process;
 }
@@ -53,23 +60,25 @@ export class Cluster extends Mesh {
     url: string,
   ) {
     const { consul, redis, nodes, signaling, balance } = parts;
-    super([balance, ...signaling.map(({ process }) => process), ...nodes.values(), redis.process, consul.process], url);
+    const members = [...signaling, ...nodes.values()].map(({ process }) => process);
+    super([balance, ...members, redis.process, consul.process], url);
   }
 
   /** Ready for people. */
   static async form(nodeIds = ['node-a', 'node-b']): Promise<Cluster> {
     const folder = mkdtempSync(join(tmpdir(), 'pipemesh-cluster-'));
     const started: Process[] = [];
-    const start = (binary: string, flags: string[]) => {
-      const process = Process.start(binary, flags);
+    const start = (binary: string, flags: string[], name?: string) => {
+      const process = Process.start(binary, flags, name);
       started.push(process);
       return process;
     };
     try {
       const [consul, redis] = [await startConsul(start, folder), await startRedis(start, folder)];
-      const nodes = new Map<string, Process>();
+      const nodes = new Map<string, Node>();
       for (const id of nodeIds) nodes.set(id, await startNode(start, id, consul.address));
-      const [first, second] = [await startSignaling(start, consul.address, redis.urlFile), await startSignaling(start, consul.address, redis.urlFile)];
+      const first = await startSignaling(start, 'signaling-1', consul.address, redis.urlFile);
+      const second = await startSignaling(start, 'signaling-2', consul.address, redis.urlFile);
       const [port] = await freePorts(1);
       const balance = start(built('pipemesh-balance'), [at(port), first.clients, second.clients]);
       const parts = { folder, consul: consul.server, redis: redis.server, nodes, signaling: [first, second] as [Signaling, Signaling], balance };
@@ -94,7 +103,7 @@ export class Cluster extends Mesh {
   node(id: string): Process {
     const node = this.parts.nodes.get(id);
     if (!node) throw new Error(`there is no ${id}`);
-    return node;
+    return node.process;
   }
 
   /** The signaling process that has most of these people. */
@@ -107,15 +116,35 @@ export class Cluster extends Mesh {
 
   /** Waits until all of it works together. */
   async ready(): Promise<void> {
-    const { nodes, signaling } = this.parts;
-    for (const one of signaling) {
-      const answers = until(PATIENCE, 'signaling to be ready', async () => {
-        const ready = await fetch(`http://${one.operator}/readyz`).then((answer) => answer.ok, () => false);
-        return ready && (await metric(one, 'pipemesh_signal_nodes_up')) === nodes.size;
-      });
-      await one.process.ready(answers);
+    let missing: string[] = [];
+    const isReady = async () => {
+      for (const process of this.processes) process.expectRunning();
+      missing = await this.missing();
+      return missing.length === 0;
+    };
+    try {
+      await until(PATIENCE, 'the mesh to be ready', isReady, () => missing);
+    } catch (error) {
+      const logs = this.processes.map(({ name, log }) => `--- ${name}\n${log.slice(-100).join('\n')}`);
+      throw new Error(`${error instanceof Error ? error.message : String(error)}\n${logs.join('\n')}`);
     }
-    await until(PATIENCE, 'the address to answer', () => fetch(this.url).then((answer) => answer.ok, () => false));
+  }
+
+  /** What keeps it from being ready. */
+  private async missing(): Promise<string[]> {
+    const { nodes, signaling } = this.parts;
+    const reasons: string[] = [];
+    for (const one of [...nodes.values(), ...signaling]) {
+      const { ok, text } = await ask(`http://${one.operator}/readyz`);
+      if (!ok) reasons.push(`${one.process.name}: ${text.trim()}`);
+    }
+    for (const one of signaling) {
+      const up = await metric(one, NODES_UP);
+      if (up !== nodes.size) reasons.push(`${one.process.name}: ${NODES_UP} is ${up}, not ${nodes.size}`);
+    }
+    const { ok, text } = await ask(this.url);
+    if (!ok) reasons.push(`${this.parts.balance.name}: ${text.slice(0, 200)}`);
+    return reasons;
   }
 
   /** Waits until a metric of all signaling processes is so. */
@@ -172,26 +201,39 @@ async function startRedis(start: Start, folder: string): Promise<{ server: Serve
   return { server: { process, up }, urlFile };
 }
 
-async function startNode(start: Start, id: string, consul: string): Promise<Process> {
+async function startNode(start: Start, id: string, consul: string): Promise<Node> {
   const [media, control, operator] = await freePorts(3);
-  return start(built('pipemesh-node'), [
+  const flags = [
     ...['--mesh-node-id', id, '--mesh-region', REGION, '--consul-address', consul, '--control-listen', at(control)],
     ...['--media-bind', HOST, '--media-port', `${media}`, '--media-tcp-port', 'off', '--media-shards', '1'],
     ...['--operator-listen', at(operator)],
-  ]);
+  ];
+  return { process: start(built('pipemesh-node'), flags, id), operator: at(operator) };
 }
 
-async function startSignaling(start: Start, consul: string, redisUrlFile: string): Promise<Signaling & { clients: string }> {
+async function startSignaling(start: Start, name: string, consul: string, redisUrlFile: string): Promise<Signaling & { clients: string }> {
   const [clients, operator, admin] = await freePorts(3);
-  const process = start(built('pipemesh-signaling'), [
+  const flags = [
     ...['--mesh-region', REGION, '--auth-demo', '--consul-address', consul, '--redis-url-file', redisUrlFile],
     ...['--http-listen', at(clients), '--operator-listen', at(operator), '--admin-listen', at(admin)],
-  ]);
+  ];
+  const process = start(built('pipemesh-signaling'), flags, name);
   return { process, clients: at(clients), operator: at(operator), admin: at(admin) };
 }
 
 async function metric({ operator }: Signaling, name: string): Promise<number | undefined> {
-  const page = await fetch(`http://${operator}/metrics`).then((answer) => answer.text(), () => '');
-  const line = page.split('\n').find((it) => it.startsWith(`${name} `) || it.startsWith(`${name}{`));
+  const { text } = await ask(`http://${operator}/metrics`);
+  const line = text.split('\n').find((it) => it.startsWith(`${name} `) || it.startsWith(`${name}{`));
   return line === undefined ? undefined : Number(line.split(' ').at(-1));
+}
+
+/** What is answered, or why nothing is. */
+async function ask(url: string): Promise<{ ok: boolean; text: string }> {
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(ANSWER_WITHIN) });
+    return { ok: answer.ok, text: await answer.text() };
+  } catch (error) {
+    const { cause } = error as Error;
+    return { ok: false, text: String(cause ?? error) };
+  }
 }

@@ -7,7 +7,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { accepts, freePorts } from './mesh';
+import { accepts } from './mesh';
+import { freePorts } from './ports';
 import { until, within } from './wait';
 
 const SECRET = 'north-wind-and-sun-42-and-a-cloak';

@@ -3,13 +3,13 @@
 // Expected of `pipemesh-dev`: with `--http-listen 127.0.0.1:0` it prints `ready: http://127.0.0.1:<port>/`
 // on standard output once it serves. Expected of all: they end on SIGTERM.
 
-import { once } from 'node:events';
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 
+import { freePorts } from './ports';
 import { Process, built } from './process';
-import { until } from './wait';
+import { until, within } from './wait';
 
 export class Mesh {
   protected constructor(
@@ -23,7 +23,7 @@ export class Mesh {
   static async start(flags: string[] = []): Promise<Mesh> {
     const binary = process.env.PIPEMESH_DEV_BIN ?? built('pipemesh-dev');
     const all = Process.start(binary, ['--http-listen', '127.0.0.1:0', '--operator-listen', '127.0.0.1:0', '--media-port', '0', ...flags]);
-    return new Mesh([all], await all.ready(readyUrl(all)));
+    return new Mesh([all], await all.ready(within(30_000, 'its address', readyUrl(all))));
   }
 
   /** A node and a signaling process, each on its own as in production, the latter with these flags. */
@@ -113,23 +113,6 @@ async function readyUrl({ child }: Process): Promise<string> {
     }
   }
   throw new Error('it ended before it was ready');
-}
-
-/** Ports that were free a moment ago: asked for all at once, so that no two are the same. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  return servers.map((server) => {
-    const address = server.address();
-    server.close();
-    if (!address || typeof address === 'string') throw new Error('a TCP server without a port');
-    return address.port;
-  });
 }
 
 /** Whether somebody listens there. */

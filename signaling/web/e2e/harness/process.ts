@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { within } from './wait';
@@ -29,23 +30,30 @@ export class Process {
   private running: ChildProcess;
 
   private constructor(
-    private readonly name: string,
+    private readonly binary: string,
     private readonly flags: string[],
+    /** What it is called in reports. */
+    readonly name: string,
   ) {
     this.running = this.spawn();
   }
 
-  static start(binary: string, flags: string[]): Process {
-    return new Process(binary, flags);
+  static start(binary: string, flags: string[], name = basename(binary)): Process {
+    return new Process(binary, flags, name);
   }
 
   private spawn(): ChildProcess {
-    const child = spawn(this.name, this.flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
+    const child = spawn(this.binary, this.flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
     const { log, faults } = this;
-    createInterface({ input: child.stderr }).on('line', (line) => {
+    const note = (line: string) => {
       log.push(line);
       if (FAULT.test(line) && faults.length < LOG_LINES) faults.push(line);
       if (log.length > LOG_LINES) log.shift();
+    };
+    // Redis and Consul write to standard output.
+    for (const input of [child.stdout, child.stderr]) createInterface({ input }).on('line', note);
+    child.on('error', (error) => {
+      note(String(error));
     });
     return child;
   }
@@ -54,24 +62,37 @@ export class Process {
     return this.running;
   }
 
+  /** Or it could not be started. */
   private get isGone(): boolean {
-    return this.child.exitCode !== null || this.child.signalCode !== null;
+    const { exitCode, signalCode, pid } = this.child;
+    return exitCode !== null || signalCode !== null || pid === undefined;
   }
 
   get pid(): number {
     return this.child.pid ?? 0;
   }
 
-  /** What `ready` answers; if that fails or the program ends first, the program is killed and its log told. */
+  /** What `ready` answers, which gives up by itself; if that fails or the program ends first, the program is killed and its log told. */
   async ready<T>(ready: Promise<T>): Promise<T> {
+    const failed = once(this.child, 'error').then(([error]) => Promise.reject(error as Error));
+    // By 'close' its log has been read to the end.
+    const ended = once(this.child, 'close').then(() => {
+      this.expectRunning();
+    });
     try {
-      const failed = once(this.child, 'error').then(([error]) => Promise.reject(error as Error));
-      const ended = once(this.child, 'exit').then(() => Promise.reject(new Error('it ended before it was ready')));
-      return await within(30_000, 'it to be ready', Promise.race([ready, failed, ended]));
+      return (await Promise.race([ready, failed, ended])) as T;
     } catch (error) {
       this.child.kill('SIGKILL');
       throw new Error(`${this.name}: ${String(error)}\n${this.log.join('\n')}`);
     }
+  }
+
+  /** Fails if it has ended, with its last words in the first line. */
+  expectRunning(): void {
+    if (!this.isGone) return;
+    const { exitCode, signalCode } = this.child;
+    const how = `${this.name} ended by itself with ${exitCode ?? signalCode ?? 'nothing'}`;
+    throw new Error(`${how}: ${this.log.at(-1) ?? 'without a word'}\n${this.log.slice(-40).join('\n')}`);
   }
 
   /** As if the power went. */
@@ -100,9 +121,7 @@ export class Process {
   }
 
   async stop(): Promise<void> {
-    if (this.isGone) {
-      throw new Error(`${this.name} ended by itself:\n${this.log.slice(-40).join('\n')}`);
-    }
+    this.expectRunning();
     // Not 'exit': by 'close' its log has been read to the end.
     const closed = once(this.child, 'close');
     this.child.kill('SIGTERM');
