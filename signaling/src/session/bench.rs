@@ -264,6 +264,7 @@ pub(super) struct Bench {
     pub(super) store_works: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct Setup {
     pub(super) layout: ConnectionLayout,
     pub(super) protocol: i32,
@@ -346,13 +347,35 @@ impl Bench {
         if let Some(snapshot) = &snapshot {
             node.has(snapshot);
         }
-        let spec = Self::spec(setup, mine, world.state.sequence);
-        let room = Arc::new(world.state.clone());
-        let session = Session::take_over(spec, &room, snapshot, now);
+        let session = Self::takes_over(&world, setup, mine, snapshot, now);
         let mut bench = Self::of(session, now, world);
         bench.node = node;
         bench.drain();
         bench
+    }
+
+    /// Another process takes the session over, in the middle of anything.
+    pub(super) fn is_taken_over(&mut self, setup: Setup, snapshot: contract::Snapshot) {
+        let mut mine = self.me().to_record("p-2");
+        mine.set_presence(Presence::Here);
+        self.world.put(ME, &mine);
+        self.session = Self::takes_over(&self.world, setup, mine, Some(snapshot), self.now);
+        self.attached = false;
+        self.node.unanswered.clear();
+        self.node.last_id = 0;
+        self.drain();
+    }
+
+    fn takes_over(
+        world: &World,
+        setup: Setup,
+        mine: MemberRecord,
+        snapshot: Option<contract::Snapshot>,
+        now: Instant,
+    ) -> Session {
+        let spec = Self::spec(setup, mine, world.state.sequence);
+        let room = Arc::new(world.state.clone());
+        Session::take_over(spec, &room, snapshot, now)
     }
 
     fn spec(setup: Setup, mine: MemberRecord, claimed_at: u64) -> Spec {

@@ -40,6 +40,7 @@ enum Step {
     Broken,
     Restored,
     Lost,
+    TakenOver,
     Passes(u64),
 }
 
@@ -194,13 +195,14 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8).prop_map(Step::OtherLeaves),
         1 => Just(Step::Broken),
         2 => Just(Step::Restored),
-        1 => prop_oneof![Just(Step::Moves), Just(Step::Replaced), Just(Step::Lost)],
+        1 => prop_oneof![Just(Step::Moves), Just(Step::Replaced), Just(Step::Lost), Just(Step::TakenOver)],
         4 => (0..20_000u64).prop_map(Step::Passes),
     ]
 }
 
 /// A session in the middle of something.
 struct Run {
+    setup: Setup,
     bench: Bench,
     broken: bool,
     others: [bool; 3],
@@ -278,6 +280,7 @@ impl Run {
                 bench.session.handle_node_lost(bench.now);
                 bench.drain();
             }
+            Step::TakenOver => self.is_taken_over(),
             Step::Passes(ms) => bench.passes(Duration::from_millis(ms)),
         }
     }
@@ -308,7 +311,22 @@ impl Run {
         if !std::mem::take(&mut self.broken) {
             return;
         }
-        let bench = &mut self.bench;
+        let snapshot = self.snapshot();
+        self.bench.session.handle_snapshot(snapshot, self.bench.now);
+        self.bench.drain();
+    }
+
+    fn is_taken_over(&mut self) {
+        let there = matches!(self.bench.me().presence, Presence::Here | Presence::Away);
+        if self.bench.session.is_open() && there {
+            let snapshot = self.snapshot();
+            self.broken = false;
+            self.bench.is_taken_over(self.setup.clone(), snapshot);
+        }
+    }
+
+    fn snapshot(&self) -> contract::Snapshot {
+        let bench = &self.bench;
         let tracks = bench.node.tracks.iter().map(|id| contract::PublishedTrack {
             announced: Some(contract::AddTrack {
                 track_id: id.clone(),
@@ -326,13 +344,11 @@ impl Run {
                 wish: Some(*wish),
                 ..Default::default()
             });
-        let snapshot = contract::Snapshot {
+        contract::Snapshot {
             tracks: tracks.collect(),
             subscriptions: subscriptions.collect(),
             ..Default::default()
-        };
-        bench.session.handle_snapshot(snapshot, bench.now);
-        bench.drain();
+        }
     }
 }
 
@@ -347,12 +363,13 @@ proptest! {
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let setup = Setup::default();
-        let bench = Bench::opening(Setup {
+        let setup = Setup {
             layout: if dual { ConnectionLayout::Dual } else { ConnectionLayout::Single },
             rights: Rights { publish, subscribe, ..setup.rights.clone() },
             ..setup
-        });
-        let mut run = Run { bench, broken: false, others: [false; 3], version: 0 };
+        };
+        let bench = Bench::opening(setup.clone());
+        let mut run = Run { setup, bench, broken: false, others: [false; 3], version: 0 };
         run.answer(None);
         run.step(Step::Attach { resume: false });
         for step in steps {
