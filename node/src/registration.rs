@@ -18,7 +18,7 @@ use crate::node::Ended;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A registry that comes back is to know the node within seconds, and one that is away has no work with
 /// who tries.
-const RETRY_AT_MOST: Duration = Duration::from_secs(4);
+const RETRY_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Runs until `stop`. A node that does not live (`is_alive`) is left to the registry to notice.
 /// `registered`: whether the registry has the record, as far as is known.

@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::shard::{Counters, ShardHandle};
 
-/// How often load is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often load is reported. Longer: signaling notices later that the node is silent.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// … when this part of what the node takes has come since the last report: until it is reported, signaling
 /// takes everybody it has placed to be there, and to have stayed.
 const MANY: f64 = 0.02;
@@ -77,6 +77,7 @@ impl Status {
             version_min: CONTRACT_VERSION_MIN,
             version_max: CONTRACT_VERSION,
             release: env!("CARGO_PKG_VERSION").to_owned(),
+            report_every_ms: REPORT_EVERY.as_millis() as u32,
         };
         Self {
             id,

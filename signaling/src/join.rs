@@ -447,14 +447,10 @@ impl Candidate {
         let comes_back =
             before.filter(|member| matches!(member.presence, Presence::Away | Presence::Rejoining));
         let former_tracks = match comes_back {
-            Some(member) if self.context.nodes.is_up(&member.node) => {
-                let nodes = &self.context.nodes;
-                nodes
-                    .retire(&member.node, &member.session, RETIRE_LIMIT)
-                    .await;
+            Some(member) => {
+                self.retire(member, node).await;
                 member.tracks_by_client_id()
             }
-            Some(member) => member.tracks_by_client_id(),
             None => BTreeMap::new(),
         };
         let id = comes_back.map_or_else(ParticipantId::random, |member| member.id.clone());
@@ -495,6 +491,22 @@ impl Candidate {
             id,
             record,
             former_tracks,
+        }
+    }
+
+    /// Ends the former session of somebody who comes to `node`. Elsewhere it is in nobody's way, and where it is
+    /// may be silent.
+    async fn retire(&self, former: &Member, node: &NodeId) {
+        if !self.context.nodes.is_up(&former.node) {
+            return;
+        }
+        let (nodes, from) = (Arc::clone(&self.context.nodes), former.node.clone());
+        let session = former.session.clone();
+        let retired = async move { nodes.retire(&from, &session, RETIRE_LIMIT).await };
+        if former.node == *node {
+            retired.await;
+        } else {
+            self.context.tasks.spawn(retired);
         }
     }
 

@@ -10,6 +10,7 @@ use pipemesh_proto::node::{NodeReport, WatchRequest};
 use pipemesh_proto::{CONTRACT_VERSION, CONTRACT_VERSION_MIN};
 use pipemesh_topology::NodeRecord;
 use rand::Rng;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -20,8 +21,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Time to reach a node.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// A node reports every second; one that is silent for this long counts as lost.
+/// A node that is silent for this long counts as lost, unless it says how often it reports: then when so many
+/// reports have not come.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
+const REPORTS_MISSED: u32 = 3;
 
 /// Pause before a node that was lost is tried again, growing from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -61,6 +64,8 @@ pub(super) struct Link {
     address: String,
     boot_id: u64,
     client: Result<Client, Unusable>,
+    /// Counts how often it was lost.
+    losses: watch::Sender<u64>,
 }
 
 /// Why a node cannot be talked to, whatever it does.
@@ -84,6 +89,7 @@ impl Link {
             client: client(&address, control),
             boot_id: record.boot_id,
             address,
+            losses: watch::Sender::new(0),
         }
     }
 
@@ -95,6 +101,11 @@ impl Link {
     /// When the node cannot be talked to at all.
     pub(super) fn client(&self) -> Result<Client, Unusable> {
         self.client.clone()
+    }
+
+    /// Changes when the node is lost.
+    pub(super) fn losses(&self) -> watch::Receiver<u64> {
+        self.losses.subscribe()
     }
 
     /// Hears the node's reports for ever; `None`: it was lost.
@@ -118,6 +129,7 @@ impl Link {
             let status = outcome.await;
             report(None);
             if heard {
+                self.losses.send_modify(|losses| *losses += 1);
                 (pause, complained) = (RETRY_FIRST, false);
             }
             if !std::mem::replace(&mut complained, true) {
@@ -144,14 +156,26 @@ async fn hear(mut client: Client, mut report: impl FnMut(NodeReport)) -> Status 
         Ok(reports) => reports.into_inner(),
         Err(status) => return status,
     };
+    let mut limit = REPORT_LIMIT;
     loop {
-        let next = tokio::time::timeout(REPORT_LIMIT, reports.message()).await;
+        let next = tokio::time::timeout(limit, reports.message()).await;
         match next.map_err(late).and_then(|next| next) {
-            Ok(Some(next)) if speaks_our_contract(&next) => report(next),
+            Ok(Some(next)) if speaks_our_contract(&next) => {
+                limit = limit_of(&next);
+                report(next);
+            }
             Ok(Some(_)) => return Status::failed_precondition("speaks another contract version"),
             Ok(None) => return Status::unavailable("the node ended its reports"),
             Err(status) => return status,
         }
+    }
+}
+
+/// How long the next report is waited for.
+fn limit_of(report: &NodeReport) -> Duration {
+    match report.report_every_ms {
+        0 => REPORT_LIMIT,
+        every => Duration::from_millis(every.into()) * REPORTS_MISSED,
     }
 }
 
@@ -223,6 +247,18 @@ mod tests {
         };
         check("192.0.2.1:7901", &keyed, true);
         check("not an address", &keyed, false);
+    }
+
+    #[test]
+    fn a_node_says_how_long_it_may_be_silent() {
+        let of = |report_every_ms| {
+            limit_of(&NodeReport {
+                report_every_ms,
+                ..Default::default()
+            })
+        };
+        assert_eq!(of(0), REPORT_LIMIT);
+        assert_eq!(of(500), Duration::from_millis(1500));
     }
 
     #[test]

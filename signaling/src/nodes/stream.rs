@@ -1,5 +1,7 @@
 //! A participant's stream to its node.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use pipemesh_proto::ids::{NodeId, SessionId};
@@ -8,7 +10,7 @@ use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     Attach, Close, CloseReason, Code, SessionEvent, SessionRequest, Snapshot,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -25,8 +27,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const ATTACH_ATTEMPTS: u32 = 4;
 const ATTACH_PAUSE: Duration = Duration::from_millis(150);
 
-/// Time for one of them.
+/// Time for one of them, and if the node has been silent before. Longer: people wait in vain. Shorter: a node
+/// that is only busy loses them.
 const ATTACH_LIMIT: Duration = Duration::from_secs(1);
+const ATTACH_SILENT_LIMIT: Duration = Duration::from_millis(400);
 
 /// The number of the attach request: the session's own numbers are far below.
 const ATTACH_ID: u64 = u64::MAX;
@@ -34,6 +38,8 @@ const ATTACH_ID: u64 = u64::MAX;
 pub(crate) struct NodeStream {
     requests: mpsc::Sender<SessionRequest>,
     events: Streaming<SessionEvent>,
+    /// Of the node.
+    losses: watch::Receiver<u64>,
 }
 
 /// A stream that was restored, and what the node has.
@@ -53,6 +59,8 @@ pub(crate) enum StreamError {
     Status(#[source] Box<Status>),
     #[error("the node ended the stream")]
     Ended,
+    #[error("the node is silent")]
+    Silent,
     /// The node answered; what it knows is this.
     #[error("the node refused: {code:?} {message}")]
     Refused { code: Code, message: String },
@@ -63,16 +71,29 @@ impl StreamError {
     pub(crate) fn is_of_node(&self) -> bool {
         !matches!(self, Self::Refused { .. })
     }
+
+    /// Whether the node's process is gone, and all of its sessions with it.
+    fn says_that_it_is_gone(&self) -> bool {
+        let mut sources = std::iter::successors(self.source(), |&error| error.source());
+        sources.any(|error| {
+            let error = error.downcast_ref::<io::Error>();
+            error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        })
+    }
 }
 
 impl NodeStream {
     /// # Errors
-    /// When the stream broke.
+    /// When the stream broke, or the node is lost: on a stream, that would be noticed later.
     pub(crate) async fn event(&mut self) -> Result<SessionEvent, StreamError> {
-        match self.events.message().await {
-            Ok(Some(event)) => Ok(event),
-            Ok(None) => Err(StreamError::Ended),
-            Err(status) => Err(StreamError::Status(Box::new(status))),
+        tokio::select! {
+            biased;
+            event = self.events.message() => match event {
+                Ok(Some(event)) => Ok(event),
+                Ok(None) => Err(StreamError::Ended),
+                Err(status) => Err(StreamError::Status(Box::new(status))),
+            },
+            Ok(()) = self.losses.changed() => Err(StreamError::Silent),
         }
     }
 
@@ -128,13 +149,16 @@ impl Nodes {
         let mut attempt = 0;
         let (stream, event) = loop {
             attempt += 1;
-            let opened = self
-                .open_stream(node, vec![attach.clone()], ATTACH_LIMIT)
-                .await;
+            let limit = match self.is_up(node) {
+                true => ATTACH_LIMIT,
+                false => ATTACH_SILENT_LIMIT,
+            };
+            let opened = self.open_stream(node, vec![attach.clone()], limit).await;
             match opened {
                 Ok(opened) => break opened,
                 // Who does not answer was silent before: more of that makes people wait in vain.
                 Err(error @ StreamError::Timeout) => return Err(error),
+                Err(error) if error.says_that_it_is_gone() => return Err(error),
                 Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
                     return Err(error);
                 }
@@ -171,6 +195,7 @@ impl Nodes {
     ) -> Result<(NodeStream, SessionEvent), StreamError> {
         let link = self.link(node).ok_or(StreamError::Unknown)?;
         let mut client = link.client().map_err(|_| StreamError::Unknown)?;
+        let losses = link.losses();
         let (requests, outgoing) = mpsc::channel(REQUESTS.max(first.len()));
         for request in first {
             requests.try_send(request).map_err(|_| StreamError::Ended)?;
@@ -181,6 +206,7 @@ impl Nodes {
             let mut stream = NodeStream {
                 requests,
                 events: events.into_inner(),
+                losses,
             };
             let event = stream.event().await?;
             Ok((stream, event))

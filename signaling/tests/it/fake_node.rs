@@ -237,6 +237,7 @@ impl State {
             version_min: 1,
             version_max: 1,
             release: "fake".to_owned(),
+            report_every_ms: 0,
         }
     }
 

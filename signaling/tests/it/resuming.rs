@@ -5,7 +5,8 @@ use std::time::Duration;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    DisconnectReason, JoinRequest, SyncState, TrackInfo, TrackPublishedResponse, leave_request,
+    DisconnectReason, JoinRequest, MuteTrackRequest, SyncState, TrackInfo, TrackPublishedResponse,
+    leave_request,
 };
 use pipemesh_loadtest::client::signal::SignalClient;
 use pipemesh_loadtest::client::url::Dialect;
@@ -222,7 +223,7 @@ async fn who_does_not_come_back_is_gone() {
 }
 
 #[tokio::test]
-async fn another_process_takes_over_by_a_new_join() {
+async fn another_process_takes_over_by_a_resume_or_a_new_join() {
     let node = FakeNode::start("node-a", "eu", 1);
     let mut first = Fixture::start(&[&node]).await;
     let second = Fixture::sharing(config(), first.registry.clone(), first.store.clone()).await;
@@ -242,7 +243,26 @@ async fn another_process_takes_over_by_a_new_join() {
         })
         .await
         .unwrap();
-    assert_eq!(leave.action(), leave_request::Action::Reconnect);
+    assert_eq!(leave.action(), leave_request::Action::Resume);
+    let mut alice = second.resume("standup", "alice", &sid).await;
+    alice.resumed(PATIENCE).await.unwrap();
+    alice.ping(PATIENCE).await.unwrap();
+    let taken_over = [("result", "taken_over")];
+    assert_eq!(second.metric("pipemesh_joins_total", &taken_over), 1.0);
+    // The other one knows its tracks, and who it is if it cannot resume.
+    let mute = MuteTrackRequest {
+        sid: track.clone(),
+        muted: true,
+    };
+    alice.send(Request::Mute(mute)).await.unwrap();
+    sees(&mut bob, "alice's mute", |info| {
+        info.tracks.iter().any(|one| one.sid == track && one.muted)
+    })
+    .await;
+    drop(alice);
+    second
+        .until_metric("pipemesh_signal_connections", &[], |open| open == 1.0)
+        .await;
     let (mut alice, join) = second.join("standup", "alice").await;
     assert_eq!(join.participant.unwrap().sid, sid);
     assert_eq!(publish(&mut alice, &node, "alice", "cam").await, track);

@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Of who answers with errors.
 const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 /// Of who does not answer: trying costs nobody anything, and membership is frozen meanwhile.
-const CONNECT_AT_MOST: Duration = Duration::from_secs(4);
+const CONNECT_AT_MOST: Duration = Duration::from_secs(2);
 
 /// After Consul was away, or has begun anew, nodes have not registered again, or their heartbeats are
 /// overdue: time for one that fails, and for a pause between attempts.

@@ -23,7 +23,7 @@ use super::session::Session;
 
 /// Pause between two attempts to connect: doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A session that lasted this long has heard of every room that anybody here is in.
 const SETTLED: Duration = Duration::from_secs(10);
