@@ -110,6 +110,7 @@ pub(crate) async fn join(
     let candidate = Candidate {
         route,
         session: SessionId::random(),
+        holding: new_holding(),
         context,
         grants,
         asked,
@@ -139,6 +140,11 @@ pub(crate) fn is_open(context: &Context, clues: &Clues) -> Result<(), JoinError>
     let mesh = context.nodes.mesh();
     context.geo.route(clues, &mesh.snapshot, &context.region)?;
     Ok(())
+}
+
+/// 0 is what a version says that knows of none.
+fn new_holding() -> u64 {
+    rand::random_range(1..=u64::MAX)
 }
 
 fn unix_ms(moment: SystemTime) -> i64 {
@@ -189,6 +195,8 @@ struct Candidate {
     view: Arc<RoomView>,
     route: Route,
     session: SessionId,
+    /// Of the session.
+    holding: u64,
 }
 
 /// A claim of somebody who is not in yet, from before it is made: there may be no answer. Dropped, it is
@@ -354,7 +362,7 @@ impl Candidate {
     async fn enter(&self, mut room: OpenRoom, placement: &Placement) -> Result<Entered, JoinError> {
         let node = &placement.node;
         let rooms = &self.context.rooms;
-        let prospect = rooms.prospect(&room, &self.grants.identity, &self.session);
+        let prospect = rooms.prospect(&room, &self.grants.identity, &self.session, self.holding);
         let mut tentative = Tentative::new(&self.context, prospect);
         let (claim, person) = match self.claim(&mut room, placement).await {
             Ok(Some(claimed)) => claimed,
@@ -444,8 +452,12 @@ impl Candidate {
     /// others see them stay. Anybody else under the same identity takes its place.
     async fn person(&self, placement: &Placement, before: Option<&Member>) -> Person {
         let node = &placement.node;
-        let comes_back =
-            before.filter(|member| matches!(member.presence, Presence::Away | Presence::Rejoining));
+        let comes_back = before.filter(|member| match member.presence {
+            Presence::Away | Presence::Rejoining => true,
+            // They tried it before.
+            Presence::Joining => member.joined,
+            Presence::Here => false,
+        });
         let former_tracks = match comes_back {
             Some(member) => {
                 self.retire(member, node).await;
@@ -486,6 +498,7 @@ impl Candidate {
             permission: None,
             process: self.context.rooms.process().to_string(),
             joined: comes_back.is_some_and(|member| member.joined),
+            holding: self.holding,
         };
         Person {
             id,

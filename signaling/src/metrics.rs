@@ -77,6 +77,8 @@ pub(crate) enum SessionEnd {
     Left,
     Replaced,
     Moved,
+    /// By another process, to which the client came back.
+    TakenOver,
     Panicked,
 }
 
@@ -276,6 +278,7 @@ impl Metrics {
             SessionEnd::Left => "left",
             SessionEnd::Replaced => "replaced",
             SessionEnd::Moved => "moved",
+            SessionEnd::TakenOver => "taken_over",
             SessionEnd::Panicked => "panicked",
         };
         self.sessions_ended.with_label_values(&[reason]).inc();

@@ -87,6 +87,11 @@ impl OpenRoom {
             created: opened.created,
         }
     }
+
+    /// Where in the room's events this is how it is.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
 }
 
 pub(crate) struct Rooms {

@@ -101,7 +101,7 @@ struct Deadlines {
     token: Option<Instant>,
     /// The end of a simulated speaker's speech.
     speech: Option<Instant>,
-    /// A client that was taken over has not said what it receives.
+    /// A client that was taken over has to have said what it receives.
     sync: Option<Instant>,
 }
 
@@ -265,7 +265,7 @@ impl Session {
             Some(member) if member.session.as_str() != self.record.session => {
                 return self.expel(DisconnectReason::DuplicateIdentity, CloseReason::Replaced);
             }
-            Some(member) if !member.is_served_by(&self.record.process) => {
+            Some(member) if member.holding != self.record.holding => {
                 return self.handle_taken_over();
             }
             // The store has lost it.
@@ -333,7 +333,7 @@ impl Session {
 
     /// Another process goes on with the session, and the client is there.
     pub(crate) fn handle_taken_over(&mut self) {
-        self.end(None, Fate::Lost);
+        self.end(None, Fate::TakenOver);
     }
 
     /// The participant's record is somebody else's.

@@ -12,7 +12,7 @@ use crate::metrics::SessionEnd;
 use crate::nodes::NodeStream;
 use crate::rooms::{Claim, RoomView};
 use crate::session::Session;
-use crate::session::driver::{Driver, INPUTS, Parts};
+use crate::session::driver::{Driver, INPUTS, Input, Parts};
 use crate::sessions::Handle;
 
 pub(super) struct Started {
@@ -58,6 +58,10 @@ impl Started {
             claim: self.claim,
         });
         context.sessions.insert(&room, &identity, handle.clone());
+        if context.stop.is_cancelled() {
+            // Everybody else was told when it began to stop.
+            let _ = handle.inputs.try_send(Input::Stop);
+        }
         context.metrics.sessions.inc();
         let running = tokio::spawn(driver.run().instrument(span.clone()));
         let (ending, id) = (Arc::clone(context), self.session_id);

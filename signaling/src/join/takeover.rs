@@ -1,6 +1,7 @@
 //! A client resumes whose session another process has held: that one died, ends, or the client's way to it
 //! broke. The session goes on here, and its media never stopped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -8,12 +9,12 @@ use pipemesh_proto::ids::TrackId;
 use pipemesh_service::Chain;
 
 use super::start::Started;
-use super::{JoinError, MAX_CLAIMS, Tentative, unix_ms};
+use super::{JoinError, MAX_CLAIMS, NODES_KNOWN, new_holding, unix_ms};
 use crate::auth::{Grants, Rights};
 use crate::context::Context;
 use crate::livekit::join::Join;
 use crate::rooms::record::{Member, MemberRecord, Presence};
-use crate::rooms::{Claim, ClaimError};
+use crate::rooms::{Claim, ClaimError, RoomView};
 use crate::session::{Session, Spec};
 use crate::sessions::Handle;
 
@@ -28,11 +29,12 @@ pub(crate) async fn take_over(
     if context.stop.is_cancelled() {
         return Err(JoinError::Stopping);
     }
+    context.nodes.known(NODES_KNOWN).await;
     let view = context.rooms.view(&grants.room);
-    let Some((member, record, claim)) = claim(&context, &grants, &sid).await? else {
+    let Some((member, record, taken)) = claim(&context, &view, &grants, &sid).await? else {
         return Ok(None);
     };
-    let tentative = Tentative::new(&context, claim.clone());
+    let claim = taken.claim();
     let Some(room) = view.shows(&claim.room_id, claim.sequence).await else {
         return Err(JoinError::Contended);
     };
@@ -68,14 +70,17 @@ pub(crate) async fn take_over(
         never_pause: open.is_some_and(|open| open.never_pause),
         record,
         claimed_at: claim.sequence,
-        former_tracks: member.tracks_by_client_id(),
+        former_tracks: BTreeMap::new(),
         add_tracks: Vec::new(),
         offer: None,
         resume_grace: context.resume_grace,
         track_ids: Box::new(TrackId::random),
         unix_ms: unix_ms(SystemTime::now()),
     };
-    let session = Session::take_over(spec, &room, snapshot, Instant::now());
+    let mut session = Session::take_over(spec, &room, snapshot, Instant::now());
+    if claim.rests_on_memory() {
+        session.write_record();
+    }
     let started = Started {
         session,
         session_id: member.session,
@@ -83,7 +88,7 @@ pub(crate) async fn take_over(
         node: stream,
         grants,
         view,
-        claim: tentative.keep(),
+        claim: taken.keep(),
     };
     let (handle, span) = started.run(&context);
     let from = member.process.map(|process| process.to_string());
@@ -93,34 +98,82 @@ pub(crate) async fn take_over(
 
 /// Makes the session this process's own. Before its node is asked: of two processes that try, one does.
 async fn claim(
-    context: &Context,
+    context: &Arc<Context>,
+    view: &RoomView,
     grants: &Grants,
     sid: &str,
-) -> Result<Option<(Member, MemberRecord, Claim)>, JoinError> {
+) -> Result<Option<(Member, MemberRecord, Taken)>, JoinError> {
     let rooms = &context.rooms;
     for _ in 0..MAX_CLAIMS {
         let Some((mut room, member)) = rooms.find(&grants.room, &grants.identity).await? else {
             return Ok(None);
         };
-        let process = rooms.process().as_str();
         let goes_on = matches!(member.presence, Presence::Here | Presence::Away)
             && (sid.is_empty() || member.id.as_str() == sid)
-            && room.homes.contains(&member.node)
-            && !member.is_served_by(process);
+            // A version that lets nobody take over would take the session back.
+            && member.holding != 0;
         if !goes_on {
             return Ok(None);
         }
-        let record = member.to_record(process);
+        // Another one of their attempts is under way here, or they have just been lost: the next one finds out.
+        if rooms.serves(&member) || view.shows(&room.id, room.sequence()).await.is_none() {
+            return Err(JoinError::Contended);
+        }
+        let record = member.held_by(rooms.process().as_str(), new_holding());
+        let identity = &grants.identity;
+        let prospect = rooms.prospect(&room, identity, &member.session, record.holding);
         match rooms
-            .claim(&mut room, &grants.identity, Some(&member), &record)
+            .claim(&mut room, identity, Some(&member), &record)
             .await
         {
-            Ok(claim) => return Ok(Some((member, record, claim))),
+            Ok(claim) => {
+                let taken = Taken::new(context, claim);
+                return Ok(Some((member, record, taken)));
+            }
             // By the process that serves it still, or by somebody who joins.
             Err(ClaimError::Conflict(_)) => {}
             Err(ClaimError::Full | ClaimError::Gone) => return Ok(None),
-            Err(ClaimError::Unavailable(error)) => return Err(error.into()),
+            Err(ClaimError::Unavailable(error)) => {
+                // Made or not, it is there for the next attempt.
+                rooms.let_go(&prospect);
+                return Err(error.into());
+            }
         }
     }
     Ok(None)
+}
+
+/// A claim on a session that does not go on here yet. Dropped, it is let go: who was in the room stays, until
+/// they come again or are found not to be served.
+struct Taken {
+    context: Arc<Context>,
+    claim: Claim,
+    is_kept: bool,
+}
+
+impl Taken {
+    fn new(context: &Arc<Context>, claim: Claim) -> Self {
+        Self {
+            context: Arc::clone(context),
+            claim,
+            is_kept: false,
+        }
+    }
+
+    fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    fn keep(mut self) -> Claim {
+        self.is_kept = true;
+        self.claim.clone()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.context.rooms.let_go(&self.claim);
+        }
+    }
 }

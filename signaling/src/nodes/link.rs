@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipemesh_proto::auth::{ClusterKey, ShowBearer};
 use pipemesh_proto::node::node_client::NodeClient;
@@ -25,6 +25,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// reports have not come.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 const REPORTS_MISSED: u32 = 3;
+
+/// Time for a node that has fallen silent to answer one question, before its sessions are given up. Longer:
+/// people wait in vain. Shorter: a node that is only busy loses them.
+const ASK_LIMIT: Duration = Duration::from_millis(400);
 
 /// Pause before a node that was lost is tried again, growing from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -64,7 +68,7 @@ pub(super) struct Link {
     address: String,
     boot_id: u64,
     client: Result<Client, Unusable>,
-    /// Counts how often it was lost.
+    /// Counts how often it was lost: silent, or not to be reached, and when it was asked once more.
     losses: watch::Sender<u64>,
 }
 
@@ -119,18 +123,25 @@ impl Link {
             }
         };
         let mut pause = RETRY_FIRST;
-        let mut complained = false;
+        let (mut complained, mut was_heard) = (false, false);
         loop {
-            let mut heard = false;
-            let outcome = hear(client.clone(), |next| {
+            let (began, mut heard) = (Instant::now(), false);
+            let first = if was_heard { ASK_LIMIT } else { REPORT_LIMIT };
+            let outcome = hear(client.clone(), first, |next| {
                 heard = true;
                 report(Some(next));
             });
             let status = outcome.await;
             report(None);
             if heard {
-                self.losses.send_modify(|losses| *losses += 1);
                 (pause, complained) = (RETRY_FIRST, false);
+            } else if was_heard {
+                self.losses.send_modify(|losses| *losses += 1);
+            }
+            was_heard = heard;
+            // It is asked at once, unless that has just been done.
+            if heard && began.elapsed() > REPORT_LIMIT {
+                continue;
             }
             if !std::mem::replace(&mut complained, true) {
                 let reason = status.message();
@@ -149,14 +160,14 @@ impl Link {
 }
 
 /// Returns why no more reports come.
-async fn hear(mut client: Client, mut report: impl FnMut(NodeReport)) -> Status {
+async fn hear(mut client: Client, first: Duration, mut report: impl FnMut(NodeReport)) -> Status {
     let late = |_| Status::deadline_exceeded("no report in time");
-    let watch = tokio::time::timeout(REPORT_LIMIT, client.watch(WatchRequest {})).await;
+    let watch = tokio::time::timeout(first, client.watch(WatchRequest {})).await;
     let mut reports = match watch.map_err(late).and_then(|watch| watch) {
         Ok(reports) => reports.into_inner(),
         Err(status) => return status,
     };
-    let mut limit = REPORT_LIMIT;
+    let mut limit = first;
     loop {
         let next = tokio::time::timeout(limit, reports.message()).await;
         match next.map_err(late).and_then(|next| next) {

@@ -27,10 +27,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const ATTACH_ATTEMPTS: u32 = 4;
 const ATTACH_PAUSE: Duration = Duration::from_millis(150);
 
-/// Time for one of them, and if the node has been silent before. Longer: people wait in vain. Shorter: a node
-/// that is only busy loses them.
+/// Time for one of them.
 const ATTACH_LIMIT: Duration = Duration::from_secs(1);
-const ATTACH_SILENT_LIMIT: Duration = Duration::from_millis(400);
 
 /// The number of the attach request: the session's own numbers are far below.
 const ATTACH_ID: u64 = u64::MAX;
@@ -149,15 +147,15 @@ impl Nodes {
         let mut attempt = 0;
         let (stream, event) = loop {
             attempt += 1;
-            let limit = match self.is_up(node) {
-                true => ATTACH_LIMIT,
-                false => ATTACH_SILENT_LIMIT,
+            let opened = self.open_stream(node, vec![attach.clone()], ATTACH_LIMIT);
+            let opened = tokio::select! {
+                opened = opened => opened,
+                () = self.is_lost(node) => Err(StreamError::Silent),
             };
-            let opened = self.open_stream(node, vec![attach.clone()], limit).await;
             match opened {
                 Ok(opened) => break opened,
                 // Who does not answer was silent before: more of that makes people wait in vain.
-                Err(error @ StreamError::Timeout) => return Err(error),
+                Err(error @ (StreamError::Timeout | StreamError::Silent)) => return Err(error),
                 Err(error) if error.says_that_it_is_gone() => return Err(error),
                 Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
                     return Err(error);
@@ -185,6 +183,17 @@ impl Nodes {
             }
         };
         let _ = tokio::time::timeout(limit, retire).await;
+    }
+
+    /// Waits until the node is lost.
+    async fn is_lost(&self, node: &NodeId) {
+        let losses = self.link(node).map(|link| link.losses());
+        if let Some(mut losses) = losses
+            && losses.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 
     async fn open_stream(

@@ -11,7 +11,7 @@ use pipemesh_topology::store::{
 };
 use prost::Message;
 
-use super::record::{Member, Presence};
+use super::record::Member;
 use super::{RoomState, Rooms, end};
 
 /// Attempts to change what others change at the same time.
@@ -174,7 +174,7 @@ impl Rooms {
 /// Whom the server API speaks of: everybody who is in.
 pub(crate) fn participants(room: &RoomState) -> impl Iterator<Item = &Member> {
     let members = room.members.values().map(|member| &**member);
-    members.filter(|member| member.presence != Presence::Joining)
+    members.filter(|member| member.is_there())
 }
 
 /// Who serves people of a room, and whom each; `None`: a version that takes no orders.

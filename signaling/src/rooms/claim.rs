@@ -30,8 +30,8 @@ pub(crate) struct Claim {
     pub(crate) room_id: RoomId,
     pub(crate) identity: Identity,
     session: String,
-    /// The one that holds the claim. Another one that takes the session over makes it its own.
-    process: String,
+    /// Whoever takes the session over has another one.
+    holding: u64,
     /// The version of the record as last written; 0 if there is none.
     version: u64,
     /// Where in the room's events the claim was made or last written: what is older does not know of
@@ -49,23 +49,28 @@ enum Basis {
     /// The store was away: it will be told, unless it has somebody else by then than whom the claim
     /// replaced.
     Memory {
-        replaces: Option<SessionId>,
+        replaces: Option<(SessionId, u64)>,
     },
 }
 
 impl Claim {
-    /// Whether this is what the claim's session wrote, in this process.
+    /// Whether the store has yet to be told.
+    pub(crate) fn rests_on_memory(&self) -> bool {
+        self.basis != Basis::Store
+    }
+
+    /// Whether this is what the claim's session wrote, since it is held by this claim.
     fn is_on(&self, stored: &store::Member) -> bool {
         let is_own = |member: Member| {
-            member.session.as_str() == self.session && member.is_served_by(&self.process)
+            member.session.as_str() == self.session && member.holding == self.holding
         };
         stored.identity == self.identity && Member::decode(stored).is_some_and(is_own)
     }
 
-    /// Whether this is what the claim's session wrote in another process, which has taken it over.
+    /// Whether this is what the claim's session wrote since it is held by another process.
     fn is_taken_over(&self, stored: &store::Member) -> bool {
         let is_other = |member: Member| {
-            member.session.as_str() == self.session && !member.is_served_by(&self.process)
+            member.session.as_str() == self.session && member.holding != self.holding
         };
         Member::decode(stored).is_some_and(is_other)
     }
@@ -81,7 +86,9 @@ impl Claim {
             Basis::Store => None,
         };
         let is_replaced = replaced.is_some_and(|replaced| {
-            Member::decode(stored).is_some_and(|member| member.session == *replaced)
+            Member::decode(stored).is_some_and(|member| {
+                (&member.session, member.holding) == (&replaced.0, replaced.1)
+            })
         });
         self.is_on(stored) || is_replaced
     }
@@ -119,13 +126,14 @@ impl Rooms {
         room: &OpenRoom,
         identity: &Identity,
         session: &SessionId,
+        holding: u64,
     ) -> Claim {
         Claim {
             room: room.name.clone(),
             room_id: room.id.clone(),
             identity: identity.clone(),
             session: session.to_string(),
-            process: self.process.to_string(),
+            holding,
             version: 0,
             sequence: room.sequence,
             basis: Basis::Store,
@@ -168,7 +176,7 @@ impl Rooms {
             room_id: room.id.clone(),
             identity: identity.clone(),
             session: record.session.clone(),
-            process: record.process.clone(),
+            holding: record.holding,
             version,
             sequence,
             basis,
@@ -193,7 +201,7 @@ impl Rooms {
         let Some(view) = self.viewed(&room.name) else {
             return Err(error.into());
         };
-        let replaced = replaces.map(|member| member.session.clone());
+        let replaced = replaces.map(|member| (member.session.clone(), member.holding));
         let version = replaces.map_or(0, |member| member.version);
         let claim = claim(version, room.sequence, Basis::Memory { replaces: replaced });
         let member = read(&claim, body).expect("a record that is claimed can be read");
@@ -206,6 +214,11 @@ impl Rooms {
             Err(_) if error.may_be_done => Err(error.into()),
             Err(refused) => Err(refused),
         }
+    }
+
+    /// Whether somebody is served by this process, or about to be.
+    pub(crate) fn serves(&self, member: &Member) -> bool {
+        member.is_served_by(self.process.as_str()) && self.served.serves(member.session.as_str())
     }
 
     /// Replaces the record of the claim.
@@ -282,6 +295,11 @@ impl Rooms {
         let is_later = life(opened.sequence) > life(claim.sequence);
         let is_kept = self.served.keeps(&claim.session);
         Ok(opened.room.id == claim.room_id && (is_later || is_kept))
+    }
+
+    /// Lets go of a claim that is another process's by now, or about to be: the record stays as it is.
+    pub(crate) fn let_go(&self, claim: &Claim) {
+        self.served.end(&claim.session);
     }
 
     /// Removes the record of the claim; a record that is somebody else's by now stays.

@@ -101,6 +101,7 @@ mod tests {
             permission: None,
             process: String::new(),
             joined,
+            holding: 1,
         };
         let stored = store::Member {
             identity: "ann".parse().unwrap(),

@@ -13,7 +13,7 @@ use crate::livekit::track::client_track_id;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub(crate) enum Presence {
-    /// Claimed, but not in yet: nobody sees them.
+    /// Claimed, but not in yet: nobody sees them, unless they come back.
     Joining = 0,
     /// In, with a connection to us.
     Here = 1,
@@ -42,6 +42,10 @@ pub(crate) struct MemberRecord {
     /// Their media has connected, in this session or in one before that they came back from.
     #[prost(bool, tag = "7")]
     pub(crate) joined: bool,
+    /// Who holds the session, by lot: another one after each claim, be it of the same process. A version that
+    /// lets nobody take a session over does not say.
+    #[prost(fixed64, tag = "8")]
+    pub(crate) holding: u64,
 }
 
 /// A record that was read.
@@ -57,6 +61,7 @@ pub(crate) struct Member {
     pub(crate) process: Option<ProcessId>,
     pub(crate) presence: Presence,
     pub(crate) joined: bool,
+    pub(crate) holding: u64,
     /// As others are told.
     pub(crate) info: ParticipantInfo,
     permission: Option<SubscriptionPermission>,
@@ -84,14 +89,15 @@ impl Member {
             presence,
             // A version that does not say so says that they are active.
             joined: record.joined || info.state() == participant_info::State::Active,
+            holding: record.holding,
             info,
             permission: record.permission,
             former,
         })
     }
 
-    /// The record as `process` writes it that goes on with the session.
-    pub(crate) fn to_record(&self, process: &str) -> MemberRecord {
+    /// The record as it is written by a process that goes on with the session.
+    pub(crate) fn held_by(&self, process: &str, holding: u64) -> MemberRecord {
         MemberRecord {
             info: Some(self.info.clone()),
             session: self.session.to_string(),
@@ -100,6 +106,32 @@ impl Member {
             permission: self.permission.clone(),
             process: process.to_owned(),
             joined: self.joined,
+            holding,
+        }
+    }
+
+    /// Enough of them to say later that they left.
+    pub(crate) fn remnant(&self) -> Self {
+        let info = ParticipantInfo {
+            sid: self.info.sid.clone(),
+            identity: self.info.identity.clone(),
+            version: self.info.version,
+            kind: self.info.kind,
+            ..Default::default()
+        };
+        Self {
+            identity: self.identity.clone(),
+            version: self.version,
+            id: self.id.clone(),
+            session: self.session.clone(),
+            node: self.node.clone(),
+            process: None,
+            presence: self.presence,
+            joined: self.joined,
+            holding: self.holding,
+            info,
+            permission: None,
+            former: Vec::new(),
         }
     }
 
@@ -113,10 +145,15 @@ impl Member {
         self.process.as_ref().map_or("", ProcessId::as_str) == process
     }
 
-    /// Whether others know of them: from when a node has let them in, and while they come back.
+    /// Whether they are in the room: from when a node has let them in, and while they come back.
+    pub(crate) fn is_there(&self) -> bool {
+        self.is_in() || self.joined
+    }
+
+    /// Whether others know of them.
     pub(crate) fn is_visible(&self) -> bool {
         let permission = self.info.permission.as_ref();
-        (self.is_in() || self.joined) && !permission.is_some_and(|rights| rights.hidden)
+        self.is_there() && !permission.is_some_and(|rights| rights.hidden)
     }
 
     /// Whether they record the room or serve it, rather than take part.
@@ -178,6 +215,7 @@ mod tests {
             permission,
             process: String::new(),
             joined: false,
+            holding: 0,
         };
         let stored = store::Member {
             identity: "alice".parse().unwrap(),

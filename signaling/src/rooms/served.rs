@@ -1,6 +1,6 @@
 //! Whom this process serves, and when the store's word on them does not count.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use pipemesh_topology::store::Lease;
@@ -11,23 +11,30 @@ use super::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// Sessions with a claim, from before it is made until it is left. Held for a set access.
-    sessions: Mutex<HashSet<String>>,
+    /// Claims on each session, from before one is made until it is left. Held for a map access.
+    sessions: Mutex<HashMap<String, u32>>,
     own: Mutex<Own>,
 }
 
 impl Served {
     pub(super) fn begin(&self, session: &str) {
         lock(&self.own).serve(Instant::now());
-        lock(&self.sessions).insert(session.to_owned());
+        *lock(&self.sessions).entry(session.to_owned()).or_default() += 1;
     }
 
     pub(super) fn end(&self, session: &str) {
-        lock(&self.sessions).remove(session);
+        let mut sessions = lock(&self.sessions);
+        let Some(claims) = sessions.get_mut(session) else {
+            return;
+        };
+        *claims -= 1;
+        if *claims == 0 {
+            sessions.remove(session);
+        }
     }
 
     pub(super) fn serves(&self, session: &str) -> bool {
-        lock(&self.sessions).contains(session)
+        lock(&self.sessions).contains_key(session)
     }
 
     /// Whether somebody stays whose record is gone: their session is here, and another process may have

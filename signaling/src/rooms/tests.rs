@@ -90,6 +90,7 @@ fn record(rooms: &Rooms, session: &str) -> MemberRecord {
         permission: None,
         process: rooms.process().to_string(),
         joined: false,
+        holding: 1,
     }
 }
 
@@ -144,7 +145,7 @@ async fn who_takes_a_session_over_keeps_it() {
     let mut claim = before.alice(&mut room, "s1").await;
     let alice = "alice".parse().unwrap();
     let (mut room, member) = after.find(&before.name, &alice).await.unwrap().unwrap();
-    let taken = member.to_record(after.process().as_str());
+    let taken = member.held_by(after.process().as_str(), 2);
     let taken = after.claim(&mut room, &alice, Some(&member), &taken).await;
     let mut taken = taken.unwrap();
 
@@ -154,7 +155,7 @@ async fn who_takes_a_session_over_keeps_it() {
     before.rooms.leave(claim).await.unwrap();
     let (_, there) = after.find(&before.name, &alice).await.unwrap().unwrap();
     assert!(there.is_served_by(after.process().as_str()));
-    let record = there.to_record(after.process().as_str());
+    let record = there.held_by(after.process().as_str(), 2);
     after.write(&mut taken, &record).await.unwrap();
     after.leave(taken).await.unwrap();
     assert!(after.find(&before.name, &alice).await.unwrap().is_none());
@@ -213,7 +214,7 @@ async fn a_claim_that_was_made_unheard_is_left() {
     let fixture = Fixture::new(Duration::from_secs(20));
     let mut room = fixture.open().await;
     let (alice, session) = ("alice".parse().unwrap(), "s1".parse().unwrap());
-    let prospect = fixture.rooms.prospect(&room, &alice, &session);
+    let prospect = fixture.rooms.prospect(&room, &alice, &session, 1);
     fixture.store.lose_answer(Operation::Put);
     let claimed = fixture.claim(&mut room, None, "s1").await;
     assert!(

@@ -56,7 +56,7 @@ struct Unwritten {
 enum Wanted {
     As(Arc<Member>),
     /// Gone, with this session. Another one of theirs stays.
-    Gone(SessionId),
+    Gone(SessionId, u64),
 }
 
 impl Unwritten {
@@ -154,7 +154,8 @@ impl RoomState {
         if seen.is_some() && self.departed.len() == DEPARTED {
             self.departed.pop_front();
         }
-        self.departed.extend(seen);
+        self.departed
+            .extend(seen.map(|member| Arc::new(member.remnant())));
     }
 
     /// Who left lately and may be back.
@@ -199,9 +200,9 @@ impl RoomState {
         for (identity, Unwritten { wanted, .. }) in &before.unwritten {
             let holds = match wanted {
                 Wanted::As(_) => true,
-                Wanted::Gone(left) => {
+                Wanted::Gone(left, holding) => {
                     let there = self.members.get(identity);
-                    there.is_some_and(|there| there.session == *left)
+                    there.is_some_and(|it| it.session == *left && it.holding == *holding)
                 }
             };
             if holds {
@@ -232,7 +233,7 @@ impl RoomState {
     pub(super) fn remember(&mut self, identity: &Identity, wanted: Option<Arc<Member>>) {
         let wanted = match (wanted, self.members.get(identity)) {
             (Some(wanted), seen) if seen != Some(&wanted) => Wanted::As(wanted),
-            (None, Some(seen)) => Wanted::Gone(seen.session.clone()),
+            (None, Some(seen)) => Wanted::Gone(seen.session.clone(), seen.holding),
             _ => return,
         };
         self.want(identity, wanted);
@@ -254,7 +255,7 @@ impl RoomState {
         };
         let shown = match &wanted {
             Wanted::As(member) => Some(Arc::clone(member)),
-            Wanted::Gone(_) => None,
+            Wanted::Gone(..) => None,
         };
         self.set(identity, shown);
         let unwritten = Unwritten { wanted, stored };

@@ -10,6 +10,7 @@ use pipemesh_proto::node::{self as contract, ConnectionLayout, ConnectionRole};
 
 use super::link::Asked;
 use super::spec::Attach;
+use super::takeover::SYNC_LIMIT;
 use super::{GRACE_BEFORE_MEDIA, PING_INTERVAL, PING_TIMEOUT, Phase, Session, Socket};
 use crate::livekit::join::Resume;
 use crate::livekit::{message, track};
@@ -110,6 +111,9 @@ impl Session {
             self.outbox.say(message);
         }
         self.settle_subscriptions();
+        if self.subscriptions.are_held() {
+            self.deadlines.sync = Some(now + SYNC_LIMIT);
+        }
         if let Some(state) = &resume.sync_state {
             self.handle_sync_state(state, now);
         }

@@ -109,6 +109,7 @@ pub(super) fn record(identity: &str, version: u32, tracks: &[&str]) -> MemberRec
         permission: None,
         process: String::new(),
         joined: false,
+        holding: 1,
     }
 }
 
@@ -337,6 +338,7 @@ impl Bench {
             world.remove(identity);
         }
         mine.process = "p-2".to_owned();
+        mine.holding = 2;
         world.put(ME, &mine);
         let now = Instant::now();
         let mut node = Node {
@@ -356,7 +358,7 @@ impl Bench {
 
     /// Another process takes the session over, in the middle of anything.
     pub(super) fn is_taken_over(&mut self, setup: Setup, snapshot: contract::Snapshot) {
-        let mut mine = self.me().to_record("p-2");
+        let mut mine = self.me().held_by("p-2", self.me().holding + 1);
         mine.set_presence(Presence::Here);
         self.world.put(ME, &mine);
         self.session = Self::takes_over(&self.world, setup, mine, Some(snapshot), self.now);

@@ -245,18 +245,15 @@ impl Driver {
         let now = Instant::now();
         match happened {
             Happened::Node(Ok(event)) => self.session.handle_node(event, now),
+            // Somebody has asked it, in vain.
+            Happened::Node(Err(error @ StreamError::Silent)) => self.node_is_lost(&error, now),
             Happened::Node(Err(error)) => self.node_broke(&error),
             Happened::Restored(Ok(attached)) => {
                 tracing::info!("the node's stream stands again");
                 self.node = Link::Up(Box::new(attached.stream));
                 self.session.handle_snapshot(attached.snapshot, now);
             }
-            Happened::Restored(Err(error)) => {
-                let error = Chain(&error).to_string();
-                tracing::warn!(error, "the node's session is lost");
-                self.node = Link::Gone;
-                self.session.handle_node_lost(now);
-            }
+            Happened::Restored(Err(error)) => self.node_is_lost(&error, now),
             Happened::Room(true) => {
                 let room = self.room.borrow_and_update().clone();
                 self.session.handle_room(room.as_ref(), now);
@@ -315,6 +312,14 @@ impl Driver {
             }
             Input::Stop => self.session.handle_stop(),
         }
+    }
+
+    fn node_is_lost(&mut self, error: &StreamError, now: Instant) {
+        self.unsent.clear();
+        let error = Chain(error).to_string();
+        tracing::warn!(error, "the node's session is lost");
+        self.node = Link::Gone;
+        self.session.handle_node_lost(now);
     }
 
     fn node_broke(&mut self, error: &StreamError) {
@@ -474,6 +479,10 @@ impl Driver {
                     self.write(claim, record).await;
                 }
                 SessionEnd::Moved
+            }
+            Fate::TakenOver => {
+                self.context.rooms.let_go(&claim);
+                SessionEnd::TakenOver
             }
             Fate::Lost => {
                 // If it is not, nobody else would.

@@ -373,7 +373,7 @@ impl Session {
         match (reason, self.phase) {
             (_, Phase::Opening) => self.end(None, Fate::Remove),
             (CloseReason::TakenOver, _) => {
-                // By a join of the same participant, here or in another process.
+                // By a join of the same participant, or by a process that goes on with the session.
                 self.say_leave(DisconnectReason::Migration, Action::Resume);
                 self.link.break_off();
                 self.await_successor(now);

@@ -93,7 +93,7 @@ impl End {
     pub(crate) fn farewell(&self) -> Farewell {
         match (self.close, self.record) {
             (Some(CloseReason::Replaced), _) => Farewell::Replaced,
-            (_, Fate::Keep) => Farewell::Resume,
+            (_, Fate::Keep | Fate::TakenOver) => Farewell::Resume,
             _ => Farewell::Rejoin,
         }
     }
@@ -108,4 +108,6 @@ pub(crate) enum Fate {
     Lost,
     /// They are about to go on with another process.
     Keep,
+    /// They go on with another process, whose it is.
+    TakenOver,
 }

@@ -94,10 +94,17 @@ impl Subscriptions {
         self.held = true;
         for subscribed in on_node {
             if let Ok(id) = subscribed.track_id.parse::<TrackId>() {
-                self.choices.insert(id.clone(), true);
+                if !self.receiver.auto {
+                    self.choices.insert(id.clone(), true);
+                }
                 self.adopted.insert(id, subscribed.wish.unwrap_or_default());
             }
         }
+    }
+
+    /// Whether it is still to be said what is wanted.
+    pub(super) fn are_held(&self) -> bool {
+        self.held
     }
 
     /// The client has said what it wants.
@@ -341,9 +348,11 @@ impl Subscriptions {
     }
 
     fn forget(&mut self, id: &TrackId, link: &mut Link) {
-        if let Some(remote) = self.tracks.remove(id)
-            && matches!(remote.state, State::Asked(_))
-        {
+        let Some(remote) = self.tracks.remove(id) else {
+            return;
+        };
+        self.adopted.remove(id);
+        if matches!(remote.state, State::Asked(_)) {
             link.ask(Asked::Other, unsubscribe(id.as_str()));
         }
     }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use pipemesh_proto::node::Snapshot;
 
-use super::{CONNECT_LIMIT, FIRST_SOCKET, Phase, Session, Socket, Spec};
+use super::{CONNECT_LIMIT, Phase, Session, Socket, Spec};
 use crate::rooms::RoomState;
 
 /// Time for the client to say what it receives. All SDKs do at once.
-const SYNC_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Goes on with a session, to which the client is about to come back. `snapshot`: what its node has; if
@@ -24,9 +24,9 @@ impl Session {
     ) -> Self {
         let mut session = Self::idle(spec, now);
         session.phase = Phase::Open;
-        session.socket = Socket::Awaited(Some(now + FIRST_SOCKET));
+        session.socket = Socket::Awaited(Some(now + session.resume_grace));
+        session.connected = session.record.joined;
         session.deadlines.connect = Some(now + CONNECT_LIMIT);
-        session.deadlines.sync = Some(now + SYNC_LIMIT);
         session.outbox.detach();
         session.updates.departed_before(room.departed());
         // Until what the node has is known.
@@ -47,9 +47,15 @@ impl Session {
         session
     }
 
+    /// The store has not heard that the session is held by this process.
+    pub(crate) fn write_record(&mut self) {
+        self.record_changed = true;
+    }
+
     /// The client has said what it receives, or does not say it.
     pub(super) fn synced(&mut self) {
-        if self.deadlines.sync.take().is_some() {
+        self.deadlines.sync = None;
+        if self.subscriptions.are_held() {
             self.subscriptions.release(&mut self.link, &mut self.outbox);
         }
     }

@@ -170,19 +170,44 @@ async fn a_client_can_resume_with_another_process_while_its_own_lives() {
     }
 }
 
+/// Redis is told when it is back, before those whom the dead process has served are taken to be gone.
+#[tokio::test]
+async fn a_session_goes_on_elsewhere_while_redis_is_away() {
+    let mut call = Call::start().await;
+    call.mesh.redis.told("SAVE").await;
+    call.mesh.redis.process.kill();
+    call.mesh.until_all("pipemesh_redis_up", 0.0).await;
+    call.mesh.signaling[1].process.kill();
+    call.resume().await;
+    call.nobody_noticed().await;
+    call.mesh.redis.process.start_again();
+    sleep(SILENCE + GRACE + SILENCE).await;
+    call.nobody_noticed().await;
+    let (_guest, joined) = join_in_time(&call.mesh.signaling[0], ROOM, "guest").await;
+    assert_eq!(others_of(&joined), ["ann", "ben", "cleo", "dan"]);
+}
+
 #[tokio::test]
 async fn who_loses_signaling_and_node_at_once_joins_anew_and_stays() {
     let mut mesh = Mesh::start().await;
-    let (mut ann, _) = join(&mesh.signaling[0], ROOM, "ann").await;
-    let (_ben, joined) = join(&mesh.signaling[1], ROOM, "ben").await;
-    sees(&mut ann, "ben", |info| info.identity == "ben").await;
-    let me = joined.participant.clone().unwrap();
+    let generator = Generator::start(1).unwrap();
+    let mut people = Vec::new();
+    for identity in ["ben", "cleo"] {
+        people.push(speak(&generator, &mesh.signaling[1], ROOM, identity).await);
+    }
+    let (_ann, joined) = join(&mesh.signaling[0], ROOM, "ann").await;
     mesh.signaling[1].process.kill();
     let node = node_of(&joined);
     mesh.node(&node).kill();
-    let mut ben = resume(&mesh.signaling[0], ROOM, "ben", &me.sid).await;
-    assert_eq!(is_sent_away(&mut ben).await, Action::Reconnect);
-    let (_ben, again) = join(&mesh.signaling[0], ROOM, "ben").await;
-    assert_eq!(again.participant.as_ref().unwrap().sid, me.sid);
-    assert_ne!(node_of(&again), node);
+    // One after the other: the first takes the room to another node.
+    let mut here = Vec::new();
+    for person in &people {
+        let (identity, sid) = (person.identity.as_str(), person.sid.as_str());
+        let mut client = resume(&mesh.signaling[0], ROOM, identity, sid).await;
+        assert_eq!(is_sent_away(&mut client).await, Action::Reconnect);
+        let (client, again) = join(&mesh.signaling[0], ROOM, identity).await;
+        assert_eq!(again.participant.as_ref().unwrap().sid, sid);
+        assert_ne!(node_of(&again), node);
+        here.push(client);
+    }
 }

@@ -27,6 +27,7 @@ pub(crate) fn stored_by(
         permission: None,
         process: String::new(),
         joined: false,
+        holding: 1,
     };
     store::Member {
         identity: identity.parse().unwrap(),

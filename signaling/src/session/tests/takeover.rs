@@ -159,11 +159,13 @@ fn the_process_before_lets_go_without_a_word() {
     bench.asked();
     let mut taken = record(ME, 7, &[]);
     taken.process = "p-2".to_owned();
+    taken.holding = 2;
     bench.puts(ME, &taken);
     let end = End {
         close: None,
-        record: Fate::Lost,
+        record: Fate::TakenOver,
     };
+    assert_eq!(end.farewell(), Farewell::Resume, "for who comes too late");
     assert_eq!(bench.ended, Some(end));
     assert_eq!(leave(&bench), None);
     assert!(bench.asked().is_empty(), "on its node it lives on");
