@@ -153,6 +153,11 @@ impl Shape {
         }
     }
 
+    /// To all receivers together.
+    pub(crate) fn packets_per_second(&self) -> f64 {
+        (self.receivers_in_all() * self.burst) as f64 * f64::from(self.bursts_per_second)
+    }
+
     pub(crate) fn receivers_in_all(&self) -> usize {
         self.rooms * self.receivers
     }

@@ -79,6 +79,15 @@ pub(crate) fn assert_unbroken(stats: &Stats) {
     }
 }
 
+/// The same of whoever has come back before.
+pub(crate) fn assert_goes_on(before: &Stats, after: &Stats) {
+    let of = |stats: &Stats| (stats.left, stats.reconnects, stats.failures, stats.connects);
+    assert_eq!(of(after), of(before), "{after:#?}");
+    for track in &after.tracks {
+        assert_eq!(track.lost, 0, "{track:#?}");
+    }
+}
+
 pub(crate) fn connect(signaling: &Signaling, room: &str, identity: &str) -> Connect {
     connect_as(signaling, room, identity, None)
 }

@@ -106,12 +106,17 @@ impl Call {
             for person in &mut told {
                 person.url.clone_from(&new);
             }
+            let mut before = Vec::new();
+            for person in &others {
+                before.push(person.participant.stats().await.unwrap());
+            }
             old.process.terminate();
             let back = self.come_back(told, GAP_OF_SIGNALING).await;
             assert_eq!(back, PEOPLE.len() / 2);
             old.process.until_ended().await;
-            for person in &others {
-                assert_unbroken(&person.participant.stats().await.unwrap());
+            for (person, before) in others.iter().zip(&before) {
+                let after = person.participant.stats().await.unwrap();
+                assert_goes_on(before, &after);
             }
             self.people.extend(others);
             self.is_one().await;
