@@ -150,10 +150,10 @@ impl Rooms {
         replaces: Option<&Member>,
         record: &MemberRecord,
     ) -> Result<Claim, ClaimError> {
-        self.served.begin(&record.session);
+        self.served.begin(&record.session, record.holding);
         let outcome = self.put_claim(room, identity, replaces, record).await;
         if !matches!(&outcome, Ok(_) | Err(ClaimError::Unavailable(_))) {
-            self.served.end(&record.session);
+            self.served.end(&record.session, record.holding);
         }
         outcome
     }
@@ -299,12 +299,12 @@ impl Rooms {
 
     /// Lets go of a claim that is another process's by now, or about to be: the record stays as it is.
     pub(crate) fn let_go(&self, claim: &Claim) {
-        self.served.end(&claim.session);
+        self.served.end(&claim.session, claim.holding);
     }
 
     /// Removes the record of the claim; a record that is somebody else's by now stays.
     pub(crate) async fn leave(&self, claim: Claim) -> Result<(), Unavailable> {
-        self.served.end(&claim.session);
+        self.served.end(&claim.session, claim.holding);
         let outcome = self.remove_own(claim.clone()).await;
         if outcome.is_err()
             && let Some(view) = self.viewed(&claim.room)
@@ -371,7 +371,7 @@ impl Rooms {
 
     /// Undoes [`Rooms::open`] and [`Rooms::claim`] for somebody who did not get in.
     pub(crate) async fn undo(&self, room: &OpenRoom, claim: Claim) -> Result<(), Unavailable> {
-        self.served.end(&claim.session);
+        self.served.end(&claim.session, claim.holding);
         if room.created
             && let RemoveOutcome::Done { .. } = self.remove(&claim, WhenEmpty::End).await?
         {

@@ -1,6 +1,6 @@
 //! Whom this process serves, and when the store's word on them does not count.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use pipemesh_topology::store::Lease;
@@ -11,25 +11,26 @@ use super::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// Claims on each session, from before one is made until it is left. Held for a map access.
-    sessions: Mutex<HashMap<String, u32>>,
+    /// By which claims each session is held, from before one is made until it is left. Held for a map access.
+    sessions: Mutex<HashMap<String, BTreeSet<u64>>>,
     own: Mutex<Own>,
 }
 
 impl Served {
-    pub(super) fn begin(&self, session: &str) {
+    pub(super) fn begin(&self, session: &str, holding: u64) {
         lock(&self.own).serve(Instant::now());
-        *lock(&self.sessions).entry(session.to_owned()).or_default() += 1;
+        let mut sessions = lock(&self.sessions);
+        let holdings = sessions.entry(session.to_owned()).or_default();
+        holdings.insert(holding);
     }
 
-    pub(super) fn end(&self, session: &str) {
+    pub(super) fn end(&self, session: &str, holding: u64) {
         let mut sessions = lock(&self.sessions);
-        let Some(claims) = sessions.get_mut(session) else {
-            return;
-        };
-        *claims -= 1;
-        if *claims == 0 {
-            sessions.remove(session);
+        if let Some(holdings) = sessions.get_mut(session) {
+            holdings.remove(&holding);
+            if holdings.is_empty() {
+                sessions.remove(session);
+            }
         }
     }
 
