@@ -315,6 +315,10 @@ impl Session {
     /// node the session lives on, and so does its media.
     pub(crate) fn handle_stop(&mut self) {
         match self.phase {
+            // Its client has not come yet, and joins elsewhere.
+            Phase::Open if !self.outbox.has_begun() => {
+                self.end(Some(CloseReason::Left), Fate::Remove);
+            }
             Phase::Open => {
                 self.say_leave(DisconnectReason::ServerShutdown, Action::Resume);
                 self.link.break_off();

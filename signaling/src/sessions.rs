@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId};
+use pipemesh_proto::ids::{ParticipantId, RoomId};
 use pipemesh_topology::{Identity, RoomName};
 use tokio::sync::mpsc;
 
@@ -15,7 +15,6 @@ use crate::session::driver::Input;
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     pub(crate) id: ParticipantId,
-    pub(crate) session: SessionId,
     pub(crate) room_id: RoomId,
     /// Where in the room's events the session claimed its identity.
     pub(crate) claimed_at: u64,
@@ -53,12 +52,18 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn remove(&self, room: &RoomName, identity: &Identity, session: &SessionId) {
+    /// Removes a handle, known by its farewell: a session that was taken over and came back has another one.
+    pub(crate) fn remove(
+        &self,
+        room: &RoomName,
+        identity: &Identity,
+        farewell: &Arc<OnceLock<Farewell>>,
+    ) {
         let key = (room.clone(), identity.clone());
         let mut sessions = self.lock();
         if sessions
             .get(&key)
-            .is_some_and(|handle| handle.session == *session)
+            .is_some_and(|handle| Arc::ptr_eq(&handle.farewell, farewell))
         {
             sessions.remove(&key);
         }
@@ -89,7 +94,6 @@ mod tests {
         let (room, alice) = ("standup".parse().unwrap(), "alice".parse().unwrap());
         let handle = |room_id: &str, claimed_at| Handle {
             id: ParticipantId::random(),
-            session: SessionId::random(),
             room_id: room_id.parse().unwrap(),
             claimed_at,
             inputs: mpsc::channel(1).0,
@@ -99,7 +103,7 @@ mod tests {
         let check = |inserted: &Handle, expected: &Handle| {
             sessions.insert(&room, &alice, inserted.clone());
             let found = sessions.find(&room, &alice, "").unwrap();
-            assert_eq!(found.session, expected.session);
+            assert!(Arc::ptr_eq(&found.farewell, &expected.farewell));
         };
         let (first, second) = (handle("RM_1", 5), handle("RM_1", 7));
         check(&second, &second);

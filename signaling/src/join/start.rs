@@ -31,7 +31,6 @@ impl Started {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let handle = Handle {
             id: self.session.id().clone(),
-            session: self.session_id.clone(),
             room_id: self.claim.room_id.clone(),
             claimed_at: self.claim.sequence,
             inputs: sender,
@@ -48,7 +47,7 @@ impl Started {
         let driver = Driver::new(Parts {
             context: Arc::clone(context),
             session: self.session,
-            id: self.session_id.clone(),
+            id: self.session_id,
             node_id: self.node_id,
             grants: self.grants,
             inputs,
@@ -64,7 +63,7 @@ impl Started {
         }
         context.metrics.sessions.inc();
         let running = tokio::spawn(driver.run().instrument(span.clone()));
-        let (ending, id) = (Arc::clone(context), self.session_id);
+        let (ending, farewell) = (Arc::clone(context), Arc::clone(&handle.farewell));
         let ended = async move {
             let outcome = running.await;
             ending.metrics.sessions.dec();
@@ -73,7 +72,7 @@ impl Started {
             tracing::error!(%fault, "a session ended by a fault");
             ending.metrics.panics.inc();
             ending.metrics.session_ended(SessionEnd::Panicked);
-            ending.sessions.remove(&room, &identity, &id);
+            ending.sessions.remove(&room, &identity, &farewell);
             ending.rooms.vacate(rescued).await;
         };
         context.tasks.spawn(ended.instrument(span.clone()));

@@ -135,7 +135,7 @@ async fn claim(
             Err(ClaimError::Full | ClaimError::Gone) => return Ok(None),
             Err(ClaimError::Unavailable(error)) => {
                 // Made or not, it is there for the next attempt.
-                rooms.let_go(&prospect);
+                let_go(context, prospect);
                 return Err(error.into());
             }
         }
@@ -143,8 +143,8 @@ async fn claim(
     Ok(None)
 }
 
-/// A claim on a session that does not go on here yet. Dropped, it is let go: who was in the room stays, until
-/// they come again or are found not to be served.
+/// A claim on a session that does not go on here yet. Dropped, it is let go: who was in the room stays for a
+/// while.
 struct Taken {
     context: Arc<Context>,
     claim: Claim,
@@ -173,7 +173,19 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.context.rooms.let_go(&self.claim);
+            let_go(&self.context, self.claim.clone());
         }
     }
+}
+
+/// Whoever it is comes again and takes the session over, or is gone.
+fn let_go(context: &Arc<Context>, claim: Claim) {
+    context.rooms.let_go(&claim);
+    let later = Arc::clone(context);
+    context.tasks.spawn(async move {
+        let grace = tokio::time::sleep(later.resume_grace);
+        if later.stop.run_until_cancelled(grace).await.is_some() {
+            later.rooms.vacate(claim).await;
+        }
+    });
 }

@@ -11,9 +11,9 @@ use pipemesh_proto::{CONTRACT_VERSION, CONTRACT_VERSION_MIN};
 use pipemesh_topology::NodeRecord;
 use rand::Rng;
 use tokio::sync::watch;
-use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
 
 /// A silent host is noticed after twice this. Shorter: busy hosts are taken for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -123,25 +123,32 @@ impl Link {
             }
         };
         let mut pause = RETRY_FIRST;
-        let (mut complained, mut was_heard) = (false, false);
+        let (mut complained, mut was_heard, mut first) = (false, false, REPORT_LIMIT);
         loop {
             let (began, mut heard) = (Instant::now(), false);
-            let first = if was_heard { ASK_LIMIT } else { REPORT_LIMIT };
             let outcome = hear(client.clone(), first, |next| {
                 heard = true;
                 report(Some(next));
             });
             let status = outcome.await;
-            report(None);
             if heard {
                 (pause, complained) = (RETRY_FIRST, false);
-            } else if was_heard {
-                self.losses.send_modify(|losses| *losses += 1);
             }
+            first = match (heard, status.code()) {
+                (false, _) => REPORT_LIMIT,
+                (true, Code::DeadlineExceeded) => ASK_LIMIT,
+                // The connection broke, and has to be made anew.
+                (true, _) => CONNECT_LIMIT + ASK_LIMIT,
+            };
+            let was_lost = was_heard && !heard;
             was_heard = heard;
-            // It is asked at once, unless that has just been done.
+            // It is asked at once, unless that has just been done: it may only be slow.
             if heard && began.elapsed() > REPORT_LIMIT {
                 continue;
+            }
+            report(None);
+            if was_lost {
+                self.losses.send_modify(|losses| *losses += 1);
             }
             if !std::mem::replace(&mut complained, true) {
                 let reason = status.message();

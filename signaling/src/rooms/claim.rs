@@ -54,6 +54,10 @@ enum Basis {
 }
 
 impl Claim {
+    fn holder(&self) -> (&str, u64) {
+        (&self.session, self.holding)
+    }
+
     /// Whether the store has yet to be told.
     pub(crate) fn rests_on_memory(&self) -> bool {
         self.basis != Basis::Store
@@ -235,10 +239,10 @@ impl Rooms {
                 WriteError::Unavailable(_) => {
                     let member = read(claim, body);
                     view.followed
-                        .remember(room, identity, &claim.session, member);
+                        .remember(room, identity, claim.holder(), member);
                 }
                 WriteError::Lost | WriteError::TakenOver => {
-                    view.followed.forget(room, identity, &claim.session)
+                    view.followed.forget(room, identity, claim.holder())
                 }
             }
         }
@@ -310,7 +314,7 @@ impl Rooms {
             && let Some(view) = self.viewed(&claim.room)
         {
             let (room, identity) = (&claim.room_id, &claim.identity);
-            view.followed.remember(room, identity, &claim.session, None);
+            view.followed.remember(room, identity, claim.holder(), None);
         }
         outcome
     }

@@ -62,16 +62,16 @@ impl Belief {
         self.state.as_mut().filter(|state| state.id == *id)
     }
 
-    /// The room, if somebody is seen in it with this session.
+    /// The room, if somebody is seen in it with this session, held by this claim.
     fn room_of(
         &mut self,
         id: &RoomId,
         identity: &Identity,
-        session: &str,
+        (session, holding): (&str, u64),
     ) -> Option<&mut RoomState> {
         let state = self.room(id)?;
         let member = state.members.get(identity)?;
-        (member.session.as_str() == session).then_some(state)
+        (member.session.as_str() == session && member.holding == holding).then_some(state)
     }
 
     /// The room was read. `keeps`: sessions whose record may have been removed by mistake.
@@ -213,8 +213,8 @@ impl Followed {
         self.change(|belief| {
             let state = belief.room(room).ok_or(ClaimError::Gone)?;
             let there = state.members.get(&member.identity);
-            let session = |member: &Member| member.session.clone();
-            if there.map(|there| session(there)) != replaces.map(session) {
+            let holder = |member: &Member| (member.session.clone(), member.holding);
+            if there.map(|there| holder(there)) != replaces.map(holder) {
                 let there = there.map(|there| Box::new(Member::clone(there)));
                 return Err(ClaimError::Conflict(there));
             }
@@ -233,20 +233,20 @@ impl Followed {
         &self,
         room: &RoomId,
         identity: &Identity,
-        session: &str,
+        holder: (&str, u64),
         member: Option<Member>,
     ) {
         self.change(|belief| {
-            if let Some(state) = belief.room_of(room, identity, session) {
+            if let Some(state) = belief.room_of(room, identity, holder) {
                 state.remember(identity, member.map(Arc::new));
             }
         });
     }
 
     /// Somebody is not as the session said.
-    pub(super) fn forget(&self, room: &RoomId, identity: &Identity, session: &str) {
+    pub(super) fn forget(&self, room: &RoomId, identity: &Identity, holder: (&str, u64)) {
         self.change(|belief| {
-            if let Some(state) = belief.room_of(room, identity, session) {
+            if let Some(state) = belief.room_of(room, identity, holder) {
                 state.forget(identity);
             }
         });

@@ -39,6 +39,7 @@ impl Session {
     /// The client's socket is gone.
     pub(crate) fn handle_detach(&mut self, now: Instant) {
         self.outbox.detach();
+        self.deadlines.sync = None;
         if self.phase != Phase::Open {
             return;
         }

@@ -444,7 +444,7 @@ impl Driver {
             .take()
             .expect("a driver runs until its session has ended");
         let (room, identity) = (&self.grants.room, &self.grants.identity);
-        self.context.sessions.remove(room, identity, &self.id);
+        self.context.sessions.remove(room, identity, &self.farewell);
         // Sockets that find nobody here any more are told why, the last that came included.
         let _ = self.farewell.set(end.farewell());
         self.inputs.close();

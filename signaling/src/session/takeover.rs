@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use livekit_protocol::participant_info::State;
 use pipemesh_proto::node::Snapshot;
 
 use super::{CONNECT_LIMIT, Phase, Session, Socket, Spec};
@@ -25,7 +26,7 @@ impl Session {
         let mut session = Self::idle(spec, now);
         session.phase = Phase::Open;
         session.socket = Socket::Awaited(Some(now + session.resume_grace));
-        session.connected = session.record.joined;
+        session.connected = session.info().state() == State::Active;
         session.deadlines.connect = Some(now + CONNECT_LIMIT);
         session.outbox.detach();
         session.updates.departed_before(room.departed());
