@@ -238,7 +238,7 @@ async fn what_is_undone_may_have_been_written_unheard() {
     let mut unheard = claim.clone();
     let rooms = &fixture.rooms;
     rooms
-        .write(&mut unheard, &record(&rooms, "s1"))
+        .write(&mut unheard, &record(rooms, "s1"))
         .await
         .unwrap();
     rooms.undo(&room, claim).await.unwrap();

@@ -89,8 +89,8 @@ impl Publications {
             let Ok(id) = info.sid.parse::<TrackId>() else {
                 continue;
             };
-            let announced = on_node.iter().filter_map(|track| track.announced.as_ref());
-            let ask = announced.filter(|ask| ask.track_id == info.sid).next();
+            let mut announced = on_node.iter().filter_map(|track| track.announced.as_ref());
+            let ask = announced.find(|ask| ask.track_id == info.sid);
             let ask = ask.cloned().unwrap_or_default();
             info.muted = ask.muted;
             self.announced += 1;
