@@ -65,9 +65,7 @@ impl Claim {
 
     /// Whether this is what the claim's session wrote, since it is held by this claim.
     fn is_on(&self, stored: &store::Member) -> bool {
-        let is_own = |member: Member| {
-            member.session.as_str() == self.session && member.holding == self.holding
-        };
+        let is_own = |member: Member| member.is_held_by(self.holder());
         stored.identity == self.identity && Member::decode(stored).is_some_and(is_own)
     }
 
@@ -90,9 +88,8 @@ impl Claim {
             Basis::Store => None,
         };
         let is_replaced = replaced.is_some_and(|replaced| {
-            Member::decode(stored).is_some_and(|member| {
-                (&member.session, member.holding) == (&replaced.0, replaced.1)
-            })
+            let holder = (replaced.0.as_str(), replaced.1);
+            Member::decode(stored).is_some_and(|member| member.is_held_by(holder))
         });
         self.is_on(stored) || is_replaced
     }

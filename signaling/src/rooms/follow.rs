@@ -67,11 +67,11 @@ impl Belief {
         &mut self,
         id: &RoomId,
         identity: &Identity,
-        (session, holding): (&str, u64),
+        holder: (&str, u64),
     ) -> Option<&mut RoomState> {
         let state = self.room(id)?;
         let member = state.members.get(identity)?;
-        (member.session.as_str() == session && member.holding == holding).then_some(state)
+        member.is_held_by(holder).then_some(state)
     }
 
     /// The room was read. `keeps`: sessions whose record may have been removed by mistake.

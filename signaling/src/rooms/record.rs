@@ -140,6 +140,11 @@ impl Member {
         self.presence != Presence::Joining
     }
 
+    /// Whether this is what a session wrote while that claim held it.
+    pub(crate) fn is_held_by(&self, (session, holding): (&str, u64)) -> bool {
+        self.session.as_str() == session && self.holding == holding
+    }
+
     /// Whether this process serves them.
     pub(crate) fn is_served_by(&self, process: &str) -> bool {
         self.process.as_ref().map_or("", ProcessId::as_str) == process

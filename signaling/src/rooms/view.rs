@@ -202,7 +202,7 @@ impl RoomState {
                 Wanted::As(_) => true,
                 Wanted::Gone(left, holding) => {
                     let there = self.members.get(identity);
-                    there.is_some_and(|it| it.session == *left && it.holding == *holding)
+                    there.is_some_and(|there| there.is_held_by((left.as_str(), *holding)))
                 }
             };
             if holds {

@@ -54,6 +54,24 @@ pub(super) fn leave(bench: &Bench) -> Option<(Action, DisconnectReason)> {
     })
 }
 
+/// Carol has left, Bob and Dave are there.
+pub(super) fn is_told_everything(bench: &mut Bench) {
+    let Message::Update(update) = &bench.heard[1] else {
+        panic!("{:?}", bench.heard[1]);
+    };
+    let expected = [
+        ("PA_carol", false),
+        ("PA_bob", true),
+        ("PA_dave", true),
+        ("PA_me", true),
+    ];
+    assert_eq!(
+        shown(update),
+        expected.map(|(sid, there)| (sid.to_owned(), there))
+    );
+    assert_eq!(bench.heard_names(), ["reconnect", "update", "room_update"]);
+}
+
 #[test]
 fn a_client_that_comes_back_is_told_everything() {
     let mut bench = Bench::connected(Setup {
@@ -75,20 +93,7 @@ fn a_client_that_comes_back_is_told_everything() {
         panic!("{:?}", bench.heard[0]);
     };
     assert_eq!(reconnect.ice_servers.len(), 1);
-    let Message::Update(update) = &bench.heard[1] else {
-        panic!("{:?}", bench.heard[1]);
-    };
-    let expected = [
-        ("PA_carol", false),
-        ("PA_bob", true),
-        ("PA_dave", true),
-        ("PA_me", true),
-    ];
-    assert_eq!(
-        shown(update),
-        expected.map(|(sid, there)| (sid.to_owned(), there))
-    );
-    assert_eq!(bench.heard_names(), ["reconnect", "update", "room_update"]);
+    is_told_everything(&mut bench);
     assert!(
         bench.asked().is_empty(),
         "one connection is restarted by the client"

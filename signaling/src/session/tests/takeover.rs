@@ -6,7 +6,7 @@ use pipemesh_proto::node as contract;
 
 use super::bench::*;
 use super::prelude::*;
-use super::resuming::{leave, resume, snapshot, started, sync_state};
+use super::resuming::{is_told_everything, leave, resume, snapshot, started, sync_state};
 
 /// Whoever publishes `TR_mine`, as the process before has left it.
 fn mine() -> MemberRecord {
@@ -46,20 +46,7 @@ fn a_session_goes_on_in_another_process() {
     let mut bench = Bench::taken_over(setup(), mine(), Some(connected()));
     assert!(bench.asked().is_empty(), "on its node nothing changes");
     bench.attach(resume());
-    let Message::Update(update) = &bench.heard[1] else {
-        panic!("{:?}", bench.heard[1]);
-    };
-    let expected = [
-        ("PA_carol", false),
-        ("PA_bob", true),
-        ("PA_dave", true),
-        ("PA_me", true),
-    ];
-    assert_eq!(
-        shown(update),
-        expected.map(|(sid, there)| (sid.to_owned(), there))
-    );
-    assert_eq!(bench.heard_names(), ["reconnect", "update", "room_update"]);
+    is_told_everything(&mut bench);
     let me = bench.me();
     assert_eq!((me.presence, me.info.version), (Presence::Here, 7));
     assert_eq!(me.info.tracks[0].sid, "TR_mine");
