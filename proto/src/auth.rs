@@ -1,4 +1,4 @@
-//! Who may speak on the control channel: signaling to nodes.
+//! Who may speak on the control channel, signaling to nodes; and what nodes prove to each other.
 //!
 //! Either both sides show certificates (mutual TLS, the transport's business), or the caller shows
 //! a bearer derived from the cluster's secret, or neither is configured and only callers on the
@@ -27,10 +27,52 @@ pub const MIN_SECRET_LEN: usize = 32;
 
 /// What the MAC key is derived for, so that the secret can serve other purposes too.
 const PURPOSE: &[u8] = b"pipemesh control channel v1";
+const PIPE_PURPOSE: &[u8] = b"pipemesh pipes v1";
 
 /// The key that bearers are made and checked with.
 #[derive(Clone)]
 pub struct ClusterKey(Arc<hmac::Key>);
+
+/// The key that nodes prove to each other that they are of one cluster with.
+#[derive(Clone)]
+pub struct PipeKey(Arc<hmac::Key>);
+
+impl PipeKey {
+    /// # Errors
+    /// When the secret is too short.
+    pub fn new(secret: &[u8]) -> Result<Self, ShortSecret> {
+        derive(secret, PIPE_PURPOSE).map(Self)
+    }
+
+    /// `exported` is what the connection gives for this purpose and the prover's name: another connection's
+    /// proof, or another node's, is of no use.
+    #[must_use]
+    pub fn prove(&self, exported: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.0, exported).as_ref().to_vec()
+    }
+
+    #[must_use]
+    pub fn verify(&self, exported: &[u8], proof: &[u8]) -> bool {
+        hmac::verify(&self.0, exported, proof).is_ok()
+    }
+}
+
+impl fmt::Debug for PipeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PipeKey(***)")
+    }
+}
+
+/// A key for one purpose, of which nothing follows for the others.
+fn derive(secret: &[u8], purpose: &[u8]) -> Result<Arc<hmac::Key>, ShortSecret> {
+    if secret.len() < MIN_SECRET_LEN {
+        return Err(ShortSecret(secret.len()));
+    }
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let derived = hmac::sign(&secret, purpose);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+    Ok(Arc::new(key))
+}
 
 /// A secret was too short to be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,15 +100,7 @@ impl ClusterKey {
     /// # Errors
     /// When the secret is too short.
     pub fn new(secret: &[u8]) -> Result<Self, ShortSecret> {
-        if secret.len() < MIN_SECRET_LEN {
-            return Err(ShortSecret(secret.len()));
-        }
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let derived = hmac::sign(&secret, PURPOSE);
-        Ok(Self(Arc::new(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            derived.as_ref(),
-        ))))
+        derive(secret, PURPOSE).map(Self)
     }
 
     /// The value of an `authorization` header.

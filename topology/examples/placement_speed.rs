@@ -30,6 +30,7 @@ fn main() {
         grpc_address: "127.0.0.1:7901".to_owned(),
         boot_id: 1,
         weight: 1,
+        pipe: None,
         state: NodeState::Serving,
     }));
     let members = Members::from(&snapshot);

@@ -197,7 +197,7 @@ impl Ring {
     }
 }
 
-fn sip13(parts: &[&[u8]]) -> u64 {
+pub(crate) fn sip13(parts: &[&[u8]]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
     for part in parts {
         hasher.write(part);

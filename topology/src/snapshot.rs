@@ -2,6 +2,8 @@
 
 use pipemesh_proto::ids::{NodeId, Region};
 
+use crate::pipe_address::PipeAddress;
+
 /// A node as it describes itself.
 ///
 /// Slow facts only: a change wakes every process that watches. Load travels on `Node.Watch`.
@@ -15,6 +17,8 @@ pub struct NodeRecord {
     pub boot_id: u64,
     /// Share of the ring in units of one ordinary node; 0 takes no new rooms.
     pub weight: u32,
+    /// `None`: no other node takes tracks from it. It has no pipes, or is of a version that knows none.
+    pub pipe: Option<PipeAddress>,
     pub state: NodeState,
 }
 
@@ -75,6 +79,7 @@ pub(crate) mod tests {
             grpc_address: "127.0.0.1:7901".to_owned(),
             boot_id: 1,
             weight: 1,
+            pipe: None,
             state: NodeState::Serving,
         }
     }

@@ -32,6 +32,16 @@ impl EncodingSet {
         Self(((1_u16 << number.min(7)) - 1) as u8).and(Self::ALL)
     }
 
+    /// As a number whose lowest bit is the lowest encoding.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Those beyond [`MAX_ENCODINGS`] are left out.
+    pub fn of_bits(bits: u8) -> Self {
+        Self(bits).and(Self::ALL)
+    }
+
     pub fn insert(&mut self, encoding: u8) {
         self.0 |= 1 << encoding;
     }

@@ -137,6 +137,16 @@ pub struct LayerRates {
     nested: bool,
 }
 
+/// What one layer takes, without those it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeasuredLayer {
+    pub layer: Layer,
+    /// Bits a second.
+    pub bits: u32,
+    /// Frames in 16 seconds.
+    pub frames: u32,
+}
+
 impl LayerRates {
     /// Of encodings that are alternatives to each other.
     pub(crate) fn of_encodings<'a>(meters: impl Iterator<Item = &'a LayerMeter>) -> Self {
@@ -159,6 +169,43 @@ impl LayerRates {
             rows: meter.rates,
             nested,
         }
+    }
+
+    /// What was measured of each layer that is being sent, for who has to tell others.
+    pub fn measured(&self) -> impl Iterator<Item = MeasuredLayer> + '_ {
+        let rows = (0..).zip(&self.rows);
+        rows.flat_map(|(spatial, row)| {
+            let rates = (0..).zip(row).filter(|(_, rate)| **rate != Rate::default());
+            rates.map(move |(temporal, rate)| MeasuredLayer {
+                layer: Layer { spatial, temporal },
+                bits: rate.bits,
+                frames: rate.frames,
+            })
+        })
+    }
+
+    /// Whether a spatial layer is sent with those below it.
+    pub fn is_nested(&self) -> bool {
+        self.nested
+    }
+
+    /// From what somebody else has measured.
+    pub fn of_measured(layers: impl IntoIterator<Item = MeasuredLayer>, nested: bool) -> Self {
+        let mut rates = Self {
+            nested,
+            ..Self::default()
+        };
+        for measured in layers {
+            let row = rates.rows.get_mut(usize::from(measured.layer.spatial));
+            let place = row.and_then(|row| row.get_mut(usize::from(measured.layer.temporal)));
+            if let Some(rate) = place {
+                *rate = Rate {
+                    bits: measured.bits,
+                    frames: measured.frames,
+                };
+            }
+        }
+        rates
     }
 
     /// Bits a second of everything that is forwarded for `layer`.

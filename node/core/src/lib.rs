@@ -16,6 +16,7 @@ pub mod ingress;
 pub mod key_frames;
 pub mod layer;
 pub mod nack;
+pub mod pipe;
 pub mod quality;
 pub mod rate;
 pub mod router;

@@ -7,13 +7,16 @@ mod waker;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-pub use waker::Waker;
+use waker::Alarm;
+pub use waker::{Sleeper, Waker};
 
 /// The caller's name for something registered with a [`Poller`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,10 +51,11 @@ impl Poller {
     /// What the kernel says: it has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let waker = Waker::new()?;
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Edge-triggered: each write to it is reported once, and it need never be read.
         let interest = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, waker.as_fd(), EventData::new_u64(WAKER), interest)?;
+        epoll::add(&epoll, &eventfd, EventData::new_u64(WAKER), interest)?;
+        let waker = Waker::new(Alarm::Eventfd(Arc::new(eventfd)));
         Ok(Self {
             epoll,
             waker,

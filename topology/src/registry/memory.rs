@@ -92,6 +92,7 @@ impl Registry for MemoryRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PipeAddress;
     use crate::snapshot::NodeState;
     use crate::snapshot::tests::record;
 
@@ -110,12 +111,20 @@ mod tests {
         registry.update(node.clone()).await.unwrap();
         assert!(!watch.has_changed().unwrap(), "nothing differs");
 
-        let draining = NodeRecord {
-            state: NodeState::Draining,
-            ..node.clone()
-        };
-        registry.update(draining.clone()).await.unwrap();
-        assert_eq!(watch.borrow_and_update().nodes(), [draining]);
+        for changed in [
+            NodeRecord {
+                state: NodeState::Draining,
+                ..node.clone()
+            },
+            NodeRecord {
+                pipe: PipeAddress::new(["10.0.0.5:7902".to_owned()], [7; 32]).ok(),
+                ..node.clone()
+            },
+        ] {
+            registry.update(changed.clone()).await.unwrap();
+            assert!(watch.has_changed().unwrap());
+            assert_eq!(watch.borrow_and_update().nodes(), [changed]);
+        }
 
         registry.deregister(&node.id, node.boot_id).await.unwrap();
         assert_eq!(watch.borrow_and_update().nodes(), []);

@@ -90,6 +90,7 @@ pub(crate) fn record(id: &str, address: &str) -> NodeRecord {
         grpc_address: address.to_owned(),
         boot_id: 1,
         weight: 1,
+        pipe: None,
         state: NodeState::Serving,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_topology::registry::RegistryError;
-use pipemesh_topology::{NodeRecord, NodeState, Registry};
+use pipemesh_topology::{NodeRecord, NodeState, PipeAddress, Registry};
 use serde_json::Value;
 
 use crate::agent::Agent;
@@ -20,9 +20,14 @@ async fn a_node_is_seen_as_it_describes_itself() {
     let registry = Arc::new(agent.registry().await);
     let mut follower = Follower::of(&registry);
     let endpoint = Endpoint::start();
+    let pipe = |key| {
+        let addresses = ["10.0.0.5:7902", "[2001:db8::1]:7902"].map(str::to_owned);
+        PipeAddress::new(addresses, [key; 32]).ok()
+    };
     let node = NodeRecord {
         weight: 3,
         boot_id: u64::MAX,
+        pipe: pipe(1),
         ..endpoint.record("a")
     };
     registry.register(node.clone()).await.unwrap();
@@ -41,12 +46,23 @@ async fn a_node_is_seen_as_it_describes_itself() {
     let checks = agent.checks("a").await;
     assert_eq!(checks.len(), 3, "{checks:?}");
 
-    let heavier = NodeRecord { weight: 5, ..node };
-    registry.update(heavier.clone()).await.unwrap();
-    let changed = follower
-        .nodes
-        .wait_for(|nodes| nodes.nodes() == [heavier.clone()]);
-    tokio::time::timeout(SOON, changed).await.unwrap().unwrap();
+    let heavier = NodeRecord {
+        weight: 5,
+        ..node.clone()
+    };
+    let with_another_key = NodeRecord {
+        pipe: pipe(2),
+        ..heavier.clone()
+    };
+    for changed in [heavier, with_another_key] {
+        // A wake may have been just now.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        registry.update(changed.clone()).await.unwrap();
+        let seen = follower
+            .nodes
+            .wait_for(|nodes| nodes.nodes() == [changed.clone()]);
+        tokio::time::timeout(SOON, seen).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,10 @@ impl Pending {
         self.info.starts_key_frame
     }
 
+    pub(super) fn begins_key_frame_with(&self, number: u64) -> bool {
+        self.info.starts_key_frame && self.sequence == number
+    }
+
     #[inline]
     fn candidate(&self, encoding: u8) -> Candidate<'_> {
         Candidate {

@@ -24,7 +24,7 @@ use crate::track::{Encoding, Track, TrackSpec};
 
 /// A way out of the router, to one taker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port(pub u8);
+pub struct Port(pub u16);
 
 /// A taker's name for a track that it takes, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct Stamp {
     /// The taker did not use the encoding just before, or packets were left out: what it misses was not
     /// lost.
     pub resumes: bool,
+    /// A key frame begins with it.
+    pub key_frame: bool,
 }
 
 /// The last sender report of an encoding, as a taker needs it.
@@ -119,6 +121,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 begun: EncodingSet::default(),
             }),
         }
+        self.update_interest(key, now);
         self.update_demand(key, now);
         true
     }
@@ -127,7 +130,20 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     pub fn end_relay(&mut self, key: TrackKey, port: Port, now: Instant) {
         if let Some(track) = self.track_mut(key) {
             track.relays.retain(|relay| relay.port != port);
+            self.update_interest(key, now);
             self.update_demand(key, now);
+        }
+    }
+
+    /// The way to a taker is gone: nothing leaves for it any more.
+    pub fn end_port(&mut self, port: Port, now: Instant) {
+        let taken = self.tracks.iter().filter(|(_, track)| {
+            let mut relays = track.relays.iter();
+            relays.any(|relay| relay.port == port)
+        });
+        let taken: Vec<TrackKey> = taken.map(|(slot, _)| TrackKey(slot)).collect();
+        for key in taken {
+            self.end_relay(key, port, now);
         }
     }
 
@@ -155,6 +171,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             return;
         };
         let number = encoding.sequences.peek(sequence);
+        let last = encoding.pending.last();
+        let key_frame = last.is_some_and(|last| last.begins_key_frame_with(number));
         for relay in &mut track.relays {
             if !relay.interest.sent().contains(source.encoding) {
                 continue;
@@ -163,6 +181,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 number,
                 restarts: encoding.restarts,
                 resumes: !relay.begun.contains(source.encoding),
+                key_frame,
             };
             if send(relay.port, relay.alias, stamp) {
                 relay.begun.insert(source.encoding);
@@ -179,6 +198,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             number,
             restarts: encoding.restarts,
             resumes: false,
+            key_frame: false,
         };
         Some((encoding.cache.packet(number)?, stamp))
     }
@@ -290,9 +310,15 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(encoding) = self.encoding_mut(source) else {
             return false;
         };
-        if stamp.resumes {
+        let highest = encoding.sequences.highest();
+        let follows = highest.is_some_and(|highest| stamp.number <= highest + 1);
+        if stamp.resumes && !follows {
             encoding.resume();
             self.break_off(source, now);
+            // Whoever takes the track from here misses the same.
+            if let Some(track) = self.track_mut(source.track) {
+                track.tear(source.encoding);
+            }
         }
         let encoding = self.encoding_mut(source);
         encoding.is_some_and(|encoding| encoding.sequences.place(stamp.number))
@@ -358,8 +384,10 @@ impl Encoding {
 }
 
 impl<R, P> Track<R, P> {
+    /// Encodings that somebody has to be shown, here or at whom the track is passed on to.
     fn used(&self) -> EncodingSet {
-        let mut used = EncodingSet::default();
+        let relayed = self.relays.iter().map(|relay| relay.interest.encodings);
+        let mut used = relayed.fold(EncodingSet::default(), EncodingSet::or);
         for (index, encoding) in self.encodings.iter().enumerate() {
             if !encoding.interested.is_empty() {
                 used.insert(index as u8);

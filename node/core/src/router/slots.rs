@@ -12,6 +12,12 @@ pub struct TrackKey(pub(super) Slot);
 pub struct SubscriptionKey(pub(super) Slot);
 
 impl TrackKey {
+    /// A track that another node keeps under a name of its own. Names none here.
+    pub const ELSEWHERE: Self = Self(Slot {
+        index: u32::MAX,
+        generation: u32::MAX,
+    });
+
     /// A small number that no other live track of the router has.
     pub fn index(self) -> usize {
         self.0.index as usize
@@ -109,6 +115,14 @@ impl<T> Slots<T> {
 
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().filter_map(|entry| entry.value.as_ref())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
+        let entries = (0..).zip(&self.entries);
+        entries.filter_map(|(index, entry)| {
+            let generation = entry.generation;
+            Some((Slot { index, generation }, entry.value.as_ref()?))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

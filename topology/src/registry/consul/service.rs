@@ -15,6 +15,7 @@ use pipemesh_proto::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::pipe_address::PipeAddress;
 use crate::snapshot::{NodeRecord, NodeState};
 
 /// Who feeds the heartbeat is alive. Three may get lost.
@@ -25,6 +26,9 @@ const PROBE_WITHIN: &str = "1s";
 const FAILURES_BEFORE_CRITICAL: u32 = 2;
 /// The shortest that Consul takes. Nobody waits for it: what is critical is gone at once.
 const FORGOTTEN_AFTER: &str = "1m";
+
+const PIPE_ADDRESSES: &str = "pipe_addrs";
+const PIPE_KEY: &str = "pipe_key";
 
 /// Which of several processes with one node id holds it: the greatest.
 ///
@@ -123,21 +127,26 @@ pub(super) fn registration(
     let ids = Ids::new(service, &node.id, node.boot_id);
     let (host, port) = split(&node.grpc_address)?;
     let release = env!("CARGO_PKG_VERSION");
+    let mut meta = json!({
+        "node_id": node.id.as_str(),
+        "region": node.region.as_str(),
+        "boot_id": node.boot_id.to_string(),
+        "generation": generation.to_string(),
+        "weight": node.weight.to_string(),
+        "version": release,
+        "contract": CONTRACT_VERSION.to_string(),
+    });
+    if let Some(pipe) = &node.pipe {
+        meta[PIPE_ADDRESSES] = pipe.addresses_text().into();
+        meta[PIPE_KEY] = pipe.key_text().into();
+    }
     Ok(json!({
         "ID": ids.service,
         "Name": service.to_string(),
         "Address": host,
         "Port": port,
         "Tags": [format!("region={}", node.region), format!("v{release}")],
-        "Meta": {
-            "node_id": node.id.as_str(),
-            "region": node.region.as_str(),
-            "boot_id": node.boot_id.to_string(),
-            "generation": generation.to_string(),
-            "weight": node.weight.to_string(),
-            "version": release,
-            "contract": CONTRACT_VERSION.to_string(),
-        },
+        "Meta": meta,
         "Checks": [
             {
                 "CheckID": ids.heartbeat,
@@ -264,6 +273,10 @@ impl Entry {
             grpc_address: join(&self.service.address, self.service.port),
             boot_id,
             weight: meta("weight")?.parse().ok()?,
+            // One that cannot be read is a later version's: the node serves clients all the same.
+            pipe: meta(PIPE_ADDRESSES)
+                .zip(meta(PIPE_KEY))
+                .and_then(|(addresses, key)| PipeAddress::parse(addresses, key).ok()),
             state: NodeState::Serving,
         };
         Some((claim, record))

@@ -115,6 +115,7 @@ fn records_survive_the_way() {
         let checks = service.remove("Checks").unwrap();
         assert_eq!(checks[0]["Status"], "passing");
         assert_eq!(checks[1]["GRPC"], address);
+        assert!(service["Meta"].get("pipe_addrs").is_none(), "it has none");
         let answer = json!({ "Service": service, "Checks": [] });
         let entry: Entry = serde_json::from_value(answer).unwrap();
         let listing = Listing::read(&[entry]);
@@ -124,6 +125,51 @@ fn records_survive_the_way() {
             boot_id: u64::MAX,
         };
         assert_eq!(listing.holders.values().next(), Some(&claim));
+    }
+}
+
+#[test]
+fn pipes_are_read_as_they_were_written() {
+    let key = "5a".repeat(32);
+    let pipe = PipeAddress::parse("10.0.0.5:7902,[2001:db8::1]:7902", &key).unwrap();
+    let node = NodeRecord {
+        pipe: Some(pipe.clone()),
+        ..record("a", "eu")
+    };
+    let initial = Initial {
+        heartbeat: Status::Passing,
+        probe: Status::Passing,
+    };
+    let sent = registration(&ServiceName::default(), &node, 1, false, initial).unwrap();
+    let meta = &sent["Meta"];
+    assert_eq!(meta["pipe_addrs"], "10.0.0.5:7902,[2001:db8::1]:7902");
+    assert_eq!(meta["pipe_key"], key);
+    let read = |change: &dyn Fn(&mut Value)| {
+        let mut answer = json!({ "Service": sent.clone(), "Checks": [] });
+        change(&mut answer["Service"]["Meta"]);
+        let entry: Entry = serde_json::from_value(answer).unwrap();
+        let mut listing = Listing::read(&[entry]);
+        assert!(listing.unreadable.is_empty());
+        listing.living.pop_first().unwrap().1
+    };
+    assert_eq!(read(&|_| {}), node);
+    // Of a version that has none, or has another kind: whoever has no use for them is served.
+    let bare = NodeRecord {
+        pipe: None,
+        ..node.clone()
+    };
+    let unknown: [(&str, Value); 4] = [
+        ("pipe_addrs", "".into()),
+        ("pipe_addrs", "quic://10.0.0.5".into()),
+        ("pipe_key", "5a".into()),
+        ("pipe_key", "ed25519:5a".into()),
+    ];
+    for (name, value) in unknown {
+        assert_eq!(read(&|meta| meta[name] = value.clone()), bare, "{name}");
+    }
+    for name in ["pipe_addrs", "pipe_key"] {
+        let without = |meta: &mut Value| drop(meta.as_object_mut().unwrap().remove(name));
+        assert_eq!(read(&without), bare, "{name}");
     }
 }
 
