@@ -8,6 +8,7 @@ use pipemesh_node_core::ingress::Allowance;
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_service::config::{Program, Setting, Values, consul, parse};
 use pipemesh_service::secret::Secret;
+use pipemesh_topology::PipeAddress;
 use pipemesh_topology::registry::consul::{self as registry, ServiceName, Settings};
 
 use crate::addresses::Advertised;
@@ -92,6 +93,18 @@ const SETTINGS: &[Setting] = &[
         "PEM file with the authorities that sign the callers' certificates.",
         "/etc/pipemesh/authorities.pem",
     ),
+    Setting::optional(
+        "pipe.listen",
+        "UDP address that other nodes reach this one's pipes at; `off` for none. If not set, the address and \
+         port of control.listen, or none without Consul. It is guarded by what guards the control channel.",
+        "10.0.0.5:7901",
+    ),
+    Setting::optional(
+        "pipe.advertise",
+        "Where other nodes find pipe.listen, as host:port, the best of several first, separated by commas. If \
+         not set, control.advertise where pipe.listen is not set either, else pipe.listen itself.",
+        "node-1.internal:7901",
+    ),
     Setting::with_default(
         "operator.listen",
         "Where /metrics, /healthz, /readyz and /version are served.",
@@ -139,6 +152,8 @@ pub struct Config {
     pub region: Region,
     pub media: Media,
     pub control: Control,
+    /// None: tracks stay on this node.
+    pub pipe: Option<Pipe>,
     pub session_grace: Duration,
     pub session_limit: u32,
     pub limits: Limits,
@@ -166,6 +181,10 @@ impl Config {
                 secret: None,
                 tls: None,
             },
+            pipe: Some(Pipe {
+                listen: SocketAddr::new(localhost, 0),
+                advertise: Vec::new(),
+            }),
             session_grace: Duration::from_secs(15),
             session_limit: 5000,
             limits: Limits::NONE,
@@ -223,6 +242,15 @@ pub struct Control {
     pub tls: Option<ControlTls>,
 }
 
+/// Where other nodes reach this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pipe {
+    /// UDP.
+    pub listen: SocketAddr,
+    /// `host:port` each; empty: `listen`.
+    pub advertise: Vec<String>,
+}
+
 /// Files of the control channel's certificates. The caller's is asked for: mutual TLS.
 #[derive(Debug, Clone)]
 pub struct ControlTls {
@@ -274,6 +302,8 @@ impl ProcessConfig {
         let certificates = values.optional("control.certificates", parse::path);
         let key = values.optional("control.key", parse::path);
         let authorities = values.optional("control.client_authorities", parse::path);
+        let pipe_listen = values.optional("pipe.listen", parse::or_off(parse::socket_addr));
+        let pipe_advertise = values.optional("pipe.advertise", parse::list(parse::text));
         let operator_listen = values.required("operator.listen", parse::socket_addr);
         let grace = values.required(
             "session.grace",
@@ -352,6 +382,15 @@ impl ProcessConfig {
                 "is missing: Consul has to tell others one address, and control.listen is all of them",
             );
         }
+        let pipe = pipe(
+            values,
+            pipe_listen,
+            pipe_advertise,
+            listen,
+            control_advertise.as_ref(),
+            matches!(client, Some(Some(_))),
+            matches!((&secret, &tls), (Some(None), Some(None))),
+        );
         let settings = Settings {
             service: service?.unwrap_or_default(),
             control_tls: tls.as_ref().is_some_and(Option::is_some),
@@ -375,6 +414,7 @@ impl ProcessConfig {
                     secret: secret?,
                     tls: tls?,
                 },
+                pipe: pipe?,
                 session_grace: grace?,
                 session_limit: session_limit?,
                 limits: Limits {
@@ -387,6 +427,53 @@ impl ProcessConfig {
             drain_deadline: drain_deadline?,
         })
     }
+}
+
+/// Where pipes are, if anywhere.
+fn pipe(
+    values: &mut Values<'_>,
+    listen: Option<Option<Option<SocketAddr>>>,
+    advertise: Option<Option<Vec<String>>>,
+    control: Option<SocketAddr>,
+    control_advertise: Option<&Option<String>>,
+    is_registered: bool,
+    is_open: bool,
+) -> Option<Option<Pipe>> {
+    let is_given = matches!(listen, Some(Some(_)));
+    let listen = match listen? {
+        Some(given) => given,
+        None => is_registered.then_some(control?),
+    };
+    let mut advertise = advertise?.unwrap_or_default();
+    let Some(listen) = listen else {
+        return Some(None);
+    };
+    if is_open && !listen.ip().is_loopback() {
+        values.problem(
+            "pipe.listen",
+            "is reachable from other machines: that needs control.secret or control.certificates",
+        );
+    }
+    if advertise.is_empty() && !is_given {
+        advertise.extend(control_advertise.cloned().flatten());
+    }
+    if advertise.is_empty() && listen.ip().is_unspecified() {
+        values.problem(
+            "pipe.advertise",
+            "is missing: other nodes have to be told an address, and pipe.listen is all of them",
+        );
+    }
+    let advertised = match advertise.as_slice() {
+        [] => vec![listen.to_string()],
+        given => given.to_vec(),
+    };
+    // Port 0 is for tests, which know what they do.
+    if listen.port() > 0
+        && let Err(error) = PipeAddress::new(advertised, [0; 32])
+    {
+        values.problem("pipe.advertise", error.to_string());
+    }
+    Some(Some(Pipe { listen, advertise }))
 }
 
 /// Ports are taken in a row, one each.

@@ -13,6 +13,7 @@ pub mod fuzz;
 mod mailbox;
 mod metrics;
 mod node;
+mod pipe;
 mod registration;
 pub mod session;
 mod sessions;
@@ -23,3 +24,4 @@ mod tracks;
 
 pub use config::Config;
 pub use node::{Ended, Node, StartError};
+pub use pipe::TlsError;

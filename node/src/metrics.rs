@@ -319,11 +319,7 @@ impl Metrics {
         status: Arc<Status>,
         is_registered: watch::Receiver<bool>,
     ) -> prometheus::Result<Self> {
-        let constant = |name: &str, help: &str| {
-            Opts::new(name, help)
-                .const_label("node", status.id.as_str())
-                .const_label("region", status.region.as_str())
-        };
+        let constant = |name: &str, help: &str| constant(&status, name, help);
         let counters = COUNTERS.iter().map(|counted| {
             let labels: Vec<&str> = ["shard"].into_iter().chain(counted.label).collect();
             IntCounterVec::new(constant(counted.name, counted.help), &labels)
@@ -407,6 +403,13 @@ impl Metrics {
         ];
         counters.chain(gauges).chain(drops).chain(rest)
     }
+}
+
+/// With the labels that every metric of a node has.
+pub(crate) fn constant(status: &Status, name: &str, help: &str) -> Opts {
+    Opts::new(name, help)
+        .const_label("node", status.id.as_str())
+        .const_label("region", status.region.as_str())
 }
 
 impl Collector for Metrics {
@@ -534,6 +537,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::pipe::{PipeMetrics, PipeStats};
 
     fn status() -> Status {
         let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
@@ -569,7 +573,15 @@ mod tests {
         let requests = RequestMetrics::new(&status()).unwrap();
         let metrics = metrics(watch::channel(false).1);
         let of_requests: [&dyn Collector; 2] = [&requests.requests, &requests.durations];
-        let families = metrics.families().chain(of_requests);
+        let status = status();
+        let pipes = PipeMetrics::new(PipeStats::default(), |name, help| {
+            constant(&status, name, help)
+        });
+        let pipes = pipes.unwrap();
+        let families = metrics
+            .families()
+            .chain(of_requests)
+            .chain(pipes.families());
         let mut page = "\
 # A node's metrics
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_media::tcp;
 use pipemesh_node_media::udp::{Options, UdpSocket};
-use pipemesh_proto::auth::{CheckCaller, ClusterKey};
+use pipemesh_proto::auth::{CheckCaller, ClusterKey, PipeKey};
 use pipemesh_proto::node::node_server::NodeServer;
 use pipemesh_proto::node::{CloseReason, NodeState as ContractState};
-use pipemesh_topology::{NodeRecord, NodeState, Registry};
+use pipemesh_topology::{InvalidPipeAddress, NodeRecord, NodeState, PipeAddress, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,13 +26,15 @@ use crate::addresses::{NoAddress, to_advertise, to_bind};
 use crate::config::{Config, ControlTls, Limits, Media};
 use crate::control::{Control, Front};
 use crate::door::{self, Door};
-use crate::metrics::{Metrics, RequestMetrics};
+use crate::metrics::{Metrics, RequestMetrics, constant};
+use crate::pipe::{self, PipeMetrics, PipeStats, TlsError};
 use crate::registration;
 use crate::session::dtls::{self, CertificateError};
 use crate::session::handshake::{HandshakePool, Outlet};
 use crate::sessions::{Place, Sessions};
-use crate::shard::{Command, HANDSHAKE_OUTPUTS, Neighbours, Prepared, ShardHandle};
+use crate::shard::{Command, Doors, HANDSHAKE_OUTPUTS, Neighbours, Prepared, ShardHandle};
 use crate::status::Status;
+use crate::tracks::Tracks;
 
 /// Kernel buffers of a media socket; see `net.core.rmem_max` and `wmem_max`.
 const SOCKET_BUFFERS: Options = Options {
@@ -74,6 +76,15 @@ pub enum StartError {
     TlsFile { path: String, source: io::Error },
     #[error("the control channel's certificates cannot be used")]
     Tls(#[source] tonic::transport::Error),
+    #[error("cannot bind pipes to {address}")]
+    Pipes {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("pipes cannot start")]
+    PipeTls(#[from] TlsError),
+    #[error("where other nodes are to find the pipes is not an address")]
+    PipeAddress(#[from] InvalidPipeAddress),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("a metric is registered twice")]
@@ -142,7 +153,8 @@ impl Node {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let control = listener.local_addr().map_err(failed)?;
 
-        let (handshakes, threads) =
+        let pipes = bind_pipes(&config)?;
+        let (handshakes, threads, doors) =
             start_threads(prepared, Arc::clone(&certificate), config.limits, origin)?;
         let status = Arc::new(Status::new(
             config.id.clone(),
@@ -164,6 +176,42 @@ impl Node {
         )?;
         metrics.register(Box::new(collected))?;
 
+        let tracks: Arc<Tracks> = Arc::default();
+        let closing = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let pipe_address = match (&pipes, &config.pipe) {
+            (Some(bound), Some(pipe)) => Some(pipe_address(bound, &pipe.advertise)?),
+            _ => None,
+        };
+        let between = pipe::Between {
+            node: config.id.clone(),
+            region: config.region.clone(),
+            boot_id: status.boot_id,
+            shards: shards.clone(),
+            doors,
+            tracks: Arc::clone(&tracks),
+            nodes: registry.watch(),
+            origin,
+            stats: PipeStats::default(),
+        };
+        let pipe_metrics = PipeMetrics::new(between.stats.clone(), |name, help| {
+            constant(&status, name, help)
+        })?;
+        metrics.register(Box::new(pipe_metrics))?;
+        let pipes = match pipes {
+            Some(bound) => {
+                let address = bound.address;
+                let (pipes, running) = pipe::start(bound, between, closing.clone())
+                    .map_err(|source| StartError::Pipes { address, source })?;
+                tasks.spawn(async move {
+                    running.await;
+                    Ok(())
+                });
+                Some(pipes)
+            }
+            None => None,
+        };
+
         let tcp_candidates: Arc<[SocketAddr]> = tcp.as_slice().into();
         let places = shards
             .iter()
@@ -178,13 +226,13 @@ impl Node {
             fingerprint(&certificate),
             Arc::clone(&status),
             requests,
+            tracks,
+            pipes,
             config.session_grace,
             config.session_limit,
             config.media.shard_sessions,
         ));
 
-        let closing = CancellationToken::new();
-        let mut tasks = JoinSet::new();
         tasks.spawn(tick(Arc::clone(&status), closing.clone()));
         let service = Control::new(Arc::clone(&sessions), Arc::clone(&status), closing.clone());
         tasks.spawn(serve(listener, service, caller, tls, closing.clone()));
@@ -204,6 +252,7 @@ impl Node {
             boot_id: status.boot_id,
             weight: 1,
             state: NodeState::Serving,
+            pipe: pipe_address.clone(),
         };
         let shards_turn = {
             let status = Arc::clone(&status);
@@ -225,6 +274,7 @@ impl Node {
             control = %control,
             media = ?media,
             tcp = ?tcp,
+            pipes = ?pipe_address,
             shards = shards.len(),
             "the node serves; clients are told the media addresses"
         );
@@ -418,6 +468,36 @@ fn bind_door(
     Ok((listeners, advertised))
 }
 
+/// Binds the socket of pipes, if there are any.
+fn bind_pipes(config: &Config) -> Result<Option<pipe::Bound>, StartError> {
+    let Some(pipe) = &config.pipe else {
+        return Ok(None);
+    };
+    let tls = match (&config.control.tls, &config.control.secret) {
+        (Some(files), _) => pipe::Tls::named(files, &config.id, &config.region)?,
+        (None, Some(secret)) => {
+            let key = PipeKey::new(secret.expose().as_bytes()).map_err(StartError::Secret)?;
+            pipe::Tls::pinned(Some(key))?
+        }
+        (None, None) => pipe::Tls::pinned(None)?,
+    };
+    let address = pipe.listen;
+    let bound =
+        pipe::Bound::new(address, tls).map_err(|source| StartError::Pipes { address, source })?;
+    Ok(Some(bound))
+}
+
+fn pipe_address(
+    bound: &pipe::Bound,
+    advertise: &[String],
+) -> Result<PipeAddress, InvalidPipeAddress> {
+    let addresses = match advertise {
+        [] => vec![bound.address.to_string()],
+        given => given.to_vec(),
+    };
+    PipeAddress::new(addresses, bound.key())
+}
+
 type Threads = Vec<JoinHandle<io::Result<()>>>;
 
 fn start_threads(
@@ -425,7 +505,7 @@ fn start_threads(
     certificate: Arc<dtls::Certificate>,
     limits: Limits,
     origin: Instant,
-) -> Result<(HandshakePool, Threads), StartError> {
+) -> Result<(HandshakePool, Threads, Doors), StartError> {
     let (outlets, outputs): (Vec<_>, Vec<_>) = prepared
         .iter()
         .map(|shard| {
@@ -446,7 +526,7 @@ fn start_threads(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let pin = cores > prepared.len();
     let wakers: Vec<_> = prepared.iter().map(Prepared::waker).collect();
-    let neighbours = Neighbours::connect(&wakers);
+    let (neighbours, doors) = Neighbours::connect(&wakers);
     let shards = prepared.into_iter().zip(outputs).zip(neighbours);
     let threads = shards
         .enumerate()
@@ -465,7 +545,7 @@ fn start_threads(
     let threads = threads
         .collect::<io::Result<Vec<_>>>()
         .map_err(StartError::Thread)?;
-    Ok((pool, threads))
+    Ok((pool, threads, doors))
 }
 
 /// Whom the control server hears, and its side of TLS.

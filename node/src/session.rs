@@ -29,6 +29,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::mailbox;
+use crate::pipe::Elsewhere;
 use crate::shard::{Command, ConnectionState, DataRights, Event, Origin, Role, SessionKey};
 use crate::tracks::{TrackEntry, Tracks};
 use ice::Credentials;
@@ -47,6 +48,10 @@ const GATHER: Duration = Duration::from_millis(10);
 pub(crate) enum Effect {
     Tell(SessionEvent),
     Shard(Command),
+    /// A track of another node is wanted …
+    Want(TrackId, Elsewhere),
+    /// … or no more.
+    Unwant(TrackId),
     /// The session is over; nothing follows.
     End,
 }
@@ -62,6 +67,8 @@ pub(crate) struct Identity {
     pub(crate) opened: contract::Opened,
     /// Where its connections are.
     pub(crate) shard: u8,
+    /// The node has pipes to others.
+    pub(crate) has_pipes: bool,
 }
 
 pub(crate) struct Session {
@@ -72,6 +79,8 @@ pub(crate) struct Session {
     published: BTreeMap<TrackId, Published>,
     /// In boxes: a map has room for eleven from the first on.
     subscriptions: BTreeMap<TrackId, Box<contract::Subscribe>>,
+    /// Those of them that are of tracks of other nodes; `false`: nothing is known of it yet.
+    elsewhere: BTreeMap<TrackId, bool>,
     /// Subscriptions that the bandwidth does not suffice for.
     paused: BTreeSet<TrackId>,
     connections: BTreeMap<Role, ConnectionState>,
@@ -150,6 +159,7 @@ impl Session {
             subscriber: offerer,
             published: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             paused: BTreeSet::new(),
             connections: states,
             speakers: BTreeMap::new(),
@@ -268,16 +278,7 @@ impl Session {
                     }));
                 }
             }
-            Event::SubscriptionEnded(track) => {
-                self.paused.remove(&track);
-                if self.subscriptions.remove(&track).is_some() {
-                    self.remove_outgoing(&track, now);
-                    let track_id = track.to_string();
-                    self.tell(Told::SubscriptionEnded(contract::SubscriptionEnded {
-                        track_id,
-                    }));
-                }
-            }
+            Event::SubscriptionEnded(track) => self.end_subscription(&track, now),
             Event::SpeakersChanged(changes) => {
                 for change in &changes {
                     if change.active {
@@ -305,6 +306,57 @@ impl Session {
                     "a fault of the node; it has been logged",
                 );
             }
+        }
+    }
+
+    /// A track of another node is described: it can be negotiated.
+    pub(crate) fn handle_track_known(&mut self, track: &TrackId, now: Instant) {
+        let Some(is_known) = self.elsewhere.get_mut(track) else {
+            return;
+        };
+        if std::mem::replace(is_known, true) {
+            return;
+        }
+        let Some(asked) = self.subscriptions.get(track).cloned() else {
+            return;
+        };
+        if let Err(refusal) = self.begin_subscription(track, &asked, now) {
+            let (participant, refusal) = (&self.identity.participant, refusal.message);
+            tracing::debug!(%participant, %track, refusal, "a track of another node cannot be sent");
+            self.end_subscription(track, now);
+        }
+    }
+
+    /// A track of another node is not to be had, or has ended.
+    pub(crate) fn handle_track_gone(&mut self, track: &TrackId, now: Instant) {
+        if self.elsewhere.remove(track).is_none() {
+            return;
+        }
+        let session = self.identity.key;
+        self.command(Command::Unsubscribe {
+            session,
+            track: track.clone(),
+        });
+        self.end_subscription(track, now);
+    }
+
+    /// A subscription ends because its track did.
+    fn end_subscription(&mut self, track: &TrackId, now: Instant) {
+        self.paused.remove(track);
+        if self.subscriptions.remove(track).is_none() {
+            return;
+        }
+        self.unwant(track);
+        self.remove_outgoing(track, now);
+        let track_id = track.to_string();
+        self.tell(Told::SubscriptionEnded(contract::SubscriptionEnded {
+            track_id,
+        }));
+    }
+
+    fn unwant(&mut self, track: &TrackId) {
+        if self.elsewhere.remove(track).is_some() {
+            self.effects.push(Effect::Unwant(track.clone()));
         }
     }
 
@@ -398,7 +450,7 @@ impl Session {
             session: self.identity.session.clone(),
             format: started.format,
             origin: Origin {
-                shard: self.identity.shard,
+                shard: self.identity.shard.into(),
                 generation,
             },
         };

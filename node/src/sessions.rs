@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::mailbox;
 use crate::metrics::RequestMetrics;
+use crate::pipe::Pipes;
 use crate::session::driver::{Attachment, Driver, INBOX, Input};
 use crate::session::ice::Credentials;
 use crate::session::sctp;
@@ -44,6 +45,7 @@ pub(crate) struct Sessions {
     status: Arc<Status>,
     tracks: Arc<Tracks>,
     metrics: RequestMetrics,
+    pipes: Option<Pipes>,
     default_grace: Duration,
     limit: usize,
     tasks: TaskTracker,
@@ -93,6 +95,8 @@ impl Sessions {
         fingerprint: [u8; 32],
         status: Arc<Status>,
         metrics: RequestMetrics,
+        tracks: Arc<Tracks>,
+        pipes: Option<Pipes>,
         default_grace: Duration,
         limit: u32,
         shard_sessions: Option<u32>,
@@ -108,8 +112,9 @@ impl Sessions {
             places,
             fingerprint,
             status,
-            tracks: Arc::default(),
+            tracks,
             metrics,
+            pipes,
             default_grace,
             limit: limit as usize,
             tasks: TaskTracker::new(),
@@ -134,6 +139,7 @@ impl Sessions {
             millis => Duration::from_millis(millis.into()).min(MAX_GRACE),
         };
         let (inbox, inputs) = mailbox::channel(INBOX);
+        let own = inbox.clone();
         let (key, shard) = self.reserve(&session, &room, inbox)?;
         let reservation = Reservation {
             sessions: Arc::clone(self),
@@ -159,6 +165,7 @@ impl Sessions {
                 boot_id: self.status.boot_id,
             },
             shard: shard as u8,
+            has_pipes: self.pipes.is_some(),
         };
         let (events, shard_events) = mailbox::channel(EVENT_QUEUE);
         let tracks = Arc::clone(&self.tracks);
@@ -175,6 +182,8 @@ impl Sessions {
             grace,
             abandoned_at: None,
             metrics: self.metrics.clone(),
+            pipes: self.pipes.clone(),
+            own,
         });
         self.tasks.spawn(driver.run(reservation));
         Ok(())

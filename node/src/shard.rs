@@ -55,12 +55,14 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 pub(crate) use command::{
-    Command, DataRights, Inspected, OpenSession, Origin, PublishSpec, Role, SessionKey,
+    Command, DataRights, Inspected, Landing, OpenSession, Origin, PublishSpec, Role, SessionKey,
 };
 pub(crate) use counters::{Counters, Reasons};
 pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
-pub(crate) use neighbours::Neighbours;
+pub(crate) use message::{Message, Publication, Subscribe, TrackState};
+pub(crate) use neighbours::{Doors, FIRST_PIPE, Neighbours};
+pub(crate) use remote::record::RecordHeader;
 
 use crate::config::Limits;
 use crate::session::handshake::{ConnectionKey, Handshakes, Output as HandshakeOutput};

@@ -1,4 +1,5 @@
-//! The tracks published on this node, so that subscribers' sessions know what they will be sent.
+//! The tracks published on this node, and those it takes from others, so that subscribers' sessions know
+//! what they will be sent.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,17 @@ impl Tracks {
     pub(crate) fn remove(&self, track: &TrackId, session: &SessionId) {
         let mut known = self.lock();
         if known.get(track).is_some_and(|it| it.session == *session) {
+            known.remove(track);
+        }
+    }
+
+    /// Forgets a track of another node, unless another one took its place.
+    pub(crate) fn remove_generation(&self, track: &TrackId, generation: u64) {
+        let mut known = self.lock();
+        if known
+            .get(track)
+            .is_some_and(|it| it.origin.generation == generation)
+        {
             known.remove(track);
         }
     }

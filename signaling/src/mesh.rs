@@ -169,6 +169,7 @@ fn node(text: &str) -> Result<NodeRecord, String> {
         grpc_address: address.to_owned(),
         boot_id: 0,
         weight: 1,
+        pipe: None,
         state: NodeState::Serving,
     })
 }

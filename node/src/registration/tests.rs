@@ -64,6 +64,7 @@ impl Scene {
             grpc_address: "127.0.0.1:7901".to_owned(),
             boot_id: 1,
             weight: 1,
+            pipe: None,
             state: NodeState::Serving,
         };
         let (reports, heard) = watch::channel(NodeReport::default());

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use pipemesh_proto::ids::TrackId;
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
@@ -14,6 +15,7 @@ use super::{Effect, Refusal, Session};
 use crate::control::Requests;
 use crate::mailbox;
 use crate::metrics::RequestMetrics;
+use crate::pipe::{Ask, Elsewhere, Pipes};
 use crate::sessions::Reservation;
 use crate::shard::{Counters, Event, ShardHandle};
 
@@ -39,6 +41,10 @@ pub(crate) enum Input {
     },
     Summarize(oneshot::Sender<SessionSummary>),
     Close(CloseReason),
+    /// A track of another node that the session wants is described …
+    TrackKnown(TrackId),
+    /// … or not to be had, or no more.
+    TrackGone(TrackId),
 }
 
 pub(crate) struct Driver {
@@ -52,6 +58,9 @@ pub(crate) struct Driver {
     /// When the session ends unless somebody attaches.
     pub(crate) abandoned_at: Option<Instant>,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) pipes: Option<Pipes>,
+    /// For whom it asks: its own inbox.
+    pub(crate) own: mailbox::Sender<Input>,
 }
 
 impl Driver {
@@ -102,6 +111,10 @@ impl Driver {
                 () = timer => self.handle_timeout(Instant::now()),
             }
             is_over = self.carry_out(counted).await;
+        }
+        if let Some(pipes) = &self.pipes {
+            let session = self.session.identity().session.clone();
+            pipes.ask(Ask::Forget(session)).await;
         }
         // Its place is another's when nothing is left of it.
         drop(self);
@@ -165,6 +178,12 @@ impl Driver {
                 self.step(|session| drop(reply.send(session.summary(attached, shard))));
             }
             Input::Close(reason) => self.session.close(0, reason, ""),
+            Input::TrackKnown(track) => {
+                self.step(|session| session.handle_track_known(&track, Instant::now()));
+            }
+            Input::TrackGone(track) => {
+                self.step(|session| session.handle_track_gone(&track, Instant::now()));
+            }
         }
     }
 
@@ -208,10 +227,32 @@ impl Driver {
                     self.tell(event);
                 }
                 Effect::Shard(command) => self.shard.send(command).await,
+                Effect::Want(track, elsewhere) => self.want(track, elsewhere).await,
+                Effect::Unwant(track) => {
+                    if let Some(pipes) = &self.pipes {
+                        let session = self.session.identity().session.clone();
+                        pipes.ask(Ask::Unwant { session, track }).await;
+                    }
+                }
                 Effect::End => is_over = true,
             }
         }
         is_over
+    }
+
+    async fn want(&mut self, track: TrackId, elsewhere: Elsewhere) {
+        let Some(pipes) = self.pipes.clone() else {
+            return;
+        };
+        let identity = self.session.identity();
+        let want = Ask::Want {
+            session: identity.session.clone(),
+            shard: identity.shard,
+            track,
+            elsewhere,
+            inbox: self.own.clone(),
+        };
+        pipes.ask(want).await;
     }
 
     fn tell(&mut self, event: SessionEvent) {
@@ -261,7 +302,7 @@ mod tests {
         let shard = Prepared::new(Vec::new()).unwrap();
         let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
         let status = Status::new(id, region, 1, Vec::new(), Instant::now());
-        let (_inbox, inbox) = mailbox::channel(1);
+        let (own, inbox) = mailbox::channel(1);
         let (_shard_events, shard_events) = mailbox::channel(1);
         let (events, mut told) = mailbox::channel(8);
         let requests = Requests::new(tonic::body::Body::empty());
@@ -275,6 +316,8 @@ mod tests {
             grace: Duration::ZERO,
             abandoned_at: None,
             metrics: RequestMetrics::new(&status).unwrap(),
+            pipes: None,
+            own,
         };
         driver.step(|_| panic!("on purpose"));
         assert!(driver.carry_out(None).await, "the session is over");

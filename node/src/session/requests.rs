@@ -14,7 +14,8 @@ use pipemesh_proto::node::{
 
 use super::ice::Credentials;
 use super::sdp::{Exchange, Msid, Outgoing, Publication, SdpError, TrackError, codec_of_mime_type};
-use super::{Published, Refusal, Session, data_rights, media_kind};
+use super::{Effect, Published, Refusal, Session, data_rights, media_kind};
+use crate::pipe::Elsewhere;
 use crate::shard::{Command, Role};
 
 /// Longest data packet signaling may send, what a data channel takes.
@@ -173,30 +174,73 @@ impl Session {
 
     fn subscribe(&mut self, subscribe: contract::Subscribe, now: Instant) -> Result<(), Refusal> {
         let track = track_id(&subscribe.track_id)?;
-        let origin = subscribe
+        let elsewhere = self.elsewhere(&subscribe)?;
+        if self.subscriptions.contains_key(&track) {
+            // What is not known yet is wished for once it is.
+            if self.elsewhere.get(&track) != Some(&false) {
+                self.wish(&track, &subscribe);
+            }
+        } else if let Some(elsewhere) = elsewhere {
+            self.elsewhere.insert(track.clone(), false);
+            self.effects.push(Effect::Want(track.clone(), elsewhere));
+        } else {
+            self.begin_subscription(&track, &subscribe, now)?;
+        }
+        self.subscriptions.insert(track, Box::new(subscribe));
+        Ok(())
+    }
+
+    /// Where a track is published, if that is not here.
+    fn elsewhere(&self, subscribe: &contract::Subscribe) -> Result<Option<Elsewhere>, Refusal> {
+        let own = &self.identity.opened.node_id;
+        let Some(origin) = subscribe
             .origin
             .as_ref()
-            .map_or("", |origin| origin.node_id.as_str());
-        if !origin.is_empty() && origin != self.identity.opened.node_id {
-            return Err(Refusal::new(
-                Code::Unimplemented,
-                format!("the track is on node {origin}, and nodes do not relay to each other yet"),
-            ));
+            .filter(|origin| !origin.node_id.is_empty() && origin.node_id != *own)
+        else {
+            return Ok(None);
+        };
+        if !self.identity.has_pipes {
+            let message = format!(
+                "the track is on node {}: this one has no pipes",
+                origin.node_id
+            );
+            return Err(Refusal::new(Code::Unimplemented, message));
         }
-        let wish = layer_wish(subscribe.wish.unwrap_or_default());
-        if !self.subscriptions.contains_key(&track) {
-            self.add_outgoing(&track, &subscribe)?;
-            self.negotiate(now);
-        }
+        let node = origin.node_id.parse().map_err(|error| {
+            Refusal::invalid(format!("origin.node_id {:?} {error}", origin.node_id))
+        })?;
+        let session = origin.session_id.parse().map_err(|error| {
+            Refusal::invalid(format!("origin.session_id {:?} {error}", origin.session_id))
+        })?;
+        Ok(Some(Elsewhere {
+            node,
+            session,
+            room: self.identity.room.clone(),
+        }))
+    }
+
+    /// Has a track that is known negotiated and sent.
+    pub(super) fn begin_subscription(
+        &mut self,
+        track: &TrackId,
+        subscribe: &contract::Subscribe,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.add_outgoing(track, subscribe)?;
+        self.negotiate(now);
+        self.wish(track, subscribe);
+        Ok(())
+    }
+
+    fn wish(&mut self, track: &TrackId, subscribe: &contract::Subscribe) {
         let session = self.identity.key;
         self.command(Command::Subscribe {
             session,
             track: track.clone(),
-            origin: self.tracks.get(&track).map(|entry| entry.origin),
-            wish,
+            origin: self.tracks.get(track).map(|entry| entry.origin),
+            wish: layer_wish(subscribe.wish.unwrap_or_default()),
         });
-        self.subscriptions.insert(track, Box::new(subscribe));
-        Ok(())
     }
 
     fn add_outgoing(
@@ -236,6 +280,7 @@ impl Session {
         if self.subscriptions.remove(&track).is_none() {
             return Err(unknown(&track));
         }
+        self.unwant(&track);
         let session = self.identity.key;
         self.command(Command::Unsubscribe {
             session,

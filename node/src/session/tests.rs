@@ -7,6 +7,8 @@ use pipemesh_proto::node::{
 };
 use rand::SeedableRng;
 
+use super::sdp::Format;
+
 /// A browser's offer that publishes a simulcast camera and a microphone.
 const PUBLISHES: &str =
     include_str!("../../tests/golden/sdp/chromium_publisher/2_simulcast.offer.sdp");
@@ -19,6 +21,8 @@ pub(super) struct Bench {
     now: Instant,
     said: Vec<SessionEvent>,
     commands: Vec<Command>,
+    /// Tracks of other nodes that were asked for (`true`), or given back.
+    elsewhere: Vec<(TrackId, bool)>,
 }
 
 impl Bench {
@@ -42,6 +46,7 @@ impl Bench {
                 ..Default::default()
             },
             shard: 0,
+            has_pipes: true,
         };
         let transport = |credentials| LocalTransport {
             credentials,
@@ -58,6 +63,7 @@ impl Bench {
             now: Instant::now(),
             said: Vec::new(),
             commands: Vec::new(),
+            elsewhere: Vec::new(),
         };
         bench.session.opened(1, bench.now);
         bench.collect();
@@ -103,6 +109,8 @@ impl Bench {
             match effect {
                 Effect::Tell(event) => self.said.push(event),
                 Effect::Shard(command) => self.commands.push(command),
+                Effect::Want(track, _) => self.elsewhere.push((track, true)),
+                Effect::Unwant(track) => self.elsewhere.push((track, false)),
                 Effect::End => {}
             }
         }
@@ -597,4 +605,147 @@ fn a_track_that_another_session_has_published_since_is_not_forgotten() {
     };
     ada.ask(Request::Close(close));
     assert_eq!(tracks.get(&track), Some(anew));
+}
+
+/// Wants a track that another node's session publishes.
+fn subscribe_elsewhere(priority: u32) -> Request {
+    Request::Subscribe(contract::Subscribe {
+        track_id: "TR_far".into(),
+        origin: Some(contract::Origin {
+            node_id: "node-b".into(),
+            session_id: "s1".into(),
+        }),
+        wish: Some(contract::LayerWish {
+            priority,
+            ..Default::default()
+        }),
+        msid_stream: "PA_far|TR_far".into(),
+        msid_track: "TR_far".into(),
+    })
+}
+
+fn far_track(tracks: &Tracks) -> TrackId {
+    let track: TrackId = "TR_far".parse().unwrap();
+    let entry = TrackEntry {
+        room: "RM_room".parse().unwrap(),
+        session: "s1".parse().unwrap(),
+        format: Format::Vp8,
+        origin: Origin {
+            shard: 2,
+            generation: 9,
+        },
+    };
+    tracks.insert(track.clone(), entry);
+    track
+}
+
+#[test]
+fn a_track_of_another_node_is_negotiated_once_it_is_described() {
+    let tracks: Arc<Tracks> = Arc::default();
+    let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
+    ada.wait();
+    ada.commands.clear();
+    assert!(matches!(ada.ask(subscribe_elsewhere(1)), Told::Done(_)));
+    // Asked again, with another wish: nothing is known yet.
+    assert!(matches!(ada.ask(subscribe_elsewhere(5)), Told::Done(_)));
+    let track: TrackId = "TR_far".parse().unwrap();
+    assert_eq!(ada.elsewhere, [(track.clone(), true)]);
+    assert!(ada.commands.is_empty() && ada.session.poll_timeout().is_none());
+    let snapshot = ada.session.snapshot();
+    assert_eq!(snapshot.subscriptions.len(), 1, "it is subscribed to");
+
+    far_track(&tracks);
+    ada.session.handle_track_known(&track, ada.now);
+    ada.collect();
+    let wish = ada.commands.iter().find_map(|command| match command {
+        Command::Subscribe { origin, wish, .. } => Some((*origin, wish.priority)),
+        _ => None,
+    });
+    let origin = Origin {
+        shard: 2,
+        generation: 9,
+    };
+    assert_eq!(wish, Some((Some(origin), 5)));
+    assert!(ada.session.poll_timeout().is_some(), "an offer follows");
+    // Known once is enough.
+    let before = ada.commands.len();
+    ada.session.handle_track_known(&track, ada.now);
+    ada.collect();
+    assert_eq!(ada.commands.len(), before);
+    // From now on a wish reaches the shard at once.
+    ada.ask(subscribe_elsewhere(7));
+    assert_eq!(ada.commands.len(), before + 1);
+
+    let unsubscribe = contract::Unsubscribe {
+        track_id: "TR_far".into(),
+    };
+    ada.ask(Request::Unsubscribe(unsubscribe));
+    assert_eq!(ada.elsewhere.last(), Some(&(track, false)));
+}
+
+#[test]
+fn a_track_of_another_node_that_is_not_to_be_had_ends_its_subscription() {
+    let tracks: Arc<Tracks> = Arc::default();
+    let ended = |ada: &Bench| {
+        ada.last(|told| match told {
+            Told::SubscriptionEnded(ended) => Some(ended.track_id.clone()),
+            _ => None,
+        })
+    };
+    for is_known in [false, true] {
+        let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
+        ada.ask(subscribe_elsewhere(1));
+        let track = far_track(&tracks);
+        if is_known {
+            ada.session.handle_track_known(&track, ada.now);
+        }
+        ada.session.handle_track_gone(&track, ada.now);
+        ada.collect();
+        assert_eq!(ended(&ada).as_deref(), Some("TR_far"));
+        assert_eq!(ada.session.snapshot().subscriptions.len(), 0);
+        assert_eq!(
+            ada.elsewhere,
+            [(track.clone(), true)],
+            "nothing is given back"
+        );
+        // Said twice, it is over once.
+        ada.said.clear();
+        ada.session.handle_track_gone(&track, ada.now);
+        ada.event(Event::SubscriptionEnded(track));
+        assert_eq!(ended(&ada), None);
+    }
+    // The shard may be the first to say so.
+    let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
+    ada.ask(subscribe_elsewhere(1));
+    let track = far_track(&tracks);
+    ada.session.handle_track_known(&track, ada.now);
+    ada.event(Event::SubscriptionEnded(track.clone()));
+    assert_eq!(ended(&ada).as_deref(), Some("TR_far"));
+    assert_eq!(ada.elsewhere, [(track.clone(), true), (track, false)]);
+}
+
+#[test]
+fn what_says_where_a_track_is_has_to_make_sense() {
+    let tracks: Arc<Tracks> = Arc::default();
+    let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
+    let asked = |node_id: &str, session_id: &str| {
+        let Request::Subscribe(mut subscribe) = subscribe_elsewhere(1) else {
+            unreachable!("that is what it is");
+        };
+        subscribe.origin = Some(contract::Origin {
+            node_id: node_id.into(),
+            session_id: session_id.into(),
+        });
+        Request::Subscribe(subscribe)
+    };
+    let (code, message) = ada.refused(asked("node b", "s1"));
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("origin.node_id"), "{message}");
+    let (code, message) = ada.refused(asked("node-b", ""));
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("origin.session_id"), "{message}");
+    // Here, as if nothing had been said.
+    let (code, _) = ada.refused(asked("node-a", ""));
+    assert_eq!(code, Code::TrackNotFound);
+    assert!(ada.elsewhere.is_empty());
 }

@@ -1,9 +1,13 @@
 //! What control tells a shard. Plain values; nothing here waits for an answer except inspection.
 
+use std::sync::Arc;
+
 use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
 use tokio::sync::oneshot;
 
 use super::event::Event;
+use super::message::Publication;
+use super::neighbours::Door;
 use crate::door::Caller;
 use crate::mailbox;
 use crate::session::ice::Credentials;
@@ -18,7 +22,8 @@ pub(crate) struct SessionKey(pub(crate) u64);
 /// Where a track is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
-    pub(crate) shard: u8,
+    /// … or pipe.
+    pub(crate) shard: u16,
     /// Differs for every publication of this node: a track that ends may come back under its id.
     pub(crate) generation: u64,
 }
@@ -86,12 +91,32 @@ pub(crate) enum Command {
         packet: Vec<u8>,
         reliable: bool,
     },
+    /// A pipe to another node has come, under this number.
+    Meet(u16, Door),
+    /// … or is gone.
+    Part(u16),
+    /// Takes a track of another node, for all sessions of this one and for other nodes.
+    Land(Landing),
+    /// Nobody wants it any more.
+    Leave {
+        track: TrackId,
+        generation: u64,
+    },
     /// Which encoding each subscription of these sessions is being sent.
     Inspect {
         sessions: Vec<SessionKey>,
         reply: oneshot::Sender<Vec<Inspected>>,
     },
     Stop,
+}
+
+/// A track of another node that a shard takes.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    pub(crate) track: TrackId,
+    /// Its shard is the pipe to take it from.
+    pub(crate) origin: Origin,
+    pub(crate) publication: Arc<Publication>,
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use pipemesh_node_core::ingress::Ingress;
+use pipemesh_node_core::router::relay::Port;
 use rand::Rng;
 
 use super::Shard;
@@ -95,6 +96,13 @@ impl Shard {
                     shard.send_parcel(index, &Parcel { bytes, reliable }, now);
                 });
             }
+            Command::Meet(number, door) => self.neighbours.meet(number, door),
+            Command::Part(number) => {
+                self.neighbours.part(number);
+                self.router.end_port(Port(number), now);
+            }
+            Command::Land(landing) => self.land(landing),
+            Command::Leave { track, generation } => self.leave(&track, generation),
             Command::Inspect { sessions, reply } => {
                 // What other shards had decided before somebody asked is seen, too.
                 self.receive_messages(now);

@@ -149,7 +149,7 @@ impl Stage {
     fn new() -> Option<Self> {
         let now = Instant::now();
         let poller = Poller::new().ok()?;
-        let neighbours = Neighbours::connect(&[poller.waker()]).pop()?;
+        let neighbours = Neighbours::connect(&[poller.waker()]).0.pop()?;
         let shard = Shard::new(
             vec![bind()?],
             neighbours,

@@ -1,4 +1,4 @@
-//! What shards tell each other. Plain values, none of which waits for an answer.
+//! What shards tell each other, and pipes. Plain values, none of which waits for an answer.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use pipemesh_node_core::router::relay::{Alias, Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::ring::Producer;
-use pipemesh_proto::ids::{ParticipantId, RoomId, TrackId};
+use pipemesh_proto::ids::{NodeId, ParticipantId, RoomId, SessionId, TrackId};
+use pipemesh_proto::pipe::Role;
 
 use super::command::SessionKey;
 use super::event::{Judgement, Speaker};
@@ -31,11 +32,11 @@ pub(crate) enum Message {
         track: TrackId,
         alias: Alias,
     },
-    KeyFrame(Source),
+    KeyFrame(Alias, Source),
     /// Extended numbers of packets that did not arrive.
-    Packets(Source, Vec<u64>),
+    Packets(Alias, Source, Vec<u64>),
     /// Somebody receives the track.
-    Received(TrackId),
+    Received(Alias, TrackId),
 
     // From a track's origin to who takes it.
     /// All there is to know of the track, after every change.
@@ -71,7 +72,7 @@ impl Message {
     pub(crate) fn is_repeated(&self) -> bool {
         matches!(
             self,
-            Self::KeyFrame(_) | Self::Packets(..) | Self::Report(..) | Self::Rates(..)
+            Self::KeyFrame(..) | Self::Packets(..) | Self::Report(..) | Self::Rates(..)
         )
     }
 
@@ -139,6 +140,18 @@ pub(crate) struct Subscribe {
     pub(crate) alias: Alias,
     /// Where to put packets, if it is the first track from there.
     pub(crate) ring: Option<Producer>,
+    /// Where it is published, if that is another node.
+    pub(crate) publication: Option<Arc<Publication>>,
+}
+
+/// A track of another node, as a pipe has to ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub(crate) node: NodeId,
+    pub(crate) session: SessionId,
+    pub(crate) room: RoomId,
+    /// How this node sees itself.
+    pub(crate) role: Role,
 }
 
 /// A track as its origin describes it.

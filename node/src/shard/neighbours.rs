@@ -1,5 +1,6 @@
-//! The other shards of the node as one of them sees them: a ring of packets and a box of messages in each
-//! direction, and who has to be woken.
+//! The other shards of the node, and its pipes to other nodes, as one of them sees them: a ring of packets
+//! and a box of messages in each direction, and who has to be woken. A pipe sees the shards in the same
+//! way; shards and pipes have numbers, those of pipes begin above those of all shards.
 //!
 //! Packets are lost when a ring is full, and counted: media never waits. Of messages nothing is lost that
 //! something depends on: what does not fit into the box of a shard that is busy waits here, and while much
@@ -25,13 +26,34 @@ const BOX: usize = 1024;
 /// While more than this wait for one neighbour, nothing new is taken on that leads to more.
 const CONGESTED: usize = 1024;
 
+/// Pipes have numbers from here on: a node has 64 shards at most.
+pub(crate) const FIRST_PIPE: u16 = 64;
+
 /// See the module.
 pub(crate) struct Neighbours {
-    number: u8,
-    /// By shard; none in the place of the shard itself.
+    number: u16,
+    shards: u16,
+    /// By number; none in its own place, and where there is no such pipe.
     others: Vec<Option<Neighbour>>,
-    inbox: Receiver<(u8, Message)>,
+    inbox: Receiver<(u16, Message)>,
     pub(crate) stats: Stats,
+}
+
+/// Where all shards of the node are reached, for who comes later.
+#[derive(Clone)]
+pub(crate) struct Doors(Vec<Door>);
+
+/// Where one shard or pipe is reached.
+#[derive(Clone)]
+pub(crate) struct Door {
+    mail: Sender<(u16, Message)>,
+    waker: Waker,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").finish_non_exhaustive()
+    }
 }
 
 /// What went between this shard and all others.
@@ -47,8 +69,7 @@ pub(crate) struct Stats {
 }
 
 struct Neighbour {
-    mail: Sender<(u8, Message)>,
-    waker: Waker,
+    door: Door,
     /// What did not fit.
     waiting: VecDeque<Message>,
     outgoing: Option<Producer>,
@@ -59,44 +80,65 @@ struct Neighbour {
 
 impl Neighbours {
     /// Makes every shard the neighbour of every other. `wakers` are theirs, by number.
-    pub(crate) fn connect(wakers: &[Waker]) -> Vec<Self> {
-        let boxes: Vec<_> = wakers
-            .iter()
-            .map(|_| crossbeam_channel::bounded(BOX))
-            .collect();
-        let neighbours = |own: usize| {
-            let others = wakers.iter().zip(&boxes).enumerate();
-            others.map(move |(number, (waker, (mail, _)))| {
-                (number != own).then(|| Neighbour {
-                    mail: mail.clone(),
-                    waker: waker.clone(),
-                    waiting: VecDeque::new(),
-                    outgoing: None,
-                    incoming: None,
-                    is_dirty: false,
-                })
-            })
-        };
-        let inboxes = boxes.iter().enumerate();
-        inboxes
-            .map(|(number, (_, inbox))| Self {
-                number: number as u8,
-                others: neighbours(number).collect(),
-                inbox: inbox.clone(),
-                stats: Stats::default(),
-            })
-            .collect()
+    pub(crate) fn connect(wakers: &[Waker]) -> (Vec<Self>, Doors) {
+        let mut inboxes = Vec::with_capacity(wakers.len());
+        let doors = wakers.iter().map(|waker| {
+            let (mail, inbox) = crossbeam_channel::bounded(BOX);
+            inboxes.push(inbox);
+            let waker = waker.clone();
+            Door { mail, waker }
+        });
+        let doors = Doors(doors.collect());
+        let shards = (0..).zip(inboxes);
+        let shards = shards.map(|(number, inbox)| Self::new(number, &doors, inbox));
+        (shards.collect(), doors)
     }
 
-    /// This shard's own.
-    pub(crate) fn number(&self) -> u8 {
+    fn new(number: u16, doors: &Doors, inbox: Receiver<(u16, Message)>) -> Self {
+        let others = (0..).zip(&doors.0);
+        let others = others.map(|(other, door)| {
+            let is_other = other != number;
+            is_other.then(|| Neighbour::new(door.clone()))
+        });
+        Self {
+            number,
+            shards: doors.0.len() as u16,
+            others: others.collect(),
+            inbox,
+            stats: Stats::default(),
+        }
+    }
+
+    /// A pipe has come: from now on it is one more neighbour.
+    pub(crate) fn meet(&mut self, number: u16, door: Door) {
+        let place = usize::from(number);
+        if place >= self.others.len() {
+            self.others.resize_with(place + 1, || None);
+        }
+        self.others[place] = Some(Neighbour::new(door));
+    }
+
+    /// A pipe is gone.
+    pub(crate) fn part(&mut self, number: u16) {
+        if let Some(place) = self.others.get_mut(usize::from(number)) {
+            *place = None;
+        }
+    }
+
+    /// Its own.
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 
-    /// All others.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = u8> + use<> {
+    /// All other shards.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = u16> + use<> {
         let own = self.number;
-        (0..self.others.len() as u8).filter(move |number| *number != own)
+        (0..self.shards).filter(move |number| *number != own)
+    }
+
+    /// All who may have sent something.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        0..self.others.len() as u16
     }
 
     // Messages.
@@ -104,7 +146,7 @@ impl Neighbours {
     /// Tells another shard something, after all that it was told before. While others wait, what is said
     /// again anyway is left out, however often clients make us say it, and of what changes the last word is
     /// told alone.
-    pub(crate) fn tell(&mut self, to: u8, message: Message) {
+    pub(crate) fn tell(&mut self, to: u16, message: Message) {
         let Some(neighbour) = neighbour(&mut self.others, to) else {
             return;
         };
@@ -135,7 +177,7 @@ impl Neighbours {
     }
 
     /// The next message, with whom it is from.
-    pub(crate) fn poll_message(&mut self) -> Option<(u8, Message)> {
+    pub(crate) fn poll_message(&mut self) -> Option<(u16, Message)> {
         self.inbox.try_recv().ok()
     }
 
@@ -149,7 +191,7 @@ impl Neighbours {
     // Packets.
 
     /// The writing end of a ring from another shard to this one; `None`: it has it.
-    pub(crate) fn open_ring(&mut self, from: u8) -> Option<Producer> {
+    pub(crate) fn open_ring(&mut self, from: u16) -> Option<Producer> {
         let neighbour = neighbour(&mut self.others, from)?;
         if neighbour.incoming.is_some() {
             return None;
@@ -160,19 +202,19 @@ impl Neighbours {
     }
 
     /// Another shard has made a ring to itself.
-    pub(crate) fn set_ring(&mut self, to: u8, producer: Producer) {
+    pub(crate) fn set_ring(&mut self, to: u16, producer: Producer) {
         if let Some(neighbour) = neighbour(&mut self.others, to) {
             neighbour.outgoing = Some(producer);
         }
     }
 
     /// Puts a packet on its way; `false`: there is no room.
-    pub(crate) fn push(&mut self, to: u8, header: &[u8], packet: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, to: u16, header: &[u8], packet: &[u8]) -> bool {
         let neighbour = neighbour(&mut self.others, to);
         let pushed = neighbour.and_then(|neighbour| {
             let outgoing = neighbour.outgoing.as_mut()?;
             outgoing.push(header, packet).ok()?;
-            Some((outgoing, &neighbour.waker))
+            Some((outgoing, &neighbour.door.waker))
         });
         let Some((outgoing, waker)) = pushed else {
             self.stats.refused += 1;
@@ -187,11 +229,11 @@ impl Neighbours {
     }
 
     /// The ring from another shard, to be read and given back.
-    pub(crate) fn take_incoming(&mut self, from: u8) -> Option<Consumer> {
+    pub(crate) fn take_incoming(&mut self, from: u16) -> Option<Consumer> {
         neighbour(&mut self.others, from)?.incoming.take()
     }
 
-    pub(crate) fn return_incoming(&mut self, from: u8, consumer: Consumer) {
+    pub(crate) fn return_incoming(&mut self, from: u16, consumer: Consumer) {
         if let Some(neighbour) = neighbour(&mut self.others, from) {
             neighbour.incoming = Some(consumer);
         }
@@ -212,17 +254,27 @@ impl Neighbours {
             }
             let published = neighbour.outgoing.as_mut().is_some_and(Producer::publish);
             if published | std::mem::take(&mut neighbour.is_dirty) {
-                neighbour.waker.wake();
+                neighbour.door.waker.wake();
             }
         }
     }
 }
 
 impl Neighbour {
+    fn new(door: Door) -> Self {
+        Self {
+            door,
+            waiting: VecDeque::new(),
+            outgoing: None,
+            incoming: None,
+            is_dirty: false,
+        }
+    }
+
     /// Puts into the box what fits.
-    fn post(&mut self, from: u8) {
+    fn post(&mut self, from: u16) {
         while let Some(message) = self.waiting.pop_front() {
-            match self.mail.try_send((from, message)) {
+            match self.door.mail.try_send((from, message)) {
                 Ok(()) => self.is_dirty = true,
                 Err(TrySendError::Full((_, message))) => {
                     self.waiting.push_front(message);
@@ -235,7 +287,15 @@ impl Neighbour {
     }
 }
 
-fn neighbour(others: &mut [Option<Neighbour>], number: u8) -> Option<&mut Neighbour> {
+impl Doors {
+    /// Makes the shards a pipe's neighbours; the door is for them.
+    pub(crate) fn pipe(&self, number: u16, waker: Waker) -> (Neighbours, Door) {
+        let (mail, inbox) = crossbeam_channel::bounded(BOX);
+        (Neighbours::new(number, self, inbox), Door { mail, waker })
+    }
+}
+
+fn neighbour(others: &mut [Option<Neighbour>], number: u16) -> Option<&mut Neighbour> {
     others.get_mut(usize::from(number))?.as_mut()
 }
 
@@ -244,20 +304,25 @@ fn neighbour(others: &mut [Option<Neighbour>], number: u8) -> Option<&mut Neighb
 pub(crate) struct ShardSet(u64);
 
 impl ShardSet {
-    pub(crate) fn insert(&mut self, shard: u8) {
-        self.0 |= 1 << shard;
+    /// Pipes are none.
+    pub(crate) fn insert(&mut self, shard: u16) {
+        if shard < FIRST_PIPE {
+            self.0 |= 1 << shard;
+        }
     }
 
-    pub(crate) fn remove(&mut self, shard: u8) {
-        self.0 &= !(1 << shard);
+    pub(crate) fn remove(&mut self, shard: u16) {
+        if shard < FIRST_PIPE {
+            self.0 &= !(1 << shard);
+        }
     }
 
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..64).filter(move |shard| self.0 & 1 << shard != 0)
+    pub(crate) fn iter(self) -> impl Iterator<Item = u16> {
+        (0..FIRST_PIPE).filter(move |shard| self.0 & 1 << shard != 0)
     }
 }
 
@@ -284,7 +349,7 @@ mod tests {
     fn three() -> (Vec<Poller>, Vec<Neighbours>) {
         let pollers: Vec<Poller> = (0..3).map(|_| Poller::new().unwrap()).collect();
         let wakers: Vec<Waker> = pollers.iter().map(Poller::waker).collect();
-        (pollers, Neighbours::connect(&wakers))
+        (pollers, Neighbours::connect(&wakers).0)
     }
 
     fn message(number: usize) -> Message {

@@ -1,12 +1,15 @@
-//! Tracks of other shards that sessions here want. Those of sessions here that other shards take are in
-//! `offered`, what lies in the rings between in `record`.
+//! Tracks of other shards that sessions here want, and tracks of other nodes that land here. Those of
+//! sessions here that others take are in `offered`, what lies in the rings between in `record`.
 //!
 //! A shard asks for what its forwarders use and for nothing else; here such a track is a published one
 //! like any other, whose packets come out of a ring. What is asked of its publisher goes to the shard
 //! it is published on, which decides together with what its own sessions ask for.
+//!
+//! A track of another node lands on one shard, which takes it from a pipe. To all others of this node, and
+//! to nodes that take it from here, that shard is what the publisher's is on its node.
 
 mod offered;
-mod record;
+pub(super) mod record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +23,10 @@ use pipemesh_node_core::track::TrackSpec;
 use pipemesh_proto::ids::TrackId;
 use slab::Slab;
 
-use super::command::Origin;
+use super::command::{Landing, Origin};
 use super::event::Event;
-use super::message::{Message, Subscribe, TrackState};
+use super::message::{Message, Publication, Subscribe, TrackState};
+use super::neighbours::FIRST_PIPE;
 use super::publications::{Published, Publisher};
 use super::session::RoomKey;
 use super::{Shard, Timer};
@@ -52,8 +56,10 @@ struct RemoteTrack {
     origin: Origin,
     /// Makes [`Alias`]es differ that have the same place.
     number: u32,
-    /// Sessions here that want it.
+    /// Sessions here that want it; one more for as long as the node does.
     wanted_by: usize,
+    /// Where it is published, if that is another node.
+    publication: Option<Arc<Publication>>,
     attempts: u32,
     /// Once the origin has described it.
     known: Option<Known>,
@@ -82,21 +88,73 @@ impl RemoteTracks {
         Some(known.key)
     }
 
+    /// Whether a track of another node is taken here, for the whole node.
+    fn is_landed(&self, track: &TrackId) -> bool {
+        let index = self.by_id.get(track);
+        index.is_some_and(|index| self.tracks[*index].origin.shard >= FIRST_PIPE)
+    }
+
+    /// A track as its origin describes it; none if it is published here.
+    fn state(&self, track: &TrackId) -> Option<&TrackState> {
+        let known = self.tracks[*self.by_id.get(track)?].known.as_ref()?;
+        Some(&known.state)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tracks.len()
     }
 
-    /// What the origin calls an encoding, and where it is.
-    fn at_origin(&self, source: Source) -> Option<(u8, Source)> {
-        let remote = &self.tracks[*self.by_key.get(&source.track)?];
+    /// Where the origin of an encoding is, what we call the track there, and what the origin calls the
+    /// encoding.
+    fn at_origin(&self, source: Source) -> Option<(u16, Alias, Source)> {
+        let index = *self.by_key.get(&source.track)?;
+        let remote = &self.tracks[index];
         let track = remote.known.as_ref()?.state.key;
-        Some((remote.origin.shard, Source { track, ..source }))
+        Some((
+            remote.origin.shard,
+            self.alias(index),
+            Source { track, ..source },
+        ))
     }
 }
 
 impl Shard {
+    /// The node wants a track of another node, and this shard is to take it.
+    pub(super) fn land(&mut self, landing: Landing) {
+        let Landing {
+            track,
+            origin,
+            publication,
+        } = landing;
+        let room = self.open_room(&publication.room);
+        self.want(room, &track, origin, Some(publication));
+        self.close_empty(room);
+    }
+
+    /// The node does not want it any more.
+    pub(super) fn leave(&mut self, track: &TrackId, generation: u64) {
+        let index = self.remote.by_id.get(track).copied();
+        let index = index.filter(|index| {
+            let origin = self.remote.tracks[*index].origin;
+            origin.generation == generation && origin.shard >= FIRST_PIPE
+        });
+        if let Some(index) = index {
+            self.end_remote(index);
+        }
+    }
+
     /// One more session here wants a track of another shard.
     pub(super) fn want_remote(&mut self, room: RoomKey, track: &TrackId, origin: Origin) {
+        self.want(room, track, origin, None);
+    }
+
+    fn want(
+        &mut self,
+        room: RoomKey,
+        track: &TrackId,
+        origin: Origin,
+        publication: Option<Arc<Publication>>,
+    ) {
         let known = self.remote.by_id.get(track).copied();
         if let Some(index) = known
             && self.remote.tracks[index].origin == origin
@@ -116,12 +174,18 @@ impl Shard {
             None => self.unpublish(track),
         }
         self.remote.last = self.remote.last.wrapping_add(1);
+        if publication.is_some()
+            && let Some(room) = self.rooms.get_mut(&room)
+        {
+            room.landed += 1;
+        }
         let remote = RemoteTrack {
             track: track.clone(),
             room,
             origin,
             number: self.remote.last,
             wanted_by: 1,
+            publication,
             attempts: 0,
             known: None,
         };
@@ -137,6 +201,7 @@ impl Shard {
             track: remote.track.clone(),
             generation: remote.origin.generation,
             alias: self.remote.alias(index),
+            publication: remote.publication.clone(),
             ring: self.neighbours.open_ring(shard),
         };
         self.neighbours
@@ -167,6 +232,7 @@ impl Shard {
             self.remote.by_key.remove(&known.key);
             self.tracks.remove(&remote.track);
             self.set_publisher(known.key, None);
+            self.tell_ended(known.key);
             for (key, _) in self.router.unpublish(known.key) {
                 self.note_ended(key);
             }
@@ -174,6 +240,12 @@ impl Shard {
         let track = remote.track;
         let message = Message::Unsubscribe { track, alias };
         self.neighbours.tell(remote.origin.shard, message);
+        if remote.publication.is_some() {
+            if let Some(room) = self.rooms.get_mut(&remote.room) {
+                room.landed -= 1;
+            }
+            self.close_empty(remote.room);
+        }
     }
 
     /// The track is no more: tells those who wanted it.
@@ -215,12 +287,12 @@ impl Shard {
             self.router.set_muted(key, state.spec.muted, now);
             self.router.set_sizes(key, &state.spec.sizes);
             self.router.set_live(key, state.live, now);
-            let extensions = state.extensions;
+            let (extensions, track) = (state.extensions, remote.track.clone());
             known.state = state;
             if let Some(publisher) = self.publisher_mut(key) {
                 publisher.extensions = extensions;
             }
-            return;
+            return self.tell_state(&track);
         }
         let spec = TrackSpec {
             room: remote.room,
@@ -286,30 +358,34 @@ impl Shard {
     /// Tells the origin that somebody receives its track.
     pub(super) fn tell_received(&mut self, track: &TrackId) {
         if let Some(&index) = self.remote.by_id.get(track) {
-            let shard = self.remote.tracks[index].origin.shard;
+            let (shard, alias) = (
+                self.remote.tracks[index].origin.shard,
+                self.remote.alias(index),
+            );
             self.neighbours
-                .tell(shard, Message::Received(track.clone()));
+                .tell(shard, Message::Received(alias, track.clone()));
         }
     }
 
     /// Asks the origin for a key frame; `false`: the track is published here.
     pub(super) fn request_remote_key_frame(&mut self, source: Source) -> bool {
-        let Some((shard, source)) = self.remote.at_origin(source) else {
+        let Some((shard, alias, source)) = self.remote.at_origin(source) else {
             return false;
         };
-        self.neighbours.tell(shard, Message::KeyFrame(source));
+        self.neighbours
+            .tell(shard, Message::KeyFrame(alias, source));
         true
     }
 
     /// The same for packets.
     pub(super) fn request_remote_packets(&mut self, source: Source, sequences: &[u16]) -> bool {
-        let Some((shard, at_origin)) = self.remote.at_origin(source) else {
+        let Some((shard, alias, at_origin)) = self.remote.at_origin(source) else {
             return false;
         };
         let numbers = sequences
             .iter()
             .filter_map(|sequence| self.router.extend(source, *sequence));
-        let message = Message::Packets(at_origin, numbers.collect());
+        let message = Message::Packets(alias, at_origin, numbers.collect());
         self.neighbours.tell(shard, message);
         true
     }
@@ -387,9 +463,15 @@ impl Shard {
             in_place: false,
         };
         match self.router.handle_media(source, media, now) {
-            Ok(Gathered::Open) => Ok(()),
-            Ok(Gathered::Full) => {
-                self.forward(now);
+            Ok(gathered) => {
+                let Self {
+                    router, neighbours, ..
+                } = self;
+                let elsewhere = pass_on(neighbours, source.encoding, packet, media.repaired);
+                router.pass_on(source, header.sequence, elsewhere);
+                if gathered == Gathered::Full {
+                    self.forward(now);
+                }
                 Ok(())
             }
             // What was muted or came twice was counted where it arrived.
@@ -412,7 +494,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_shard_message(&mut self, from: u8, message: Message, now: Instant) {
+    pub(super) fn handle_shard_message(&mut self, from: u16, message: Message, now: Instant) {
         match message {
             Message::Subscribe(subscribe) => self.handle_subscribe(from, *subscribe, now),
             Message::Interest {
@@ -425,18 +507,21 @@ impl Shard {
             Message::Unsubscribe { track, alias } => {
                 self.handle_unsubscribe(from, &track, alias, now);
             }
-            Message::KeyFrame(source) => self.router.want_key_frame(source, now),
-            Message::Packets(source, numbers) => self.repair_remote(from, source, &numbers),
-            Message::Received(track) => self.handle_received(track),
+            Message::KeyFrame(_, source) => self.router.want_key_frame(source, now),
+            Message::Packets(_, source, numbers) => self.repair_remote(from, source, &numbers),
+            Message::Received(_, track) => self.handle_received(track),
             Message::State(alias, state) => self.handle_state(alias, state, now),
             Message::Report(alias, report) => {
-                if let Some(key) = self.remote.key(alias) {
-                    self.router.handle_relayed_report(key, &report, now);
+                if let Some(track) = self.remote.key(alias) {
+                    let encoding = report.encoding;
+                    self.router.handle_relayed_report(track, &report, now);
+                    self.tell_report(Source { track, encoding });
                 }
             }
             Message::Rates(alias, rates) => {
                 if let Some(key) = self.remote.key(alias) {
                     self.router.set_rates(key, &rates);
+                    self.tell_rates(key);
                 }
             }
             Message::Ended(alias) => self.handle_ended(alias),

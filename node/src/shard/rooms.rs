@@ -26,10 +26,12 @@ pub(super) struct Room {
     pub(super) members: Vec<usize>,
     /// Judgements that the members have not been told.
     pub(super) judged: Vec<Judgement>,
+    /// Tracks of other nodes that are taken here, for whomever.
+    pub(super) landed: usize,
     /// Other shards that host a part of it.
     elsewhere: ShardSet,
     /// Who speaks there, and where.
-    speaking: Vec<(u8, Speaker)>,
+    speaking: Vec<(u16, Speaker)>,
 }
 
 impl Room {
@@ -38,6 +40,7 @@ impl Room {
             id,
             members: Vec::new(),
             judged: Vec::new(),
+            landed: 0,
             elsewhere: ShardSet::default(),
             speaking: Vec::new(),
         }
@@ -58,7 +61,7 @@ impl Shard {
         let room = self.next_key();
         self.room_keys.insert(id.clone(), room);
         self.rooms.insert(room, Room::new(id.clone()));
-        for other in self.neighbours.numbers() {
+        for other in self.neighbours.shards() {
             self.neighbours.tell(other, Message::RoomOpened(id.clone()));
         }
         room
@@ -70,13 +73,19 @@ impl Shard {
             return;
         };
         room.members.retain(|member| *member != index);
-        if !room.members.is_empty() {
+        self.close_empty(key);
+    }
+
+    /// Closes a room in which nothing is left.
+    pub(super) fn close_empty(&mut self, key: RoomKey) {
+        let room = self.rooms.get(&key);
+        if room.is_none_or(|room| !room.members.is_empty() || room.landed > 0) {
             return;
         }
         if let Some(room) = self.rooms.remove(&key) {
             self.room_keys.remove(&room.id);
             // To all, not only those known to host it: one of them may be about to say so.
-            for other in self.neighbours.numbers() {
+            for other in self.neighbours.shards() {
                 let message = Message::RoomClosed(room.id.clone());
                 self.neighbours.tell(other, message);
             }
@@ -96,7 +105,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_room_opened(&mut self, from: u8, id: &RoomId) {
+    pub(super) fn handle_room_opened(&mut self, from: u16, id: &RoomId) {
         let Some(&key) = self.room_keys.get(id) else {
             return;
         };
@@ -108,7 +117,7 @@ impl Shard {
         self.neighbours.tell(from, message);
     }
 
-    pub(super) fn handle_room_here(&mut self, from: u8, id: &RoomId, speakers: Vec<Speaker>) {
+    pub(super) fn handle_room_here(&mut self, from: u16, id: &RoomId, speakers: Vec<Speaker>) {
         let Some(room) = self.room_mut(id) else {
             return;
         };
@@ -116,7 +125,7 @@ impl Shard {
         self.handle_speakers(from, id, &speakers);
     }
 
-    pub(super) fn handle_room_closed(&mut self, from: u8, id: &RoomId) {
+    pub(super) fn handle_room_closed(&mut self, from: u16, id: &RoomId) {
         let Some(room) = self.room_mut(id) else {
             return;
         };
@@ -158,7 +167,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_speakers(&mut self, from: u8, id: &RoomId, changes: &[Speaker]) {
+    pub(super) fn handle_speakers(&mut self, from: u16, id: &RoomId, changes: &[Speaker]) {
         let Some(&key) = self.room_keys.get(id) else {
             return;
         };

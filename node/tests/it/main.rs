@@ -16,6 +16,7 @@ mod identity;
 mod layers;
 mod limits;
 mod nonces;
+mod pipes;
 mod redundancy;
 mod repair;
 mod reports;

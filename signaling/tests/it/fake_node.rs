@@ -119,6 +119,7 @@ impl FakeNode {
                 grpc_address: address.to_string(),
                 boot_id,
                 weight: 1,
+                pipe: None,
                 state: RecordState::Serving,
             },
         }
@@ -353,7 +354,10 @@ impl State {
                 }
                 None => refused(Code::TrackNotFound, "no such track"),
             },
-            Request::Subscribe(subscribe) if !published.contains(&subscribe.track_id) => {
+            // What is published elsewhere is found out later.
+            Request::Subscribe(subscribe)
+                if subscribe.origin.is_none() && !published.contains(&subscribe.track_id) =>
+            {
                 refused(Code::TrackNotFound, "nobody publishes it")
             }
             Request::Subscribe(subscribe) => {

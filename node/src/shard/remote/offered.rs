@@ -11,11 +11,12 @@ use super::record::pass_on;
 use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::shard::message::{Message, Subscribe, TrackState};
+use crate::shard::publications::Published;
 
 impl Shard {
     pub(in crate::shard) fn handle_subscribe(
         &mut self,
-        from: u8,
+        from: u16,
         subscribe: Subscribe,
         now: Instant,
     ) {
@@ -24,14 +25,15 @@ impl Shard {
             generation,
             alias,
             ring,
+            publication: _,
         } = subscribe;
         if let Some(ring) = ring {
             self.neighbours.set_ring(from, ring);
         }
-        let published = self
-            .tracks
-            .get(&track)
-            .filter(|p| p.session.is_some() && p.generation == generation);
+        // What another shard of this node has is asked for there.
+        let is_here = |p: &&Published| p.session.is_some() || self.remote.is_landed(&track);
+        let published = self.tracks.get(&track);
+        let published = published.filter(|p| p.generation == generation && is_here(p));
         let Some(key) = published.map(|published| published.key) else {
             return self.neighbours.tell(from, Message::Unknown(alias));
         };
@@ -53,13 +55,16 @@ impl Shard {
             spec: self.router.spec(published.key)?.clone(),
             live: self.router.live(published.key),
             extensions: self.publisher(published.key)?.extensions,
-            codecs: published.codecs.clone(),
+            codecs: match self.remote.state(track) {
+                Some(state) => state.codecs.clone(),
+                None => published.codecs.clone(),
+            },
         })
     }
 
     pub(in crate::shard) fn handle_unsubscribe(
         &mut self,
-        from: u8,
+        from: u16,
         track: &TrackId,
         alias: Alias,
         now: Instant,
@@ -78,16 +83,17 @@ impl Shard {
         let Some(published) = self.tracks.get_mut(&track) else {
             return;
         };
-        let Some(publisher) = published.session else {
+        if std::mem::replace(&mut published.is_received, true) {
             return;
-        };
-        if !std::mem::replace(&mut published.is_received, true) {
-            self.sessions[publisher].tell(Event::TrackSubscribed(track));
+        }
+        match published.session {
+            Some(publisher) => self.sessions[publisher].tell(Event::TrackSubscribed(track)),
+            None => self.tell_received(&track),
         }
     }
 
     /// Sends packets again that another shard misses.
-    pub(in crate::shard) fn repair_remote(&mut self, from: u8, source: Source, numbers: &[u64]) {
+    pub(in crate::shard) fn repair_remote(&mut self, from: u16, source: Source, numbers: &[u64]) {
         let alias = self
             .router
             .relays(source.track)

@@ -63,7 +63,7 @@ impl Pair {
         let certificate = Arc::new(Certificate::generate().unwrap());
         let pool = HandshakePool::start(1.try_into().unwrap(), certificate, outlets.collect());
         let pool = pool.unwrap();
-        let shards = Neighbours::connect(&wakers).into_iter().enumerate();
+        let shards = Neighbours::connect(&wakers).0.into_iter().enumerate();
         let shards = shards.map(|(number, neighbours)| {
             let counters = Arc::default();
             let rng = StdRng::seed_from_u64(number as u64);
@@ -486,6 +486,7 @@ fn a_record_says_what_was_written() {
         number: 0x1234_5678_9abc_def0,
         restarts: 255,
         resumes: true,
+        key_frame: false,
     };
     let header = RecordHeader {
         alias: Alias(7 << 32 | 3),

@@ -11,7 +11,7 @@ use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, AnswerCreated, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Closed, Code,
     ConnectionLayout, ConnectionRole, ConnectionState, DataRights, InspectRoomRequest, LayerWish,
-    MediaKind, MuteTrack, OfferCreated, Open, Refused, SessionEvent, SessionRequest,
+    MediaKind, MuteTrack, OfferCreated, Open, Origin, Refused, SessionEvent, SessionRequest,
     SessionSummary, Snapshot, Subscribe, TrackSource, Unsubscribe,
 };
 use tokio::sync::mpsc;
@@ -263,6 +263,24 @@ impl Session {
     pub(crate) async fn subscribe(&mut self, track: &str, wish: LayerWish) {
         self.done(Request::Subscribe(subscription(track, wish)))
             .await;
+    }
+
+    /// Subscribes to a track that a session of another node publishes.
+    pub(crate) async fn subscribe_at(
+        &mut self,
+        track: &str,
+        (node_id, session_id): (&str, &str),
+        wish: LayerWish,
+    ) {
+        let origin = Some(Origin {
+            node_id: node_id.to_owned(),
+            session_id: session_id.to_owned(),
+        });
+        let subscribe = Subscribe {
+            origin,
+            ..subscription(track, wish)
+        };
+        self.done(Request::Subscribe(subscribe)).await;
     }
 
     pub(crate) async fn unsubscribe(&mut self, track: &str) {

@@ -30,11 +30,21 @@ impl TestNode {
 
     /// With another configuration than one shard on the loopback interface.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::loopback("node-a".parse().unwrap(), "eu".parse().unwrap());
+        Self::of(&Arc::default(), "node-a", "eu", change).await
+    }
+
+    /// One of a mesh: all that share a registry.
+    pub(crate) async fn of(
+        mesh: &Arc<MemoryRegistry>,
+        id: &str,
+        region: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::loopback(id.parse().unwrap(), region.parse().unwrap());
         config.session_limit = 100;
         change(&mut config);
         let metrics = prometheus::Registry::new();
-        let registry = Arc::new(MemoryRegistry::new());
+        let registry = Arc::clone(mesh);
         let node = Node::start(config, registry, &metrics).await.unwrap();
         Self { node, metrics }
     }

@@ -62,6 +62,18 @@ impl Subscriber {
         sent(&offer, track)
     }
 
+    /// The same for a track of another node, published by this session there.
+    pub(crate) async fn subscribe_at(
+        &mut self,
+        track: &str,
+        origin: (&str, &str),
+        wish: LayerWish,
+    ) -> Sent {
+        self.session.subscribe_at(track, origin, wish).await;
+        let offer = self.negotiate().await;
+        sent(&offer, track)
+    }
+
     /// Unsubscribes, and accepts the offer that follows.
     pub(crate) async fn unsubscribe(&mut self, track: &str) {
         self.session.unsubscribe(track).await;

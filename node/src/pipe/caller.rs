@@ -1,0 +1,58 @@
+//! Calls other nodes, and knows who calls whom.
+
+use std::sync::Arc;
+
+use pipemesh_proto::ids::NodeId;
+
+use super::connection::{self, Established, Failed, Introduction};
+use super::peers::Peers;
+use super::tls::Tls;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Caller(Arc<Parts>);
+
+struct Parts {
+    endpoint: quinn::Endpoint,
+    tls: Tls,
+    own: Introduction,
+    peers: Peers,
+}
+
+impl Caller {
+    pub(super) fn new(
+        endpoint: quinn::Endpoint,
+        tls: Tls,
+        own: Introduction,
+        peers: Peers,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            endpoint,
+            tls,
+            own,
+            peers,
+        }))
+    }
+
+    /// Whether it is this node's turn to call: of two, the one with the smaller id does.
+    pub(super) fn is_first(&self, node: &NodeId) -> bool {
+        self.0.own.node < *node
+    }
+
+    pub(super) async fn call(&self, node: &NodeId) -> Result<Established, Failed> {
+        let Parts {
+            endpoint,
+            tls,
+            own,
+            peers,
+        } = &*self.0;
+        connection::dial(endpoint, tls, own, peers, node).await
+    }
+
+    pub(super) async fn hear(&self, incoming: quinn::Incoming) -> Result<Established, Failed> {
+        let Parts {
+            tls, own, peers, ..
+        } = &*self.0;
+        connection::accept(incoming, tls, own, peers).await
+    }
+}

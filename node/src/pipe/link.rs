@@ -1,0 +1,440 @@
+//! The task of one pipe: shards on the one side, a QUIC connection on the other, which comes and goes.
+//!
+//! What is taken and given is [`Exchange`]'s business. Connections come from the
+//! [`director`](super::director), when the other node called, or from here: a link that is of use, or that
+//! is to be ready before it is, calls until it is answered.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use pipemesh_node_core::pipe::frame::{self, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece};
+use pipemesh_proto::ids::NodeId;
+use pipemesh_proto::pipe::CloseCode;
+use rand::Rng;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::bell::Bell;
+use super::caller::Caller;
+use super::connection::{self, Established, Failed};
+use super::exchange::{Exchange, News};
+use super::stats::{LinkStats, PipeStats};
+
+/// Datagrams that are read before what shards sent has its turn.
+const DATAGRAMS_PER_TURN: usize = 512;
+/// A shard that takes no messages at present is tried again this soon.
+const POST_AGAIN: Duration = Duration::from_millis(1);
+/// Room that control needs in every packet of QUIC's: a datagram that fills one starves the stream, since
+/// quinn writes datagrams first.
+const SLACK: usize = 64;
+/// Memory for datagrams is taken in pieces of this size.
+const CHUNK: usize = 64 << 10;
+/// Between two calls of a node that does not answer, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Whom the other node is to call is given this long to do so.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Messages that wait for the other node. One that takes none for so long is cut off, and asked anew.
+const MOST_WORDS: usize = 65_536;
+
+/// What the director tells a link.
+pub(super) enum Order {
+    /// The other node called.
+    Established(Box<Established>),
+    /// A track that the other node has asked for is here …
+    Serve(u32),
+    /// … or cannot be had.
+    Refuse(u32),
+    /// It is to be connected, used or not.
+    Keep(bool),
+}
+
+/// See the module.
+pub(super) struct Link {
+    node: NodeId,
+    number: u16,
+    caller: Caller,
+    exchange: Exchange,
+    bell: Bell,
+    orders: mpsc::Receiver<Order>,
+    news: mpsc::Sender<(u16, News)>,
+    established: Option<Established>,
+    calls: JoinSet<Result<Established, Failed>>,
+    is_kept: bool,
+    call_at: Instant,
+    pause: Duration,
+    memory: BytesMut,
+    /// News that the director has no room for.
+    untold: Option<News>,
+    stats: PipeStats,
+    connections: u64,
+    /// Packets that connections before this one lost.
+    lost: u64,
+    unsent: u64,
+}
+
+impl Link {
+    pub(super) fn new(
+        node: NodeId,
+        number: u16,
+        caller: Caller,
+        exchange: Exchange,
+        bell: Bell,
+        orders: mpsc::Receiver<Order>,
+        news: mpsc::Sender<(u16, News)>,
+        stats: PipeStats,
+    ) -> Self {
+        Self {
+            node,
+            number,
+            caller,
+            exchange,
+            bell,
+            orders,
+            news,
+            established: None,
+            calls: JoinSet::new(),
+            is_kept: false,
+            call_at: Instant::now(),
+            pause: FIRST_PAUSE,
+            memory: BytesMut::new(),
+            untold: None,
+            stats,
+            connections: 0,
+            lost: 0,
+            unsent: 0,
+        }
+    }
+
+    /// Runs until the director lets go of it.
+    pub(super) async fn run(mut self) {
+        loop {
+            // 1. What shards have to say, and the packets they send.
+            self.bell.awake();
+            let now = Instant::now();
+            self.exchange.handle_messages(now);
+            self.send_packets(now);
+            // 2. What follows from it, and from what came last.
+            self.send_words();
+            self.send_datagrams();
+            self.exchange.flush();
+            self.tell_news();
+            self.publish();
+            // 3. Wait; whatever comes is handled before the next turn.
+            if !self.wait().await {
+                break;
+            }
+        }
+        if let Some(established) = self.established.take() {
+            let code = CloseCode::Stopping;
+            connection::close(
+                &established.connection,
+                code,
+                "the node stops, or is forgotten",
+            );
+        }
+        self.exchange.disconnected();
+    }
+
+    /// Waits for something to come and handles it; `false`: nothing is to come any more.
+    async fn wait(&mut self) -> bool {
+        let more = self.exchange.has_arrivals();
+        let call_at = self.is_calling_due().then_some(self.call_at);
+        let post_at = self
+            .exchange
+            .is_waiting()
+            .then(|| Instant::now() + POST_AGAIN);
+        let at = [call_at, post_at].into_iter().flatten().min();
+        let timer = async {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_talkative = self.exchange.words() > 0;
+        let established = &mut self.established;
+        let (connection, words_in, words_out) = match established {
+            Some(it) => (
+                Some(it.connection.clone()),
+                Some(&mut it.words_in),
+                Some(it.words_out.clone()),
+            ),
+            None => (None, None, None),
+        };
+        let datagram = async {
+            match &connection {
+                Some(connection) => connection.read_datagram().await,
+                None => std::future::pending().await,
+            }
+        };
+        let word = async {
+            match words_in {
+                Some(words) => words.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let room = async {
+            match &words_out {
+                Some(words) if is_talkative => drop(words.reserve().await),
+                _ => std::future::pending().await,
+            }
+        };
+        let untold = self.untold.is_some();
+        let news = async {
+            match untold {
+                true => drop(self.news.reserve().await),
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = self.orders.recv() => match order {
+                Some(order) => self.handle_order(order),
+                None => return false,
+            },
+            () = self.bell.rung() => {}
+            () = std::future::ready(()), if more => {}
+            datagram = datagram => match datagram {
+                Ok(datagram) => self.handle_datagrams(&datagram),
+                Err(error) => self.lose(&error),
+            },
+            word = word => match word {
+                Some(word) => {
+                    let delay = connection.map_or(Duration::ZERO, |it| it.rtt() / 2);
+                    self.exchange.handle_word(word, delay, Instant::now());
+                }
+                None => self.lose_stream(),
+            },
+            () = room => {}
+            () = news => {}
+            Some(called) = self.calls.join_next() => match called {
+                Ok(Ok(established)) => self.establish(established),
+                Ok(Err(failed)) => self.note_failure(&failed),
+                Err(_) => {}
+            },
+            () = timer => self.call_if_due(),
+        }
+        true
+    }
+
+    fn handle_order(&mut self, order: Order) {
+        match order {
+            Order::Established(established) => self.establish(*established),
+            Order::Serve(subscription) => self.exchange.serve(subscription),
+            Order::Refuse(subscription) => self.exchange.refuse(subscription),
+            Order::Keep(kept) => self.is_kept = kept,
+        }
+    }
+
+    // Connections.
+
+    fn is_calling_due(&self) -> bool {
+        let is_wanted = self.is_kept || self.exchange.is_used();
+        is_wanted && self.established.is_none() && self.calls.is_empty()
+    }
+
+    fn call_if_due(&mut self) {
+        if !self.is_calling_due() || Instant::now() < self.call_at {
+            return;
+        }
+        let (caller, node) = (self.caller.clone(), self.node.clone());
+        self.calls.spawn(async move { caller.call(&node).await });
+    }
+
+    fn note_failure(&mut self, failed: &Failed) {
+        self.stats.count(failed.refusal());
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.call_at = Instant::now() + pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let error = failed as &dyn std::error::Error;
+        tracing::warn!(node = %self.node, error, ?pause, "a node cannot be called; trying again");
+    }
+
+    /// Two connections may meet when both sides call: the one that the smaller id began stays. Of two that
+    /// the same side began the later one does: the earlier is dead to who began it.
+    fn establish(&mut self, established: Established) {
+        let is_preferred = established.dialled == self.caller.is_first(&self.node);
+        if let Some(known) = &self.established {
+            let is_same_side = known.dialled == established.dialled;
+            let is_alive = known.connection.close_reason().is_none();
+            if is_alive && !is_same_side && !is_preferred && known.boot_id == established.boot_id {
+                let code = CloseCode::Duplicate;
+                connection::close(&established.connection, code, "another connection is there");
+                return;
+            }
+            let code = CloseCode::Duplicate;
+            connection::close(&known.connection, code, "another connection took its place");
+            self.exchange.disconnected();
+        }
+        tracing::info!(
+            node = %self.node,
+            address = %established.connection.remote_address(),
+            called = established.dialled,
+            "a pipe is connected"
+        );
+        self.pause = FIRST_PAUSE;
+        self.connections += 1;
+        self.forget_connection();
+        self.established = Some(established);
+        self.exchange.connected();
+    }
+
+    fn lose(&mut self, error: &quinn::ConnectionError) {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(node = %self.node, error, "a pipe is lost");
+        self.forget_connection();
+        self.exchange.disconnected();
+        // Whose turn it is to call does so at once.
+        let patience = match self.caller.is_first(&self.node) {
+            true => Duration::ZERO,
+            false => PATIENCE,
+        };
+        self.call_at = Instant::now() + patience;
+    }
+
+    fn forget_connection(&mut self) {
+        if let Some(established) = self.established.take() {
+            self.lost += established.connection.stats().path.lost_packets;
+        }
+    }
+
+    fn lose_stream(&mut self) {
+        let Some(established) = &self.established else {
+            return;
+        };
+        let connection = established.connection.clone();
+        connection::close(&connection, CloseCode::Protocol, "the control stream ended");
+        let error = connection.close_reason();
+        self.lose(&error.unwrap_or(quinn::ConnectionError::LocallyClosed));
+    }
+
+    // What goes out.
+
+    fn send_words(&mut self) {
+        let Some(established) = &self.established else {
+            return;
+        };
+        while let Ok(permit) = established.words_out.try_reserve()
+            && let Some(word) = self.exchange.poll_word()
+        {
+            permit.send(word);
+        }
+        if self.exchange.words() > MOST_WORDS {
+            let code = CloseCode::Protocol;
+            connection::close(&established.connection, code, "it takes no messages");
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        while let Some(datagram) = self.exchange.poll_datagram() {
+            if let Some(established) = &self.established {
+                // Asked for again if it is lost.
+                let _ = established.connection.send_datagram(Bytes::from(datagram));
+            }
+        }
+    }
+
+    fn send_packets(&mut self, now: Instant) {
+        let Self {
+            exchange,
+            established,
+            memory,
+            unsent,
+            ..
+        } = self;
+        let connection = established.as_ref().map(|it| &it.connection);
+        let longest = connection.and_then(quinn::Connection::max_datagram_size);
+        let longest = longest.unwrap_or(0).saturating_sub(SLACK);
+        exchange.receive(now, |head, packet| {
+            let Some(connection) = connection else {
+                *unsent += 1;
+                return;
+            };
+            let sent = write_packet(memory, head, packet, longest, |datagram| {
+                // Quinn would throw the oldest away, unseen.
+                connection.datagram_send_buffer_space() >= datagram.len()
+                    && connection.send_datagram(datagram).is_ok()
+            });
+            if !sent {
+                *unsent += 1;
+            }
+        });
+    }
+
+    // What comes in.
+
+    fn handle_datagrams(&mut self, first: &[u8]) {
+        self.exchange.handle_datagram(first);
+        let Some(connection) = self.established.as_ref().map(|it| it.connection.clone()) else {
+            return;
+        };
+        for _ in 1..DATAGRAMS_PER_TURN {
+            // An error comes again when it is waited for.
+            let Some(Ok(datagram)) = connection.read_datagram().now_or_never() else {
+                return;
+            };
+            self.exchange.handle_datagram(&datagram);
+        }
+    }
+
+    fn tell_news(&mut self) {
+        while let Some(news) = self.untold.take().or_else(|| self.exchange.poll_news()) {
+            let told = self.news.try_send((self.number, news));
+            if let Err(mpsc::error::TrySendError::Full((_, news))) = told {
+                self.untold = Some(news);
+                return;
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let connection = self.established.as_ref().map(|it| &it.connection);
+        let path = connection.map(|connection| connection.stats().path);
+        let (taken, given) = self.exchange.counts();
+        let stats = LinkStats {
+            is_connected: connection.is_some(),
+            connections: self.connections,
+            round_trip: path.map_or(Duration::ZERO, |path| path.rtt),
+            window: path.map_or(0, |path| path.cwnd),
+            lost: self.lost + path.map_or(0, |path| path.lost_packets),
+            taken,
+            given,
+            unsent: self.unsent,
+            exchanged: self.exchange.stats,
+        };
+        self.stats.set(&self.node, stats);
+    }
+}
+
+/// Hands a packet over as one datagram, or as two if it is too long for one; `false`: not even so, or it
+/// was not taken.
+fn write_packet(
+    memory: &mut BytesMut,
+    head: &MediaHead,
+    packet: &[u8],
+    longest: usize,
+    mut send: impl FnMut(Bytes) -> bool,
+) -> bool {
+    let room = packet.len() + PIECE_OVERHEAD;
+    if memory.capacity() < 2 * room {
+        memory.reserve(CHUNK.max(2 * room));
+    }
+    if packet.len() + MEDIA_OVERHEAD <= longest {
+        frame::write_media(head, packet, memory);
+        return send(memory.split().freeze());
+    }
+    let half = packet.len().div_ceil(2);
+    if half + PIECE_OVERHEAD > longest {
+        return false;
+    }
+    let (first, second) = packet.split_at(half);
+    let mut piece = |index, part: &[u8]| {
+        let piece = Piece {
+            index,
+            is_last: index == 1,
+        };
+        frame::write_piece(head, piece, part, memory);
+        send(memory.split().freeze())
+    };
+    piece(0, first) && piece(1, second)
+}

@@ -1,0 +1,252 @@
+//! Which tracks of other nodes this node takes, for whom, and from where. Pure.
+//!
+//! A track is taken once, however many sessions and other nodes want it, on the shard of the first who did.
+//! Nobody hears of it before it is described, since nothing can be negotiated of what is not known. Who
+//! asks from elsewhere takes this node for its region's gateway: then the track comes from its origin, so
+//! that none can go round.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use pipemesh_proto::ids::{NodeId, RoomId, SessionId, TrackId};
+use pipemesh_proto::pipe::Role;
+
+use crate::shard::Publication;
+
+/// Who wants a track.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wanter {
+    Session(SessionId),
+    /// A node at the other end of a pipe, under its number for it.
+    Pipe(u16, u32),
+}
+
+/// A track of another node, as whoever wants it names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Elsewhere {
+    pub(crate) node: NodeId,
+    pub(crate) session: SessionId,
+    pub(crate) room: RoomId,
+}
+
+/// From whom a track is taken, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Path {
+    pub(super) from: NodeId,
+    pub(super) role: Role,
+}
+
+/// What follows, to be done in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Output {
+    /// The shard is to take the track from this node; if it does from another one, from this one instead.
+    Land {
+        track: TrackId,
+        shard: u16,
+        generation: u64,
+        from: NodeId,
+        publication: Arc<Publication>,
+    },
+    Leave {
+        track: TrackId,
+        shard: u16,
+        generation: u64,
+    },
+    /// The track is described, and can be had.
+    Known(TrackId, Wanter),
+    /// It is no more, or never was.
+    Gone(TrackId, Wanter),
+}
+
+#[derive(Debug)]
+struct Wanted {
+    publication: Arc<Publication>,
+    shard: u16,
+    generation: u64,
+    from: NodeId,
+    is_described: bool,
+    wanters: BTreeSet<Wanter>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    tracks: BTreeMap<TrackId, Wanted>,
+    outputs: VecDeque<Output>,
+}
+
+impl Relays {
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.tracks.len()
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Somebody wants a track. `generation` is a number that no other publication of this node has; `shard`
+    /// takes it if nobody wanted it before.
+    pub(super) fn want(
+        &mut self,
+        track: TrackId,
+        elsewhere: Elsewhere,
+        wanter: Wanter,
+        path: Path,
+        shard: u16,
+        generation: u64,
+    ) {
+        let known = self.tracks.get_mut(&track);
+        if let Some(known) = known
+            && known.publication.session == elsewhere.session
+        {
+            if known.is_described {
+                let output = Output::Known(track.clone(), wanter.clone());
+                self.outputs.push_back(output);
+            }
+            known.wanters.insert(wanter);
+            // A gateway stays one for as long as it takes the track.
+            if path.role == Role::Gateway && known.publication.role == Role::Leaf {
+                self.reroute(&track, path);
+            }
+            return;
+        }
+        // It was published anew: what others still want of the former one is no more.
+        self.end(&track);
+        let publication = Arc::new(Publication {
+            node: elsewhere.node,
+            session: elsewhere.session,
+            room: elsewhere.room,
+            role: path.role,
+        });
+        self.outputs.push_back(Output::Land {
+            track: track.clone(),
+            shard,
+            generation,
+            from: path.from.clone(),
+            publication: Arc::clone(&publication),
+        });
+        let wanted = Wanted {
+            publication,
+            shard,
+            generation,
+            from: path.from,
+            is_described: false,
+            wanters: BTreeSet::from([wanter]),
+        };
+        self.tracks.insert(track, wanted);
+    }
+
+    /// … or does not any more.
+    pub(super) fn unwant(&mut self, track: &TrackId, wanter: &Wanter) {
+        let Some(wanted) = self.tracks.get_mut(track) else {
+            return;
+        };
+        wanted.wanters.remove(wanter);
+        if wanted.wanters.is_empty() {
+            self.end(track);
+        }
+    }
+
+    /// All that a pipe wanted, its other end wants no more: it has to ask again.
+    pub(super) fn end_pipe(&mut self, number: u16) {
+        let of_pipe =
+            |wanter: &&Wanter| matches!(wanter, Wanter::Pipe(other, _) if *other == number);
+        let wants = self.tracks.iter().flat_map(|(track, wanted)| {
+            let wanters = wanted.wanters.iter().filter(of_pipe);
+            wanters.map(move |wanter| (track.clone(), wanter.clone()))
+        });
+        for (track, wanter) in wants.collect::<Vec<_>>() {
+            self.unwant(&track, &wanter);
+        }
+    }
+
+    /// A shard has been told what a track is; answers whose it is if that is news.
+    pub(super) fn described(&mut self, track: &TrackId, generation: u64) -> Option<Described> {
+        let wanted = self.tracks.get_mut(track);
+        let wanted = wanted.filter(|wanted| wanted.generation == generation)?;
+        if std::mem::replace(&mut wanted.is_described, true) {
+            return None;
+        }
+        for wanter in &wanted.wanters {
+            let output = Output::Known(track.clone(), wanter.clone());
+            self.outputs.push_back(output);
+        }
+        Some(Described {
+            publication: Arc::clone(&wanted.publication),
+            shard: wanted.shard,
+        })
+    }
+
+    /// A shard has given a track up that came from `from`: it has ended, or is not to be had.
+    pub(super) fn gone(&mut self, track: &TrackId, generation: u64, from: &NodeId) {
+        let wanted = self.tracks.get(track);
+        // One that comes from another node by now goes on.
+        if wanted.is_some_and(|it| it.generation == generation && it.from == *from) {
+            self.end(track);
+        }
+    }
+
+    /// A link was lost with all it took.
+    pub(super) fn end_all_from(&mut self, from: &NodeId) {
+        let taken = self.tracks.iter().filter(|(_, it)| it.from == *from);
+        for track in taken.map(|(track, _)| track.clone()).collect::<Vec<_>>() {
+            self.end(&track);
+        }
+    }
+
+    /// Works every path out anew: nodes have come or gone.
+    pub(super) fn follow(&mut self, path: impl Fn(&TrackId, &Publication) -> Path) {
+        for track in self.tracks.keys().cloned().collect::<Vec<_>>() {
+            let Some(wanted) = self.tracks.get(&track) else {
+                continue;
+            };
+            let path = path(&track, &wanted.publication);
+            if path.from != wanted.from {
+                self.reroute(&track, path);
+            }
+        }
+    }
+
+    fn reroute(&mut self, track: &TrackId, path: Path) {
+        let Some(wanted) = self.tracks.get_mut(track) else {
+            return;
+        };
+        wanted.publication = Arc::new(Publication {
+            role: path.role,
+            ..Publication::clone(&wanted.publication)
+        });
+        wanted.from = path.from;
+        self.outputs.push_back(Output::Land {
+            track: track.clone(),
+            shard: wanted.shard,
+            generation: wanted.generation,
+            from: wanted.from.clone(),
+            publication: Arc::clone(&wanted.publication),
+        });
+    }
+
+    fn end(&mut self, track: &TrackId) {
+        let Some(wanted) = self.tracks.remove(track) else {
+            return;
+        };
+        self.outputs.push_back(Output::Leave {
+            track: track.clone(),
+            shard: wanted.shard,
+            generation: wanted.generation,
+        });
+        for wanter in wanted.wanters {
+            self.outputs.push_back(Output::Gone(track.clone(), wanter));
+        }
+    }
+}
+
+/// A track that can be had from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Described {
+    pub(super) publication: Arc<Publication>,
+    pub(super) shard: u16,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+
+fn track() -> TrackId {
+    "TR_a".parse().unwrap()
+}
+
+fn node(id: &str) -> NodeId {
+    id.parse().unwrap()
+}
+
+fn elsewhere(session: &str) -> Elsewhere {
+    Elsewhere {
+        node: node("origin"),
+        session: session.parse().unwrap(),
+        room: "RM_x".parse().unwrap(),
+    }
+}
+
+fn session(name: &str) -> Wanter {
+    Wanter::Session(name.parse().unwrap())
+}
+
+fn leaf(from: &str) -> Path {
+    Path {
+        from: node(from),
+        role: Role::Leaf,
+    }
+}
+
+fn gateway() -> Path {
+    Path {
+        from: node("origin"),
+        role: Role::Gateway,
+    }
+}
+
+/// What follows, in short: `land gate 7`, `known ada`.
+fn outputs(relays: &mut Relays) -> Vec<String> {
+    let name = |wanter: Wanter| match wanter {
+        Wanter::Session(session) => session.to_string(),
+        Wanter::Pipe(number, subscription) => format!("pipe {number}/{subscription}"),
+    };
+    let outputs = std::iter::from_fn(|| relays.poll_output());
+    let told = outputs.map(|output| match output {
+        Output::Land {
+            generation, from, ..
+        } => format!("land {from} {generation}"),
+        Output::Leave { generation, .. } => format!("leave {generation}"),
+        Output::Known(_, wanter) => format!("known {}", name(wanter)),
+        Output::Gone(_, wanter) => format!("gone {}", name(wanter)),
+    });
+    told.collect()
+}
+
+#[test]
+fn a_track_is_taken_once_and_told_when_it_is_described() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 2, 7);
+    relays.want(track(), elsewhere("s1"), session("ben"), leaf("gate"), 3, 8);
+    assert_eq!(outputs(&mut relays), ["land gate 7"]);
+    assert_eq!(relays.described(&track(), 8), None, "of no track here");
+    let described = relays.described(&track(), 7).unwrap();
+    assert_eq!(
+        (described.shard, described.publication.role),
+        (2, Role::Leaf)
+    );
+    assert_eq!(outputs(&mut relays), ["known ada", "known ben"]);
+    assert_eq!(relays.described(&track(), 7), None, "told once");
+    // Who comes later hears it at once.
+    relays.want(track(), elsewhere("s1"), session("cyd"), leaf("gate"), 3, 9);
+    assert_eq!(outputs(&mut relays), ["known cyd"]);
+    // The last one to leave ends it.
+    for name in ["ben", "ada", "dan"] {
+        relays.unwant(&track(), &session(name));
+    }
+    assert!(outputs(&mut relays).is_empty());
+    relays.unwant(&track(), &session("cyd"));
+    assert_eq!(outputs(&mut relays), ["leave 7"]);
+    assert_eq!(relays.len(), 0);
+}
+
+#[test]
+fn a_track_that_ends_is_over_for_all() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        Wanter::Pipe(64, 5),
+        gateway(),
+        0,
+        2,
+    );
+    // A gateway takes from the origin, a session's track goes with it.
+    assert_eq!(outputs(&mut relays), ["land gate 1", "land origin 1"]);
+    relays.gone(&track(), 1, &node("gate"));
+    assert!(
+        outputs(&mut relays).is_empty(),
+        "that is not where it comes from"
+    );
+    relays.gone(&track(), 1, &node("origin"));
+    assert_eq!(
+        outputs(&mut relays),
+        ["leave 1", "gone ada", "gone pipe 64/5"]
+    );
+    relays.gone(&track(), 1, &node("origin"));
+    assert!(outputs(&mut relays).is_empty());
+}
+
+#[test]
+fn a_track_that_is_published_anew_is_another_one() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
+    relays.want(track(), elsewhere("s2"), session("ben"), leaf("gate"), 0, 2);
+    assert_eq!(
+        outputs(&mut relays),
+        ["land gate 1", "leave 1", "gone ada", "land gate 2"]
+    );
+    relays.gone(&track(), 1, &node("gate"));
+    assert!(outputs(&mut relays).is_empty());
+}
+
+#[test]
+fn paths_follow_the_nodes_that_are_there() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
+    relays.follow(|_, _| leaf("gate"));
+    assert_eq!(outputs(&mut relays), ["land gate 1"]);
+    relays.follow(|_, _| leaf("other"));
+    assert_eq!(outputs(&mut relays), ["land other 1"]);
+    // What the former node says of it does not count any more.
+    relays.gone(&track(), 1, &node("gate"));
+    assert!(outputs(&mut relays).is_empty());
+}
+
+#[test]
+fn what_a_pipe_wanted_ends_with_it() {
+    let mut relays = Relays::default();
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        Wanter::Pipe(64, 5),
+        gateway(),
+        0,
+        1,
+    );
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        Wanter::Pipe(65, 5),
+        gateway(),
+        0,
+        2,
+    );
+    relays.end_pipe(64);
+    assert_eq!(outputs(&mut relays), ["land origin 1"]);
+    relays.end_pipe(65);
+    assert_eq!(outputs(&mut relays), ["leave 1"]);
+}

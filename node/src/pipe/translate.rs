@@ -1,0 +1,311 @@
+//! What shards say to each other, as nodes say it, and back: the one place where the messages of pipes are
+//! made and read.
+//!
+//! What comes from another node is checked here: beyond, types cannot be wrong.
+
+use std::time::{Duration, Instant};
+
+use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
+use pipemesh_node_core::layer::{Layer, LayerRates, MeasuredLayer};
+use pipemesh_node_core::router::TrackKey;
+use pipemesh_node_core::router::relay::{Interest, RelayedReport};
+use pipemesh_node_core::rtcp::SenderInfo;
+use pipemesh_node_core::track::{Size, TrackSpec};
+use pipemesh_proto::pipe;
+
+use crate::session::plan::{Extensions, PayloadType};
+use crate::session::sdp::{Format, codec_of_mime_type, mime_type};
+use crate::shard::{SessionKey, TrackState};
+
+/// A sender report that is older says nothing of use. They come every few seconds.
+const OLDEST: Duration = Duration::from_secs(600);
+/// Payload types of one track: a codec or two, and what goes on in its RED.
+const MAX_PAYLOAD_TYPES: usize = 16;
+
+pub(super) fn interest(subscription: u32, interest: Interest) -> pipe::Interest {
+    pipe::Interest {
+        subscription,
+        encodings: interest.encodings.bits().into(),
+        known: interest.known.bits().into(),
+        wanted: interest.wanted.into(),
+    }
+}
+
+pub(super) fn read_interest(interest: &pipe::Interest) -> Interest {
+    Interest {
+        encodings: EncodingSet::of_bits(interest.encodings as u8),
+        known: EncodingSet::of_bits(interest.known as u8),
+        wanted: interest.wanted.min(MAX_ENCODINGS as u32) as u8,
+    }
+}
+
+pub(super) fn state(subscription: u32, state: &TrackState, format: Format) -> pipe::TrackState {
+    let spec = &state.spec;
+    let size = |size: &Size| pipe::Size {
+        width: size.width,
+        height: size.height,
+    };
+    let payload_type = |known: &PayloadType| pipe::PayloadType {
+        number: known.number.into(),
+        mime_type: mime_type(known.codec).to_owned(),
+    };
+    pipe::TrackState {
+        subscription,
+        mime_type: format.mime_type().to_owned(),
+        fmtp: format.fmtp().into_owned(),
+        muted: spec.muted,
+        encodings: spec.encodings.into(),
+        sizes: spec.sizes.iter().map(size).collect(),
+        live: state.live.bits().into(),
+        extensions: Some(extensions(state.extensions)),
+        payload_types: state.codecs.iter().map(payload_type).collect(),
+    }
+}
+
+/// `None`: it cannot be a track, or is one of a kind that this version does not know.
+pub(super) fn read_state(state: &pipe::TrackState) -> Option<(TrackState, Format)> {
+    let format = Format::parse(&state.mime_type, &state.fmtp)?;
+    let encodings = u8::try_from(state.encodings).ok()?;
+    if !(1..=MAX_ENCODINGS as u8).contains(&encodings) {
+        return None;
+    }
+    let sizes = state.sizes.iter().take(MAX_ENCODINGS).map(|size| Size {
+        width: size.width,
+        height: size.height,
+    });
+    let payload_types = state.payload_types.iter().take(MAX_PAYLOAD_TYPES);
+    let codecs = payload_types.filter_map(|known| {
+        Some(PayloadType {
+            codec: codec_of_mime_type(&known.mime_type)?,
+            number: u8::try_from(known.number).ok()?,
+            repair: None,
+        })
+    });
+    let spec = TrackSpec {
+        // Those of whoever takes it.
+        room: 0,
+        participant: SessionKey(0),
+        is_video: format.codec().is_video(),
+        speaks: false,
+        nack: true,
+        muted: state.muted,
+        encodings,
+        sizes: sizes.collect(),
+    };
+    let state = TrackState {
+        key: TrackKey::ELSEWHERE,
+        spec,
+        live: EncodingSet::of_bits(state.live as u8),
+        extensions: read_extensions(&state.extensions.unwrap_or_default()),
+        codecs: codecs.collect(),
+    };
+    Some((state, format))
+}
+
+fn extensions(known: Extensions) -> pipe::Extensions {
+    let id = |id: Option<u8>| id.map_or(0, u32::from);
+    pipe::Extensions {
+        mid: id(known.mid),
+        rid: id(known.rid),
+        repaired_rid: id(known.repaired_rid),
+        audio_level: id(known.audio_level),
+        transport_sequence: id(known.transport_sequence),
+        absolute_send_time: id(known.absolute_send_time),
+        absolute_capture_time: id(known.absolute_capture_time),
+        dependency_descriptor: id(known.dependency_descriptor),
+    }
+}
+
+fn read_extensions(told: &pipe::Extensions) -> Extensions {
+    let id = |id: u32| u8::try_from(id).ok().filter(|id| *id > 0);
+    Extensions {
+        mid: id(told.mid),
+        rid: id(told.rid),
+        repaired_rid: id(told.repaired_rid),
+        audio_level: id(told.audio_level),
+        transport_sequence: id(told.transport_sequence),
+        absolute_send_time: id(told.absolute_send_time),
+        absolute_capture_time: id(told.absolute_capture_time),
+        dependency_descriptor: id(told.dependency_descriptor),
+    }
+}
+
+pub(super) fn report(
+    subscription: u32,
+    report: &RelayedReport,
+    now: Instant,
+) -> pipe::SenderReport {
+    let age = now.saturating_duration_since(report.received);
+    pipe::SenderReport {
+        subscription,
+        encoding: report.encoding.into(),
+        restarts: report.restarts.into(),
+        ntp: report.info.ntp,
+        rtp: report.info.rtp,
+        packets: report.info.packets,
+        octets: report.info.octets,
+        clock_rate: report.rate,
+        age_us: age.as_micros().min(u128::from(u64::MAX)) as u64,
+    }
+}
+
+/// `None`: it makes no sense. `delay` is what a message takes from there.
+pub(super) fn read_report(
+    report: &pipe::SenderReport,
+    delay: Duration,
+    now: Instant,
+) -> Option<RelayedReport> {
+    let encoding = u8::try_from(report.encoding).ok()?;
+    if usize::from(encoding) >= MAX_ENCODINGS || report.clock_rate == 0 {
+        return None;
+    }
+    let age = Duration::from_micros(report.age_us).saturating_add(delay);
+    if age > OLDEST {
+        return None;
+    }
+    Some(RelayedReport {
+        encoding,
+        restarts: report.restarts as u8,
+        info: SenderInfo {
+            ntp: report.ntp,
+            rtp: report.rtp,
+            packets: report.packets,
+            octets: report.octets,
+        },
+        rate: report.clock_rate,
+        received: now.checked_sub(age)?,
+    })
+}
+
+pub(super) fn rates(subscription: u32, rates: &LayerRates) -> pipe::LayerRates {
+    let layers = rates.measured().map(|measured| pipe::LayerRate {
+        spatial: measured.layer.spatial.into(),
+        temporal: measured.layer.temporal.into(),
+        bits_per_second: measured.bits,
+        frames_in_16_seconds: measured.frames,
+    });
+    pipe::LayerRates {
+        subscription,
+        layers: layers.collect(),
+        nested: rates.is_nested(),
+    }
+}
+
+pub(super) fn read_rates(rates: &pipe::LayerRates) -> LayerRates {
+    let layers = rates.layers.iter().filter_map(|rate| {
+        Some(MeasuredLayer {
+            layer: Layer {
+                spatial: u8::try_from(rate.spatial).ok()?,
+                temporal: u8::try_from(rate.temporal).ok()?,
+            },
+            bits: rate.bits_per_second,
+            frames: rate.frames_in_16_seconds,
+        })
+    });
+    LayerRates::of_measured(layers, rates.nested)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipemesh_node_core::codec::Codec;
+
+    #[test]
+    fn a_track_is_described_as_it_is() {
+        let format = Format::parse("video/VP9", "profile-id=2").unwrap();
+        let known = TrackState {
+            key: TrackKey::ELSEWHERE,
+            spec: TrackSpec {
+                room: 0,
+                participant: SessionKey(0),
+                is_video: true,
+                speaks: false,
+                nack: true,
+                muted: true,
+                encodings: 3,
+                sizes: vec![
+                    Size {
+                        width: 320,
+                        height: 180,
+                    },
+                    Size::default(),
+                ],
+            },
+            live: EncodingSet::of_bits(0b101),
+            extensions: Extensions {
+                audio_level: Some(3),
+                dependency_descriptor: Some(255),
+                ..Extensions::default()
+            },
+            codecs: vec![PayloadType {
+                codec: Codec::Vp9,
+                number: 98,
+                repair: None,
+            }],
+        };
+        let told = state(7, &known, format);
+        assert_eq!(told.subscription, 7);
+        assert_eq!(read_state(&told), Some((known, format)));
+    }
+
+    #[test]
+    fn what_cannot_be_a_track_is_refused() {
+        let good = pipe::TrackState {
+            mime_type: "audio/opus".to_owned(),
+            encodings: 1,
+            ..pipe::TrackState::default()
+        };
+        assert!(read_state(&good).is_some());
+        let check = |change: fn(&mut pipe::TrackState)| {
+            let mut state = good.clone();
+            change(&mut state);
+            assert_eq!(read_state(&state), None, "{state:?}");
+        };
+        check(|state| state.encodings = 0);
+        check(|state| state.encodings = 5);
+        check(|state| state.encodings = 257);
+        check(|state| state.mime_type = "video/H266".to_owned());
+    }
+
+    #[test]
+    fn a_report_is_as_old_there_as_it_is() {
+        let now = Instant::now();
+        let ago = Duration::from_millis(300);
+        let known = RelayedReport {
+            encoding: 2,
+            restarts: 9,
+            info: SenderInfo {
+                ntp: 1 << 40,
+                rtp: 5,
+                packets: 6,
+                octets: 7,
+            },
+            rate: 90_000,
+            received: now.checked_sub(ago).unwrap(),
+        };
+        let told = report(1, &known, now);
+        // It took 50 ms: by then the report is older, but by no other moment.
+        let delay = Duration::from_millis(50);
+        assert_eq!(read_report(&told, delay, now + delay), Some(known));
+        let check = |change: fn(&mut pipe::SenderReport)| {
+            let mut report = told;
+            change(&mut report);
+            assert_eq!(read_report(&report, delay, now), None, "{report:?}");
+        };
+        check(|report| report.encoding = 4);
+        check(|report| report.clock_rate = 0);
+        check(|report| report.age_us = u64::MAX);
+    }
+
+    #[test]
+    fn rates_are_those_that_were_measured() {
+        let layer = |spatial, temporal, bits| MeasuredLayer {
+            layer: Layer { spatial, temporal },
+            bits,
+            frames: 240,
+        };
+        let known = LayerRates::of_measured([layer(0, 0, 100), layer(2, 1, 300)], true);
+        assert_eq!(read_rates(&rates(1, &known)), known);
+        assert_eq!(known.measured().count(), 2);
+    }
+}

@@ -1,0 +1,243 @@
+//! Rooms that span nodes: a track of one node is watched on others as if it were theirs.
+
+use std::sync::Arc;
+
+use pipemesh_node::Config;
+use pipemesh_proto::node::session_event::Event;
+use pipemesh_service::secret::Secret;
+use pipemesh_topology::registry::memory::MemoryRegistry;
+
+use crate::support::camera::RIDS;
+use crate::support::control::{Signaling, layers};
+use crate::support::node::TestNode;
+use crate::support::publisher::Publisher;
+use crate::support::sdp::Sent;
+use crate::support::subscriber::Subscriber;
+use crate::support::{random, recording, until};
+
+const TRACK: &str = "TR_ann";
+/// Ann's session, on the first node of every mesh here.
+const ORIGIN: (&str, &str) = ("node-a", "S_room_ann");
+const TRACKS: &str = "pipemesh_pipe_tracks";
+const GIVEN: &[(&str, &str)] = &[("direction", "out")];
+const TAKEN: &[(&str, &str)] = &[("direction", "in")];
+
+/// Nodes that know each other.
+struct Mesh {
+    nodes: Vec<TestNode>,
+}
+
+impl Mesh {
+    /// Their ids are `node-a` and so on, in this order.
+    async fn start(regions: &[&str], change: impl Fn(&mut Config)) -> Self {
+        let registry: Arc<MemoryRegistry> = Arc::default();
+        let mut nodes = Vec::new();
+        for (id, region) in ('a'..).zip(regions) {
+            let id = format!("node-{id}");
+            nodes.push(TestNode::of(&registry, &id, region, &change).await);
+        }
+        Self { nodes }
+    }
+
+    async fn signaling(&self, node: usize) -> Signaling {
+        self.nodes[node].signaling().await
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
+}
+
+/// Somebody on another node watches up to so many of the track's encodings.
+async fn watch(signaling: &Signaling, name: &str, encodings: u32) -> (Subscriber, Sent) {
+    let mut subscriber = Subscriber::join(signaling, "room", name).await;
+    let stream = subscriber
+        .subscribe_at(TRACK, ORIGIN, layers(encodings))
+        .await;
+    (subscriber, stream)
+}
+
+/// A frame of every encoding arrives at each of them.
+async fn arrives(ann: &mut Publisher, watching: &[(&Subscriber, Sent, u8)], frame: u32, key: bool) {
+    ann.send_frames(key);
+    for (subscriber, stream, encoding) in watching {
+        subscriber.frame(stream.ssrc, *encoding, frame).await;
+    }
+}
+
+fn check(subscriber: &Subscriber, stream: Sent) {
+    recording::check(&subscriber.recorded(stream.ssrc));
+    let received = subscriber.wire.received();
+    assert!(received.refused.is_empty(), "{:?}", received.refused);
+}
+
+#[tokio::test]
+async fn a_track_is_watched_on_another_node_as_if_it_were_there() {
+    let mut random = random();
+    for shards in [1, 2] {
+        let mesh = Mesh::start(&["eu", "eu"], |config| {
+            config.media.shards = shards;
+            config.media.shard_sessions = Some(1);
+        })
+        .await;
+        let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+        let mut ann = Publisher::join(&here, "room", "ann", &RIDS, &mut random).await;
+        let (bob, low) = watch(&there, "bob", 1).await;
+        // On another shard, if there is one, and of another encoding.
+        let (cyd, high) = watch(&there, "cyd", 3).await;
+        there.settle("room").await;
+        mesh.nodes[0]
+            .until_metric(TRACKS, GIVEN, |n| n == 1.0)
+            .await;
+        let watching = [(&bob, low, 0), (&cyd, high, 2)];
+        for frame in 0..30 {
+            arrives(&mut ann, &watching, frame, frame % 10 == 0).await;
+        }
+        check(&bob, low);
+        check(&cyd, high);
+        // However many watch there, the node takes the track once.
+        assert_eq!(mesh.nodes[1].metric(TRACKS, TAKEN), 1.0);
+        mesh.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn who_begins_to_watch_elsewhere_has_a_key_frame_asked_for() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us"], |_| ()).await;
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    ann.send_frames(true);
+    let (bob, stream) = watch(&there, "bob", 0).await;
+    there.settle("room").await;
+    let ann = &mut ann;
+    until("a request for a key frame", || {
+        (ann.key_frames_asked() > 0).then_some(())
+    })
+    .await;
+    arrives(ann, &[(&bob, stream, 0)], 1, true).await;
+    check(&bob, stream);
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_track_crosses_to_a_region_once() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us", "us", "us"], |_| ()).await;
+    let here = mesh.signaling(0).await;
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    let mut watching = Vec::new();
+    for (node, name) in (1..4).zip(["bob", "cyd", "dan"]) {
+        let there = mesh.signaling(node).await;
+        watching.push(watch(&there, name, 0).await);
+        there.settle("room").await;
+    }
+    let all: Vec<_> = watching
+        .iter()
+        .map(|(subscriber, stream)| (subscriber, *stream, 0))
+        .collect();
+    for frame in 0..20 {
+        arrives(&mut ann, &all, frame, frame % 10 == 0).await;
+    }
+    for (subscriber, stream, _) in all {
+        check(subscriber, stream);
+    }
+    assert_eq!(
+        mesh.nodes[0].metric(TRACKS, GIVEN),
+        1.0,
+        "to the gateway alone"
+    );
+    let given: f64 = mesh.nodes[1..]
+        .iter()
+        .map(|n| n.metric(TRACKS, GIVEN))
+        .sum();
+    assert_eq!(given, 2.0, "by the gateway to the others");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_track_ends_everywhere() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us", "us"], |_| ()).await;
+    let here = mesh.signaling(0).await;
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    let (mut bob, _) = watch(&mesh.signaling(1).await, "bob", 0).await;
+    let (mut cyd, _) = watch(&mesh.signaling(2).await, "cyd", 0).await;
+    ann.session.close().await;
+    let ended = |event: &Event| match event {
+        Event::SubscriptionEnded(ended) => Some(ended.track_id.clone()),
+        _ => None,
+    };
+    for watcher in [&mut bob, &mut cyd] {
+        let track = watcher.session.event("the subscription's end", ended).await;
+        assert_eq!(track, TRACK);
+    }
+    for node in &mesh.nodes {
+        node.until_metric(TRACKS, TAKEN, |n| n == 0.0).await;
+        node.until_metric(TRACKS, GIVEN, |n| n == 0.0).await;
+    }
+    // One that never was.
+    bob.session.subscribe_at("TR_none", ORIGIN, layers(0)).await;
+    let track = bob.session.event("the subscription's end", ended).await;
+    assert_eq!(track, "TR_none");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn what_nobody_watches_costs_nothing() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us"], |_| ()).await;
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    let mut ann = Publisher::join(&here, "room", "ann", &RIDS, &mut random).await;
+    let (mut bob, stream) = watch(&there, "bob", 1).await;
+    there.settle("room").await;
+    arrives(&mut ann, &[(&bob, stream, 0)], 0, true).await;
+    let packets = "pipemesh_pipe_packets_total";
+    let sent = |mesh: &Mesh| mesh.nodes[0].metric(packets, &[("direction", "out")]);
+    let before = sent(&mesh);
+    for frame in 1..10 {
+        arrives(&mut ann, &[(&bob, stream, 0)], frame, false).await;
+    }
+    // Of three encodings, all of a frame's packets.
+    let lowest = bob.recorded(stream.ssrc).len() as f64;
+    let crossed = mesh.nodes[0]
+        .until_metric(packets, &[("direction", "out")], |n| n >= lowest)
+        .await;
+    assert!(
+        crossed - before <= lowest,
+        "{crossed} - {before} of {lowest}"
+    );
+    // Nobody is left.
+    bob.unsubscribe(TRACK).await;
+    mesh.nodes[0]
+        .until_metric(TRACKS, GIVEN, |n| n == 0.0)
+        .await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_of_another_secret_are_not_spoken_to() {
+    let registry: Arc<MemoryRegistry> = Arc::default();
+    let secret = |byte: u8| {
+        move |config: &mut Config| {
+            let text = format!("{byte} is not the secret of anybody else here");
+            config.control.secret = Some(Secret::new(&text, 32).unwrap());
+        }
+    };
+    let a = TestNode::of(&registry, "node-a", "eu", secret(b'a')).await;
+    let b = TestNode::of(&registry, "node-b", "eu", secret(b'b')).await;
+    let c = TestNode::of(&registry, "node-c", "eu", secret(b'a')).await;
+    let connected = "pipemesh_pipe_up";
+    a.until_metric(connected, &[], |n| n == 1.0).await;
+    c.until_metric(connected, &[], |n| n == 1.0).await;
+    // Both sides have refused by now, and say so.
+    let refused = "pipemesh_pipe_refused_total";
+    b.until_metric(refused, &[("reason", "not_admitted")], |n| n > 0.0)
+        .await;
+    assert_eq!(b.metric(connected, &[]), 0.0);
+    for node in [a, b, c] {
+        node.stop().await;
+    }
+}
