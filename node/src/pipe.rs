@@ -10,6 +10,7 @@ mod caller;
 mod connection;
 mod director;
 mod exchange;
+mod hearing;
 mod link;
 mod metrics;
 mod peers;

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId, TrackId};
+use pipemesh_proto::ids::{NodeId, ParticipantId, RoomId, SessionId, TrackId};
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::{
     self as contract, AddTrack, CloseReason, Closed, Code, ConnectionLayout, OfferCreated, Open,
@@ -52,6 +52,8 @@ pub(crate) enum Effect {
     Want(TrackId, Elsewhere),
     /// … or no more.
     Unwant(TrackId),
+    /// On these nodes people of the room are.
+    Hear(BTreeSet<NodeId>),
     /// The session is over; nothing follows.
     End,
 }

@@ -58,7 +58,7 @@ pub(crate) use command::{
     Command, DataRights, Inspected, Landing, OpenSession, Origin, PublishSpec, Role, SessionKey,
 };
 pub(crate) use counters::{Counters, Reasons};
-pub(crate) use event::{ConnectionState, Event, QUEUE as EVENT_QUEUE, Speaker};
+pub(crate) use event::{ConnectionState, Event, Judgement, QUEUE as EVENT_QUEUE, Speaker};
 pub(crate) use handle::{HANDSHAKE_OUTPUTS, Prepared, ShardHandle};
 pub(crate) use message::{Message, Publication, Subscribe, TrackState};
 pub(crate) use neighbours::{Doors, FIRST_PIPE, Neighbours};
@@ -73,7 +73,7 @@ use newcomers::Newcomers;
 use paths::Paths;
 use publications::{Published, Publisher};
 use remote::RemoteTracks;
-use rooms::Room;
+use rooms::{Followers, Room};
 use session::{RoomKey, Session};
 use streams::Taken;
 use wire::Wire;
@@ -129,6 +129,7 @@ struct Shard {
     fresh_streams: Vec<u32>,
     rooms: BTreeMap<RoomKey, Room>,
     room_keys: HashMap<RoomId, RoomKey>,
+    followers: Followers,
     tracks: HashMap<TrackId, Published>,
     /// By track index.
     publishers: Vec<Option<Publisher>>,
@@ -346,6 +347,7 @@ impl Shard {
             fresh_streams: Vec::new(),
             rooms: BTreeMap::new(),
             room_keys: HashMap::new(),
+            followers: Followers::default(),
             tracks: HashMap::new(),
             publishers: Vec::new(),
             subscribers: Vec::new(),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipemesh_proto::ids::{NodeId, Region, SessionId, TrackId};
+use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
 use pipemesh_topology::Snapshot;
 use pipemesh_topology::relay_path::{self, View};
@@ -19,6 +19,7 @@ use super::bell::Bell;
 use super::caller::Caller;
 use super::connection::Established;
 use super::exchange::{Exchange, News};
+use super::hearing::{self, Hearing};
 use super::link::{Link, Order};
 use super::peers::Peers;
 use super::relays::{Elsewhere, Output, Path, Relays, Wanter};
@@ -45,6 +46,12 @@ pub(crate) enum Ask {
     Unwant {
         session: SessionId,
         track: TrackId,
+    },
+    /// On these nodes people of the session's room are.
+    Hear {
+        session: SessionId,
+        room: RoomId,
+        nodes: BTreeSet<NodeId>,
     },
     /// The session is over.
     Forget(SessionId),
@@ -74,6 +81,7 @@ pub(super) struct Director {
     tasks: JoinSet<u16>,
     last_number: u16,
     relays: Relays,
+    hearing: Hearing,
     sessions: HashMap<SessionId, Asker>,
     stats: PipeStats,
     origin: Instant,
@@ -122,6 +130,7 @@ impl Director {
             tasks: JoinSet::new(),
             last_number: FIRST_PIPE - 1,
             relays: Relays::default(),
+            hearing: Hearing::default(),
             sessions: HashMap::new(),
             stats: parts.stats,
             origin: parts.origin,
@@ -247,6 +256,9 @@ impl Director {
             }
             self.relays.end_pipe(number);
             self.relays.end_all_from(&node);
+            let rooms = self.hearing.rooms_of(&node).into_iter();
+            let follow = rooms.map(|room| hearing::Output::Follow(node.clone(), room));
+            self.listen(follow.collect()).await;
         }
         self.carry_out().await;
     }
@@ -281,7 +293,17 @@ impl Director {
                 }
                 self.relays.unwant(&track, &Wanter::Session(session));
             }
+            Ask::Hear {
+                session,
+                room,
+                nodes,
+            } => {
+                let outputs = self.hearing.hear(session, room, nodes);
+                self.listen(outputs).await;
+            }
             Ask::Forget(session) => {
+                let outputs = self.hearing.forget(&session);
+                self.listen(outputs).await;
                 let asker = self.sessions.remove(&session);
                 for track in asker.into_iter().flat_map(|asker| asker.tracks) {
                     self.relays
@@ -290,6 +312,20 @@ impl Director {
             }
         }
         self.carry_out().await;
+    }
+
+    async fn listen(&mut self, outputs: Vec<hearing::Output>) {
+        for output in outputs {
+            let (node, order) = match output {
+                hearing::Output::Follow(node, room) => (node, Order::Follow(room)),
+                hearing::Output::Unfollow(node, room) => (node, Order::Unfollow(room)),
+            };
+            self.link(&node).await;
+            if let Some(known) = self.links.get(&node) {
+                // One that has ended is made anew, and follows then.
+                let _ = known.orders.send(order).await;
+            }
+        }
     }
 
     async fn handle_news(&mut self, number: u16, news: News) {

@@ -6,15 +6,16 @@
 //! ends with the connection. Pure but for the neighbours' rings: words, datagrams and packets in and out.
 //! Knows nothing of QUIC, nor why a track is taken from this very node.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pipemesh_node_core::forward::MAX_ENCODINGS;
 use pipemesh_node_core::pipe::frame::{self, Datagram, Marks, MediaHead, Piece, Stream};
 use pipemesh_node_core::router::relay::{Alias, Interest, Stamp};
 use pipemesh_node_core::router::{Source, TrackKey};
-use pipemesh_proto::ids::{NodeId, TrackId};
+use pipemesh_proto::ids::{NodeId, RoomId, TrackId};
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 use pipemesh_proto::pipe::{self, Role};
 
@@ -26,6 +27,8 @@ use crate::tracks::{TrackEntry, Tracks};
 
 /// Tracks that another node may take: a room of a thousand people, several times over.
 const MAX_GIVEN: usize = 16_384;
+/// Messages that wait for the other node before data packets are left out.
+const MOST_DATA: usize = 4096;
 /// Messages from shards per turn; then packets have theirs.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -62,6 +65,8 @@ pub(crate) struct Stats {
     pub(crate) refused: u64,
     /// Datagrams and messages that make no sense.
     pub(crate) malformed: u64,
+    /// Data packets for which the other node has no ear at present.
+    pub(crate) data_dropped: u64,
 }
 
 /// A track that a shard here takes from the other node.
@@ -115,6 +120,10 @@ pub(crate) struct Exchange {
     given: BTreeMap<u32, Given>,
     given_by: BTreeMap<u64, u32>,
     last_alias: u64,
+    /// Rooms of which people here are to hear what is said there …
+    follows: BTreeSet<RoomId>,
+    /// … and the other way round.
+    followed_by: BTreeSet<RoomId>,
     is_connected: bool,
     words: VecDeque<Word>,
     datagrams: VecDeque<Vec<u8>>,
@@ -142,6 +151,8 @@ impl Exchange {
             given: BTreeMap::new(),
             given_by: BTreeMap::new(),
             last_alias: 0,
+            follows: BTreeSet::new(),
+            followed_by: BTreeSet::new(),
             is_connected: false,
             words: VecDeque::new(),
             datagrams: VecDeque::new(),
@@ -164,6 +175,10 @@ impl Exchange {
                 self.words.push_back(Word::Interest(interest));
             }
         }
+        for room in &self.follows {
+            let room_id = room.to_string();
+            self.words.push_back(Word::Follow(pipe::Follow { room_id }));
+        }
     }
 
     /// … or cannot any more. Whatever it took it has to ask for again.
@@ -175,12 +190,14 @@ impl Exchange {
         for subscription in self.given.keys().copied().collect::<Vec<_>>() {
             self.end_given(subscription);
         }
+        self.end_rooms();
         self.neighbours.flush();
     }
 
-    /// Whether anything is taken or given.
+    /// Whether anything is taken or given, or a room followed.
     pub(crate) fn is_used(&self) -> bool {
-        !self.taken.is_empty() || !self.given.is_empty()
+        let is_silent = self.follows.is_empty() && self.followed_by.is_empty();
+        !self.taken.is_empty() || !self.given.is_empty() || !is_silent
     }
 
     pub(crate) fn counts(&self) -> (usize, usize) {
@@ -224,6 +241,50 @@ impl Exchange {
     fn say(&mut self, word: Word) {
         if self.is_connected {
             self.words.push_back(word);
+        }
+    }
+}
+
+/// Rooms.
+impl Exchange {
+    /// People here are to hear what is said in a room there. Said again, they hear who speaks there.
+    pub(crate) fn follow(&mut self, room: RoomId) {
+        let room_id = room.to_string();
+        self.follows.insert(room);
+        self.say(Word::Follow(pipe::Follow { room_id }));
+    }
+
+    pub(crate) fn unfollow(&mut self, room: &RoomId) {
+        if self.follows.remove(room) {
+            let room_id = room.to_string();
+            self.say(Word::Unfollow(pipe::Unfollow { room_id }));
+            self.tell_shards(|| Message::RoomClosed(room.clone()));
+        }
+    }
+
+    fn be_followed(&mut self, room: &str) {
+        match room.parse::<RoomId>() {
+            Ok(room) if self.followed_by.len() < MAX_GIVEN => {
+                self.followed_by.insert(room.clone());
+                self.tell_shards(|| Message::Follow(room.clone()));
+            }
+            _ => self.stats.malformed += 1,
+        }
+    }
+
+    /// The other node is away: nobody there is heard, or hears.
+    fn end_rooms(&mut self) {
+        for room in std::mem::take(&mut self.followed_by) {
+            self.tell_shards(|| Message::Unfollow(room.clone()));
+        }
+        for room in self.follows.clone() {
+            self.tell_shards(|| Message::RoomClosed(room.clone()));
+        }
+    }
+
+    fn tell_shards(&mut self, message: impl Fn() -> Message) {
+        for shard in self.neighbours.shards() {
+            self.neighbours.tell(shard, message());
         }
     }
 }
@@ -297,13 +358,37 @@ impl Exchange {
                     self.say(Word::Unknown(pipe::Unknown { subscription }));
                 }
             }
-            // Shards say these to each other only.
-            Message::RoomOpened(_)
-            | Message::RoomHere(..)
+            Message::RoomHere(room, speakers) if !speakers.is_empty() => {
+                self.say(Word::Speakers(translate::speakers(&room, &speakers)));
+            }
+            Message::Speakers(room, speakers) => {
+                self.say(Word::Speakers(translate::speakers(&room, &speakers)));
+            }
+            Message::Quality(room, judged) => {
+                self.say(Word::Quality(translate::quality(&room, &judged)));
+            }
+            Message::Data {
+                room,
+                packet,
+                reliable,
+            } => {
+                // Like a client that takes data more slowly than it is sent.
+                if self.words.len() < MOST_DATA {
+                    self.say(Word::Data(pipe::Data {
+                        room_id: room.to_string(),
+                        packet: packet.to_vec(),
+                        reliable,
+                    }));
+                } else {
+                    self.stats.data_dropped += 1;
+                }
+            }
+            // Shards say these to each other only, or hear them from here.
+            Message::RoomHere(..)
+            | Message::RoomOpened(_)
             | Message::RoomClosed(_)
-            | Message::Speakers(..)
-            | Message::Quality(..)
-            | Message::Data { .. } => {}
+            | Message::Follow(_)
+            | Message::Unfollow(_) => {}
         }
     }
 
@@ -506,8 +591,40 @@ impl Exchange {
             }
             // Said once, before all others.
             Word::Hello(_) => self.stats.malformed += 1,
-            // Nobody here follows a room of another node.
-            Word::Speakers(_) | Word::Quality(_) | Word::Data(_) => {}
+            Word::Follow(follow) => self.be_followed(&follow.room_id),
+            Word::Unfollow(unfollow) => {
+                if let Ok(room) = unfollow.room_id.parse::<RoomId>()
+                    && self.followed_by.remove(&room)
+                {
+                    self.tell_shards(|| Message::Unfollow(room.clone()));
+                }
+            }
+            Word::Speakers(told) => match translate::read_speakers(&told) {
+                Some((room, speakers)) if self.follows.contains(&room) => {
+                    self.tell_shards(|| Message::Speakers(room.clone(), Arc::clone(&speakers)));
+                }
+                Some(_) => {}
+                None => self.stats.malformed += 1,
+            },
+            Word::Quality(told) => match translate::read_quality(&told) {
+                Some((room, judged)) if self.follows.contains(&room) => {
+                    self.tell_shards(|| Message::Quality(room.clone(), Arc::clone(&judged)));
+                }
+                Some(_) => {}
+                None => self.stats.malformed += 1,
+            },
+            Word::Data(data) => match data.room_id.parse::<RoomId>() {
+                Ok(room) if self.follows.contains(&room) => {
+                    let packet = Bytes::from(data.packet);
+                    self.tell_shards(|| Message::Data {
+                        room: room.clone(),
+                        packet: packet.clone(),
+                        reliable: data.reliable,
+                    });
+                }
+                Ok(_) => {}
+                Err(_) => self.stats.malformed += 1,
+            },
         }
     }
 

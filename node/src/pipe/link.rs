@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use pipemesh_node_core::pipe::frame::{self, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece};
-use pipemesh_proto::ids::NodeId;
+use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_proto::pipe::CloseCode;
 use rand::Rng;
 use tokio::sync::mpsc;
@@ -48,6 +48,10 @@ pub(super) enum Order {
     Refuse(u32),
     /// It is to be connected, used or not.
     Keep(bool),
+    /// People here are to hear what is said in a room there …
+    Follow(RoomId),
+    /// … or not any more.
+    Unfollow(RoomId),
 }
 
 /// See the module.
@@ -223,6 +227,8 @@ impl Link {
             Order::Serve(subscription) => self.exchange.serve(subscription),
             Order::Refuse(subscription) => self.exchange.refuse(subscription),
             Order::Keep(kept) => self.is_kept = kept,
+            Order::Follow(room) => self.exchange.follow(room),
+            Order::Unfollow(room) => self.exchange.unfollow(&room),
         }
     }
 

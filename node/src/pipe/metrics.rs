@@ -28,6 +28,7 @@ const DROPS: &[(&str, Read)] = &[
     ("unknown", |stats| stats.exchanged.unknown),
     ("queue_full", |stats| stats.exchanged.refused),
     ("malformed", |stats| stats.exchanged.malformed),
+    ("congested", |stats| stats.exchanged.data_dropped),
 ];
 
 impl PipeMetrics {
@@ -79,7 +80,7 @@ impl PipeMetrics {
             )?,
             dropped: counter(
                 "pipemesh_pipe_packets_dropped_total",
-                "Packets of pipes that went no further.",
+                "Packets of pipes, and data packets, that went no further.",
                 &["peer", "reason"],
             )?,
             refused: counter(

@@ -3,19 +3,22 @@
 //!
 //! What comes from another node is checked here: beyond, types cannot be wrong.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
 use pipemesh_node_core::layer::{Layer, LayerRates, MeasuredLayer};
+use pipemesh_node_core::quality::Quality;
 use pipemesh_node_core::router::TrackKey;
 use pipemesh_node_core::router::relay::{Interest, RelayedReport};
 use pipemesh_node_core::rtcp::SenderInfo;
 use pipemesh_node_core::track::{Size, TrackSpec};
+use pipemesh_proto::ids::RoomId;
 use pipemesh_proto::pipe;
 
 use crate::session::plan::{Extensions, PayloadType};
 use crate::session::sdp::{Format, codec_of_mime_type, mime_type};
-use crate::shard::{SessionKey, TrackState};
+use crate::shard::{Judgement, SessionKey, Speaker, TrackState};
 
 /// A sender report that is older says nothing of use. They come every few seconds.
 const OLDEST: Duration = Duration::from_secs(600);
@@ -203,6 +206,63 @@ pub(super) fn read_rates(rates: &pipe::LayerRates) -> LayerRates {
         })
     });
     LayerRates::of_measured(layers, rates.nested)
+}
+
+pub(super) fn speakers(room: &RoomId, speakers: &[Speaker]) -> pipe::Speakers {
+    let speaker = |speaker: &Speaker| pipe::Speaker {
+        participant_id: speaker.participant.to_string(),
+        level: speaker.level,
+        active: speaker.active,
+    };
+    pipe::Speakers {
+        room_id: room.to_string(),
+        speakers: speakers.iter().map(speaker).collect(),
+    }
+}
+
+pub(super) fn read_speakers(told: &pipe::Speakers) -> Option<(RoomId, Arc<[Speaker]>)> {
+    let speaker = |speaker: &pipe::Speaker| {
+        Some(Speaker {
+            participant: speaker.participant_id.parse().ok()?,
+            level: speaker.level.clamp(0.0, 1.0),
+            active: speaker.active,
+        })
+    };
+    let speakers = told.speakers.iter().map(speaker);
+    Some((told.room_id.parse().ok()?, speakers.collect::<Option<_>>()?))
+}
+
+pub(super) fn quality(room: &RoomId, judged: &[Judgement]) -> pipe::Quality {
+    let judgement = |(participant, quality, score): &Judgement| pipe::ParticipantQuality {
+        participant_id: participant.to_string(),
+        quality: match quality {
+            Quality::Lost => 1,
+            Quality::Poor => 2,
+            Quality::Good => 3,
+            Quality::Excellent => 4,
+        },
+        score: *score,
+    };
+    pipe::Quality {
+        room_id: room.to_string(),
+        participants: judged.iter().map(judgement).collect(),
+    }
+}
+
+pub(super) fn read_quality(told: &pipe::Quality) -> Option<(RoomId, Arc<[Judgement]>)> {
+    let judgement = |told: &pipe::ParticipantQuality| {
+        let quality = match told.quality {
+            1 => Quality::Lost,
+            2 => Quality::Poor,
+            3 => Quality::Good,
+            4 => Quality::Excellent,
+            _ => return None,
+        };
+        let participant = told.participant_id.parse().ok()?;
+        Some((participant, quality, told.score.clamp(1.0, 4.5)))
+    };
+    let judged = told.participants.iter().map(judgement);
+    Some((told.room_id.parse().ok()?, judged.collect::<Option<_>>()?))
 }
 
 #[cfg(test)]

@@ -234,6 +234,17 @@ impl Driver {
                         pipes.ask(Ask::Unwant { session, track }).await;
                     }
                 }
+                Effect::Hear(nodes) => {
+                    if let Some(pipes) = self.pipes.clone() {
+                        let identity = self.session.identity();
+                        let hear = Ask::Hear {
+                            session: identity.session.clone(),
+                            room: identity.room.clone(),
+                            nodes,
+                        };
+                        pipes.ask(hear).await;
+                    }
+                }
                 Effect::End => is_over = true,
             }
         }
@@ -280,6 +291,7 @@ fn request_name(request: &Request) -> &'static str {
         Request::RestartIce(_) => "restart_ice",
         Request::SendData(_) => "send_data",
         Request::Configure(_) => "configure",
+        Request::HearNodes(_) => "hear_nodes",
         Request::Close(_) => "close",
     }
 }

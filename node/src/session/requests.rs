@@ -1,5 +1,6 @@
 //! Each request of signaling, carried out or refused by name.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use pipemesh_node_core::router::LayerWish;
@@ -18,6 +19,8 @@ use super::{Effect, Published, Refusal, Session, data_rights, media_kind};
 use crate::pipe::Elsewhere;
 use crate::shard::{Command, Role};
 
+/// Nodes over which a room can spread and still be heard everywhere.
+const MAX_NODES: usize = 1024;
 /// Longest data packet signaling may send, what a data channel takes.
 const MAX_PACKET: usize = super::sctp::MAX_MESSAGE;
 
@@ -39,6 +42,7 @@ impl Session {
             Request::MuteTrack(mute) => self.mute_track(&mute.track_id, mute.muted),
             Request::RestartIce(restart) => self.restart_ice(restart.connection()),
             Request::SendData(data) => self.send_data(data),
+            Request::HearNodes(hear) => self.hear_nodes(&hear.node_ids),
             Request::Configure(configure) => {
                 let (session, rights) = (self.identity.key, data_rights(configure.data));
                 self.identity.open.data = configure.data;
@@ -241,6 +245,32 @@ impl Session {
             origin: self.tracks.get(track).map(|entry| entry.origin),
             wish: layer_wish(subscribe.wish.unwrap_or_default()),
         });
+    }
+
+    fn hear_nodes(&mut self, nodes: &[String]) -> Result<(), Refusal> {
+        if !self.identity.has_pipes {
+            return Err(Refusal::new(
+                Code::Unimplemented,
+                "this node has no pipes to others",
+            ));
+        }
+        if nodes.len() > MAX_NODES {
+            let message = format!(
+                "node_ids has {}, at most {MAX_NODES} are heard",
+                nodes.len()
+            );
+            return Err(Refusal::new(Code::Limit, message));
+        }
+        let own = &self.identity.opened.node_id;
+        let mut others = BTreeSet::new();
+        for node in nodes.iter().filter(|node| *node != own) {
+            let id = node.parse().map_err(|error| {
+                Refusal::invalid(format!("node_ids has {node:?}, which {error}"))
+            })?;
+            others.insert(id);
+        }
+        self.effects.push(Effect::Hear(others));
+        Ok(())
     }
 
     fn add_outgoing(

@@ -23,6 +23,8 @@ pub(super) struct Bench {
     commands: Vec<Command>,
     /// Tracks of other nodes that were asked for (`true`), or given back.
     elsewhere: Vec<(TrackId, bool)>,
+    /// Where it listens to its room.
+    heard: Vec<String>,
 }
 
 impl Bench {
@@ -64,6 +66,7 @@ impl Bench {
             said: Vec::new(),
             commands: Vec::new(),
             elsewhere: Vec::new(),
+            heard: Vec::new(),
         };
         bench.session.opened(1, bench.now);
         bench.collect();
@@ -111,6 +114,7 @@ impl Bench {
                 Effect::Shard(command) => self.commands.push(command),
                 Effect::Want(track, _) => self.elsewhere.push((track, true)),
                 Effect::Unwant(track) => self.elsewhere.push((track, false)),
+                Effect::Hear(nodes) => self.heard = nodes.iter().map(NodeId::to_string).collect(),
                 Effect::End => {}
             }
         }
@@ -748,4 +752,25 @@ fn what_says_where_a_track_is_has_to_make_sense() {
     let (code, _) = ada.refused(asked("node-a", ""));
     assert_eq!(code, Code::TrackNotFound);
     assert!(ada.elsewhere.is_empty());
+}
+
+#[test]
+fn a_session_listens_to_its_room_on_other_nodes() {
+    let mut ada = Bench::new("ada", ConnectionLayout::Single, &Arc::default());
+    let hear = |nodes: &[&str]| {
+        let node_ids = nodes.iter().map(ToString::to_string).collect();
+        Request::HearNodes(contract::HearNodes { node_ids })
+    };
+    // Its own node is none of them.
+    let answer = ada.ask(hear(&["node-c", "node-a", "node-b", "node-b"]));
+    assert!(matches!(answer, Told::Done(_)));
+    assert_eq!(ada.heard, ["node-b", "node-c"]);
+    let (code, message) = ada.refused(hear(&["node-b", "node b"]));
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(message.contains("node b"), "{message}");
+    let (code, _) = ada.refused(hear(&["node-b"; 1025]));
+    assert_eq!(code, Code::Limit);
+    assert_eq!(ada.heard, ["node-b", "node-c"]);
+    ada.ask(hear(&[]));
+    assert!(ada.heard.is_empty());
 }

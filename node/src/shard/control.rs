@@ -100,6 +100,8 @@ impl Shard {
             Command::Part(number) => {
                 self.neighbours.part(number);
                 self.router.end_port(Port(number), now);
+                self.followers.forget(number);
+                self.forget_speakers(number);
             }
             Command::Land(landing) => self.land(landing),
             Command::Leave { track, generation } => self.leave(&track, generation),

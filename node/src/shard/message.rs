@@ -49,11 +49,16 @@ pub(crate) enum Message {
     /// There is no such track, or not yet.
     Unknown(Alias),
 
+    // From a pipe to all shards.
+    /// Say what is said in the room here; who speaks is said at once.
+    Follow(RoomId),
+    Unfollow(RoomId),
+
     // To all shards.
     /// The sender hosts a room; who else does answers.
     RoomOpened(RoomId),
 
-    // Among the shards that host a room.
+    // Among the shards that host a room, and to pipes that follow it and from them.
     /// The sender hosts the room, too; these speak there.
     RoomHere(RoomId, Vec<Speaker>),
     RoomClosed(RoomId),
@@ -111,9 +116,11 @@ impl Message {
             return false;
         };
         match self {
-            Self::RoomOpened(room) | Self::RoomHere(room, _) | Self::RoomClosed(room) => {
-                room == about
-            }
+            Self::RoomOpened(room)
+            | Self::RoomHere(room, _)
+            | Self::RoomClosed(room)
+            | Self::Follow(room)
+            | Self::Unfollow(room) => room == about,
             _ => false,
         }
     }

@@ -526,6 +526,8 @@ impl Shard {
             }
             Message::Ended(alias) => self.handle_ended(alias),
             Message::Unknown(alias) => self.handle_unknown(alias, now),
+            Message::Follow(room) => self.handle_follow(from, room),
+            Message::Unfollow(room) => self.handle_unfollow(from, &room),
             Message::RoomOpened(room) => self.handle_room_opened(from, &room),
             Message::RoomHere(room, speakers) => self.handle_room_here(from, &room, speakers),
             Message::RoomClosed(room) => self.handle_room_closed(from, &room),

@@ -1,8 +1,9 @@
 //! What a room's members share, on whichever shards they sit: who speaks, how good connections are, data
 //! packets.
 //!
-//! Each shard tells its own members, and the other shards that host the room what it told them.
+//! Each shard tells its own members what is said here, and the other shards and nodes that host the room.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,6 +50,39 @@ impl Room {
     /// Whether other shards host a part of it.
     pub(super) fn is_elsewhere(&self) -> bool {
         !self.elsewhere.is_empty()
+    }
+}
+
+/// Pipes to nodes that are told what is said in a room here.
+#[derive(Default)]
+pub(super) struct Followers(BTreeMap<RoomId, Vec<u16>>);
+
+impl Followers {
+    fn of(&self, room: &RoomId) -> &[u16] {
+        self.0.get(room).map_or(&[], Vec::as_slice)
+    }
+
+    fn insert(&mut self, room: RoomId, pipe: u16) {
+        let followers = self.0.entry(room).or_default();
+        if !followers.contains(&pipe) {
+            followers.push(pipe);
+        }
+    }
+
+    fn remove(&mut self, room: &RoomId, pipe: u16) {
+        if let Some(followers) = self.0.get_mut(room) {
+            followers.retain(|other| *other != pipe);
+            if followers.is_empty() {
+                self.0.remove(room);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, pipe: u16) {
+        self.0.retain(|_, followers| {
+            followers.retain(|other| *other != pipe);
+            !followers.is_empty()
+        });
     }
 }
 
@@ -100,9 +134,29 @@ impl Shard {
         let Some(room) = self.rooms.get(&key) else {
             return;
         };
-        for shard in room.elsewhere.iter() {
-            self.neighbours.tell(shard, message(room.id.clone()));
+        let followers = self.followers.of(&room.id).iter().copied();
+        for neighbour in room.elsewhere.iter().chain(followers) {
+            self.neighbours.tell(neighbour, message(room.id.clone()));
         }
+    }
+
+    fn is_elsewhere(&self, key: RoomKey) -> bool {
+        self.rooms
+            .get(&key)
+            .is_some_and(|room| room.is_elsewhere() || !self.followers.of(&room.id).is_empty())
+    }
+
+    pub(super) fn handle_follow(&mut self, from: u16, id: RoomId) {
+        if let Some(&key) = self.room_keys.get(&id) {
+            let speakers = self.name_speakers(&self.router.active_speakers(key));
+            let message = Message::RoomHere(id.clone(), speakers);
+            self.neighbours.tell(from, message);
+        }
+        self.followers.insert(id, from);
+    }
+
+    pub(super) fn handle_unfollow(&mut self, from: u16, id: &RoomId) {
+        self.followers.remove(id, from);
     }
 
     pub(super) fn handle_room_opened(&mut self, from: u16, id: &RoomId) {
@@ -130,7 +184,21 @@ impl Shard {
             return;
         };
         room.elsewhere.remove(from);
-        // Nobody is left there to speak.
+        self.silence(from, id);
+    }
+
+    /// A pipe is gone: who spoke there is heard no more.
+    pub(super) fn forget_speakers(&mut self, from: u16) {
+        for id in self.room_keys.keys().cloned().collect::<Vec<_>>() {
+            self.silence(from, &id);
+        }
+    }
+
+    /// Nobody is left there to speak.
+    fn silence(&mut self, from: u16, id: &RoomId) {
+        let Some(room) = self.room_mut(id) else {
+            return;
+        };
         let silent = room.speaking.iter().filter(|(shard, _)| *shard == from);
         let silent: Vec<Speaker> = silent
             .map(|(_, speaker)| Speaker {
@@ -229,7 +297,7 @@ impl Shard {
     /// Sends a stamped packet to whom it is meant for, here and elsewhere, but its sender.
     pub(super) fn spread_parcel(&mut self, sender: usize, parcel: &Parcel, now: Instant) {
         let key = self.sessions[sender].room;
-        if self.rooms.get(&key).is_some_and(Room::is_elsewhere) {
+        if self.is_elsewhere(key) {
             // Like a client that takes data more slowly than it is sent.
             if self.neighbours.is_congested() {
                 self.data_drops.count(DropReason::Congested);

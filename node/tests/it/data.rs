@@ -156,6 +156,40 @@ pub(crate) async fn packets_reach_the_others_with_their_true_sender_on(node: Tes
     node.stop().await;
 }
 
+/// Between people whose nodes listen to each other.
+pub(crate) async fn packets_cross_nodes(here: &Signaling, there: &Signaling) {
+    let mut ann = Member::single(here, "ann").await;
+    let mut bob = Member::single(there, "bob").await;
+    let mut eve = Member::receiving(there, "eve").await;
+    ann.session.hear(&["node-b"]).await;
+    for member in [&mut bob, &mut eve] {
+        member.session.hear(&["node-a"]).await;
+    }
+    // Until it has got about that they listen, nobody does.
+    let hello = packet("hello over there", &[]);
+    while bob.count("over there") == 0 || eve.count("over there") == 0 {
+        ann.peer.send(RELIABLE, &hello).await;
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for (label, reliable) in [(RELIABLE, true), (LOSSY, false)] {
+        let all = packet(&format!("to all {label}"), &[]);
+        ann.peer.send(label, &all).await;
+        for receiver in [&bob, &eve] {
+            receiver.gets(label, &stamped(&all, "ann", reliable)).await;
+        }
+        let private = packet(&format!("to eve {label}"), &["eve"]);
+        ann.peer.send(label, &private).await;
+        eve.gets(label, &stamped(&private, "ann", reliable)).await;
+    }
+    let last = packet("last", &[]);
+    bob.peer.send(RELIABLE, &last).await;
+    ann.gets(RELIABLE, &stamped(&last, "bob", true)).await;
+    eve.gets(RELIABLE, &stamped(&last, "bob", true)).await;
+    assert_eq!(bob.count("to eve"), 0, "what is private stays so");
+    assert_eq!(ann.count("to all"), 0, "nobody hears themselves");
+    assert_eq!((bob.count("to all"), eve.count("to all")), (2, 2));
+}
+
 #[tokio::test]
 async fn reliable_packets_arrive_in_order_and_whole() {
     reliable_packets_arrive_in_order_and_whole_on(TestNode::start().await).await;

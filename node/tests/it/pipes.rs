@@ -14,6 +14,7 @@ use crate::support::publisher::Publisher;
 use crate::support::sdp::Sent;
 use crate::support::subscriber::Subscriber;
 use crate::support::{random, recording, until};
+use crate::{data, speakers};
 
 const TRACK: &str = "TR_ann";
 /// Ann's session, on the first node of every mesh here.
@@ -240,4 +241,26 @@ async fn nodes_of_another_secret_are_not_spoken_to() {
     for node in [a, b, c] {
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_said_in_a_room_is_heard_on_all_its_nodes() {
+    for shards in [1, 2] {
+        let mesh = Mesh::start(&["eu", "us"], |config| {
+            config.media.shards = shards;
+            config.media.shard_sessions = Some(1);
+        })
+        .await;
+        let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+        data::packets_cross_nodes(&here, &there).await;
+        mesh.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_is_told_on_all_nodes_of_a_room() {
+    let mesh = Mesh::start(&["eu", "us"], |_| ()).await;
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    speakers::who_speaks_is_told_on_other_nodes(&here, &there).await;
+    mesh.stop().await;
 }

@@ -66,3 +66,24 @@ pub(crate) async fn late_joiners_hear_who_speaks(signaling: &control::Signaling)
     assert!((0.1..=1.0).contains(&speaker.level), "{speaker:?}");
     told(&mut bob, "ann", false).await;
 }
+
+/// The same of somebody on another node, who speaks before and after Bob listens.
+pub(crate) async fn who_speaks_is_told_on_other_nodes(
+    here: &control::Signaling,
+    there: &control::Signaling,
+) {
+    let mut ann = Talker::join(here, "ann").await;
+    ann.talk(SPEECH);
+    told(&mut ann.session, "ann", true).await;
+    let open = participant("bob", "room", ConnectionLayout::Single);
+    let mut bob = there.open(open).await;
+    bob.hear(&["node-a"]).await;
+    let speaker = told(&mut bob, "ann", true).await;
+    assert!((0.1..=1.0).contains(&speaker.level), "{speaker:?}");
+    told(&mut bob, "ann", false).await;
+    ann.talk(SPEECH);
+    told(&mut bob, "ann", true).await;
+    // Who leaves is silent.
+    ann.session.close().await;
+    told(&mut bob, "ann", false).await;
+}

@@ -1,5 +1,6 @@
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::forward::EncodingSet;
+use pipemesh_node_core::quality::Quality;
 use pipemesh_node_core::router::Router;
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::poll::Sleeper;
@@ -7,7 +8,7 @@ use pipemesh_node_media::ring::Consumer;
 
 use super::*;
 use crate::session::plan::{Extensions, PayloadType};
-use crate::shard::{Origin, SessionKey};
+use crate::shard::{Origin, SessionKey, Speaker};
 
 const TAKER: Alias = Alias(77);
 const GENERATION: u64 = 5;
@@ -482,4 +483,69 @@ fn numbers_are_told_by_their_lower_half() {
         u64::from(u32::MAX),
         "before the first"
     );
+}
+
+#[test]
+fn what_is_said_in_a_room_is_heard_where_it_is_followed() {
+    let (mut here, mut there) = (Node::new("here"), Node::new("there"));
+    connect(&mut here, &mut there);
+    let room: RoomId = "RM_x".parse().unwrap();
+    let speaker = |active| Speaker {
+        participant: "PA_ada".parse().unwrap(),
+        level: 0.5,
+        active,
+    };
+    here.exchange.follow(room.clone());
+    carry(&mut here, &mut there);
+    assert!(matches!(there.hear(), Some(Message::Follow(told)) if told == room));
+    // Who speaks at present, then who begins and ends.
+    there.tell(Message::RoomHere(room.clone(), vec![speaker(true)]));
+    there.tell(Message::Speakers(room.clone(), [speaker(false)].into()));
+    let judged = ("PA_ada".parse().unwrap(), Quality::Good, 3.9);
+    there.tell(Message::Quality(room.clone(), [judged.clone()].into()));
+    let data = || Message::Data {
+        room: room.clone(),
+        packet: Bytes::from_static(b"hello"),
+        reliable: true,
+    };
+    there.tell(data());
+    carry(&mut here, &mut there);
+    for active in [true, false] {
+        match here.hear() {
+            Some(Message::Speakers(told, speakers)) => {
+                assert_eq!((&told, &speakers[..]), (&room, &[speaker(active)][..]));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    match here.hear() {
+        Some(Message::Quality(_, told)) => assert_eq!(&told[..], &[judged]),
+        other => panic!("{other:?}"),
+    }
+    match here.hear() {
+        Some(Message::Data {
+            packet, reliable, ..
+        }) => assert_eq!((&packet[..], reliable), (&b"hello"[..], true)),
+        other => panic!("{other:?}"),
+    }
+    // Nobody who does not follow hears it.
+    here.tell(data());
+    carry(&mut here, &mut there);
+    assert!(there.hear().is_none());
+
+    // A connection that is lost silences both, until it is back.
+    here.exchange.disconnected();
+    there.exchange.disconnected();
+    assert!(matches!(here.hear(), Some(Message::RoomClosed(_))));
+    assert!(matches!(there.hear(), Some(Message::Unfollow(_))));
+    connect(&mut here, &mut there);
+    assert!(matches!(there.hear(), Some(Message::Follow(_))));
+    here.exchange.unfollow(&room);
+    carry(&mut here, &mut there);
+    assert!(matches!(here.hear(), Some(Message::RoomClosed(_))));
+    assert!(matches!(there.hear(), Some(Message::Unfollow(_))));
+    there.tell(data());
+    carry(&mut here, &mut there);
+    assert!(here.hear().is_none());
+    assert!(!here.exchange.is_used() && !there.exchange.is_used());
 }

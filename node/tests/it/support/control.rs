@@ -10,9 +10,9 @@ use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, AnswerCreated, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Closed, Code,
-    ConnectionLayout, ConnectionRole, ConnectionState, DataRights, InspectRoomRequest, LayerWish,
-    MediaKind, MuteTrack, OfferCreated, Open, Origin, Refused, SessionEvent, SessionRequest,
-    SessionSummary, Snapshot, Subscribe, TrackSource, Unsubscribe,
+    ConnectionLayout, ConnectionRole, ConnectionState, DataRights, HearNodes, InspectRoomRequest,
+    LayerWish, MediaKind, MuteTrack, OfferCreated, Open, Origin, Refused, SessionEvent,
+    SessionRequest, SessionSummary, Snapshot, Subscribe, TrackSource, Unsubscribe,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -281,6 +281,12 @@ impl Session {
             ..subscription(track, wish)
         };
         self.done(Request::Subscribe(subscribe)).await;
+    }
+
+    /// Listens to its room on these nodes.
+    pub(crate) async fn hear(&mut self, nodes: &[&str]) {
+        let node_ids = nodes.iter().map(ToString::to_string).collect();
+        self.done(Request::HearNodes(HearNodes { node_ids })).await;
     }
 
     pub(crate) async fn unsubscribe(&mut self, track: &str) {
