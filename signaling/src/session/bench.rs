@@ -34,9 +34,9 @@ pub(super) struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(home: &str) -> Self {
         let snapshot = store::RoomSnapshot {
-            room: stored_room("node-a"),
+            room: stored_room(home),
             sequence: 1,
             members: Vec::new(),
         };
@@ -116,12 +116,15 @@ pub(super) fn record(identity: &str, version: u32, tracks: &[&str]) -> MemberRec
 /// A node that checks what it is asked.
 #[derive(Default)]
 pub(super) struct Node {
+    id: String,
     layout: ConnectionLayout,
     last_id: u64,
     opened: bool,
     closed: bool,
     pub(super) tracks: BTreeSet<String>,
     pub(super) subscribed: BTreeMap<String, contract::LayerWish>,
+    /// Where tracks of other nodes are published, of those that are subscribed to.
+    pub(super) origins: BTreeMap<String, contract::Origin>,
     last_offer: u32,
     /// Requests that are not answered yet.
     pub(super) unanswered: Vec<SessionRequest>,
@@ -177,27 +180,39 @@ impl Node {
                 format!("mute {} {}", mute.track_id, mute.muted)
             }
             Request::Subscribe(subscribe) => {
-                let published = world.state.members.values().any(|member| {
+                let publisher = world.state.members.values().find(|member| {
                     member
                         .info
                         .tracks
                         .iter()
                         .any(|track| track.sid == subscribe.track_id)
                 });
-                assert!(published, "somebody publishes {}", subscribe.track_id);
+                let publisher = publisher.expect("somebody publishes it");
+                let is_elsewhere = publisher.node.as_str() != self.id;
+                let origin = is_elsewhere.then(|| contract::Origin {
+                    node_id: publisher.node.to_string(),
+                    session_id: publisher.session.to_string(),
+                });
+                assert_eq!(subscribe.origin, origin, "{}", subscribe.track_id);
                 assert!(
                     subscribe.msid_stream.starts_with("PA_"),
                     "clients look at it"
                 );
                 assert_eq!(subscribe.msid_track, subscribe.track_id);
                 let wish = subscribe.wish.unwrap();
-                let before = self.subscribed.insert(subscribe.track_id.clone(), wish);
+                let id = &subscribe.track_id;
+                let before = self.subscribed.insert(id.clone(), wish);
                 assert_ne!(before, Some(wish), "asked for what is not there");
+                if before.is_some() {
+                    assert_eq!(self.origins.get(id), origin.as_ref(), "ended before");
+                } else if let Some(origin) = origin {
+                    self.origins.insert(id.clone(), origin);
+                }
                 format!("subscribe {}", subscribe.track_id)
             }
             Request::Unsubscribe(unsubscribe) => {
-                let was = self.subscribed.remove(&unsubscribe.track_id);
-                assert!(was.is_some(), "subscribed to {}", unsubscribe.track_id);
+                let was = self.forget(&unsubscribe.track_id);
+                assert!(was, "subscribed to {}", unsubscribe.track_id);
                 format!("unsubscribe {}", unsubscribe.track_id)
             }
             Request::RestartIce(restart) => {
@@ -228,6 +243,23 @@ impl Node {
         self.subscribed = subscriptions
             .map(|subscription| (subscription.track_id.clone(), subscription.wish.unwrap()))
             .collect();
+        let subscriptions = snapshot.subscriptions.iter();
+        self.origins = subscriptions
+            .filter_map(|it| Some((it.track_id.clone(), it.origin.clone()?)))
+            .collect();
+    }
+
+    /// Whether it was subscribed to.
+    fn forget(&mut self, track: &str) -> bool {
+        self.origins.remove(track);
+        self.subscribed.remove(track).is_some()
+    }
+
+    /// Whether it has been asked for this track and not heard so yet.
+    fn has_to_answer(&self, track: &str) -> bool {
+        self.unanswered.iter().any(|request| {
+            matches!(&request.request, Some(Request::Subscribe(it)) if it.track_id == track)
+        })
     }
 
     /// It made an offer that nobody heard of.
@@ -242,8 +274,9 @@ impl Node {
             Event::TrackEnded(ended) => {
                 self.tracks.remove(&ended.track_id);
             }
-            Event::SubscriptionEnded(ended) => {
-                self.subscribed.remove(&ended.track_id);
+            // Else it is said of the subscription before.
+            Event::SubscriptionEnded(ended) if !self.has_to_answer(&ended.track_id) => {
+                self.forget(&ended.track_id);
             }
             _ => {}
         }
@@ -267,6 +300,8 @@ pub(super) struct Bench {
 
 #[derive(Clone)]
 pub(super) struct Setup {
+    /// On which they are, where the room is at home.
+    pub(super) node: &'static str,
     pub(super) layout: ConnectionLayout,
     pub(super) protocol: i32,
     pub(super) rights: Rights,
@@ -284,6 +319,7 @@ pub(super) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            node: "node-a",
             layout: ConnectionLayout::Single,
             protocol: 17,
             rights: Rights {
@@ -307,11 +343,12 @@ impl Default for Setup {
 impl Bench {
     /// A session that was asked for; the node has not answered.
     pub(super) fn opening(setup: Setup) -> Self {
-        let mut world = World::new();
+        let mut world = World::new(setup.node);
         for (identity, record) in &setup.others {
             world.put(identity, record);
         }
         let mut mine = record(ME, 0, &[]);
+        mine.node = setup.node.to_owned();
         mine.set_presence(Presence::Joining);
         let info = mine.info.as_mut().unwrap();
         info.set_state(State::Joining);
@@ -330,7 +367,7 @@ impl Bench {
         mut mine: MemberRecord,
         snapshot: Option<contract::Snapshot>,
     ) -> Self {
-        let mut world = World::new();
+        let mut world = World::new(setup.node);
         for (identity, record) in &setup.others {
             world.put(identity, record);
         }
@@ -342,6 +379,7 @@ impl Bench {
         world.put(ME, &mine);
         let now = Instant::now();
         let mut node = Node {
+            id: setup.node.to_owned(),
             layout: setup.layout,
             opened: true,
             ..Node::default()
@@ -393,7 +431,7 @@ impl Bench {
             identity: ME.parse().unwrap(),
             id: "PA_me".parse().unwrap(),
             session: "s-me".parse().unwrap(),
-            node: "node-a".parse().unwrap(),
+            node: setup.node.parse().unwrap(),
             region: "eu".parse().unwrap(),
             layout: setup.layout,
             client: Client::new(client, ""),
@@ -416,11 +454,15 @@ impl Bench {
     }
 
     fn of(session: Session, now: Instant, world: World) -> Self {
+        let node = Node {
+            id: session.node.to_string(),
+            ..Node::default()
+        };
         Self {
             session,
             now,
             world,
-            node: Node::default(),
+            node,
             heard: Vec::new(),
             socket_closed: false,
             attached: false,
@@ -509,8 +551,8 @@ impl Bench {
                 Request::AddTrack(add) => {
                     self.node.tracks.remove(&add.track_id);
                 }
-                Request::Subscribe(subscribe) => {
-                    self.node.subscribed.remove(&subscribe.track_id);
+                Request::Subscribe(it) if !self.node.has_to_answer(&it.track_id) => {
+                    self.node.forget(&it.track_id);
                 }
                 _ => {}
             }

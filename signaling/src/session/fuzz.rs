@@ -156,7 +156,12 @@ impl Run {
         }
         self.version += 1;
         let tracks = &TRACKS[..usize::from(value) % 4];
-        self.bench.puts("other", &other(self.version, tracks));
+        let mut other = other(self.version, tracks);
+        if value & 8 != 0 {
+            other.session.push_str("-2");
+            other.node = "node-b".to_owned();
+        }
+        self.bench.puts("other", &other);
     }
 
     fn socket(&mut self, value: u8) {
@@ -188,6 +193,7 @@ impl Run {
                 ..contract::Snapshot::default()
             };
             bench.node.subscribed.clear();
+            bench.node.origins.clear();
             bench.session.handle_snapshot(snapshot, bench.now);
             bench.drain();
         } else if value & 1 == 0 && bench.session.is_open() {

@@ -74,6 +74,11 @@ impl Link {
             .map(|(_, asked)| asked)
     }
 
+    /// Whether an answer to this is still to come.
+    pub(super) fn awaits(&self, asked: &Asked) -> bool {
+        self.asked.iter().any(|(_, other)| other == asked)
+    }
+
     /// The stream broke: whatever is unanswered stays so.
     pub(super) fn break_off(&mut self) {
         self.up = false;

@@ -79,7 +79,9 @@ impl Session {
                 self.subscriptions
                     .handle_paused(track, paused, &mut self.outbox);
             }
-            Event::SubscriptionEnded(ended) => self.subscriptions.handle_ended(&ended.track_id),
+            Event::SubscriptionEnded(ended) => {
+                self.subscriptions.handle_ended(&ended.track_id, &self.link)
+            }
             Event::ConnectionChanged(changed) => self.handle_connection(changed, now),
             Event::SpeakersChanged(changed) => self.handle_speakers(changed.speakers),
             Event::QualityChanged(changed) => self.handle_quality(changed.participants),
@@ -209,7 +211,7 @@ impl Session {
             Some(Asked::Subscribe(id)) => {
                 tracing::debug!(?code, text, track = %id, "the node refused a subscription");
                 self.subscriptions
-                    .handle_refused(&id, code, &mut self.outbox);
+                    .handle_refused(&id, code, &self.link, &mut self.outbox);
             }
             // What was negotiated before goes on. A client that cannot do without what it offered
             // notices that no answer comes, and joins anew.

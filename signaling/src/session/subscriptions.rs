@@ -1,7 +1,8 @@
 //! What the participant receives: who publishes what, what is wanted of it, what the node was asked.
 //!
 //! A track is wanted if the client wants it (or did not say and subscribes to everything), its token
-//! lets it subscribe, the publisher permits it and both are on the same node.
+//! lets it subscribe and the publisher permits it. Where it is published on another node, the participant's
+//! own node is told which, and takes it from there.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +45,8 @@ struct Remote {
     publisher: ParticipantId,
     /// A track that is published again in another session is another one.
     session: SessionId,
+    /// Where it is published, if that is another node than the receiver's.
+    origin: Option<node::Origin>,
     info: TrackInfo,
     permitted: bool,
     /// What the client was told, or assumes.
@@ -123,8 +126,7 @@ impl Subscriptions {
     ) {
         let published = member
             .filter(|member| member.is_visible())
-            .filter(|member| matches!(member.presence, Presence::Here | Presence::Away))
-            .filter(|member| member.node == self.receiver.node);
+            .filter(|member| matches!(member.presence, Presence::Here | Presence::Away));
         let mut tracks = Vec::new();
         for info in published.into_iter().flat_map(|member| &member.info.tracks) {
             if let Ok(id) = info.sid.parse::<TrackId>() {
@@ -140,22 +142,30 @@ impl Subscriptions {
             return;
         };
         let ids = tracks.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        let origin = (member.node != self.receiver.node).then(|| node::Origin {
+            node_id: member.node.to_string(),
+            session_id: member.session.to_string(),
+        });
         for (id, info) in tracks {
             let permitted = self.receiver.exempt
                 || member.permits(id.as_str(), &self.receiver.identity, &self.receiver.id);
             match self.tracks.get_mut(&id) {
-                Some(remote) if remote.session == member.session => {
+                Some(remote) if remote.session == member.session && remote.origin == origin => {
                     remote.info = info.clone();
                     remote.permitted = permitted;
                     if remote.state == State::Over {
                         remote.state = State::Idle;
                     }
                 }
-                _ => {
+                before => {
+                    if let Some(remote) = before {
+                        remote.set_paused(false, outbox);
+                    }
                     self.forget(&id, link);
                     let remote = Remote {
                         publisher: member.id.clone(),
                         session: member.session.clone(),
+                        origin: origin.clone(),
                         info: info.clone(),
                         permitted,
                         told_permitted: true,
@@ -256,27 +266,47 @@ impl Subscriptions {
     }
 
     /// The node ended a subscription because its track did.
-    pub(super) fn handle_ended(&mut self, track_id: &str) {
+    pub(super) fn handle_ended(&mut self, track_id: &str, link: &Link) {
         if let Ok(id) = track_id.parse::<TrackId>()
-            && let Some(remote) = self.tracks.get_mut(&id)
+            && let Some(remote) = self.concerned(&id, link)
         {
             remote.state = State::Over;
         }
     }
 
     /// The node refused a subscription.
-    pub(super) fn handle_refused(&mut self, id: &TrackId, code: node::Code, outbox: &mut Outbox) {
-        let Some(remote) = self.tracks.get_mut(id) else {
+    pub(super) fn handle_refused(
+        &mut self,
+        id: &TrackId,
+        code: node::Code,
+        link: &Link,
+        outbox: &mut Outbox,
+    ) {
+        let Some(remote) = self.concerned(id, link) else {
             return;
         };
         remote.state = State::Over;
-        // A track that has just ended is taken from the client by the publisher's next update.
-        if code != node::Code::TrackNotFound {
+        let is_quiet = match code {
+            // A track that has just ended is taken from the client by the publisher's next update.
+            node::Code::TrackNotFound => true,
+            // A node of a version that does not relay: without its tracks the publisher is still there.
+            node::Code::Unimplemented => remote.origin.is_some(),
+            _ => false,
+        };
+        if !is_quiet {
             outbox.say(Message::SubscriptionResponse(SubscriptionResponse {
                 track_sid: id.to_string(),
                 err: SubscriptionError::SeUnknown.into(),
             }));
         }
+    }
+
+    /// The track of which the node said that it is not sent, unless that was said of a subscription which was
+    /// ended since: the node has yet to answer the one that is.
+    fn concerned(&mut self, id: &TrackId, link: &Link) -> Option<&mut Remote> {
+        let remote = self.tracks.get_mut(id)?;
+        let is_asked = matches!(remote.state, State::Asked(_));
+        (is_asked && !link.awaits(&Asked::Subscribe(id.clone()))).then_some(remote)
     }
 
     /// Compares with what the node has and asks for the difference.
@@ -294,10 +324,16 @@ impl Subscriptions {
         for subscribed in on_node {
             let id = subscribed.track_id.parse::<TrackId>().ok();
             match id.and_then(|id| self.tracks.get_mut(&id)) {
-                Some(remote) => {
+                Some(remote) if remote.origin == subscribed.origin => {
                     remote.state = State::Asked(subscribed.wish.unwrap_or_default());
                 }
-                None => link.ask(Asked::Other, unsubscribe(&subscribed.track_id)),
+                // Nobody publishes it any more, or it is published elsewhere by now.
+                remote => {
+                    link.ask(Asked::Other, unsubscribe(&subscribed.track_id));
+                    if let Some(remote) = remote {
+                        remote.set_paused(false, outbox);
+                    }
+                }
             }
         }
         self.settle_all(link, outbox);
@@ -331,7 +367,7 @@ impl Subscriptions {
                 remote.state = State::Asked(wish);
                 let subscribe = node::Subscribe {
                     track_id: id.to_string(),
-                    origin: None,
+                    origin: remote.origin.clone(),
                     wish: Some(wish),
                     // Firefox keeps neither the track's id nor a stream of several tracks: each
                     // track is a stream of its own that names it.

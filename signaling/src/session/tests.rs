@@ -1,5 +1,6 @@
 //! Scenarios in virtual time: a session, a room, a node and a client without any I/O.
 
+mod elsewhere;
 mod joining;
 mod orders;
 mod publishing;

@@ -27,7 +27,7 @@ enum Step {
         refuse: Option<i32>,
     },
     Event(Box<Event>),
-    /// Somebody publishes these tracks, in this session of theirs.
+    /// Somebody publishes these tracks, in this session of theirs: the later ones are on another node.
     Other {
         who: u8,
         tracks: Vec<u8>,
@@ -189,7 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Detach),
         8 => prop::option::weighted(0.1, 1..13i32).prop_map(|refuse| Step::Answer { refuse }),
         6 => from_node().prop_map(|event| Step::Event(Box::new(event))),
-        6 => (0..3u8, prop::collection::vec(0..3u8, 0..3), 0..2u8, 0..4u8).prop_map(
+        6 => (0..3u8, prop::collection::vec(0..3u8, 0..3), 0..4u8, 0..4u8).prop_map(
             |(who, tracks, session, presence)| Step::Other { who, tracks, session, presence }
         ),
         2 => (0..3u8).prop_map(Step::OtherLeaves),
@@ -246,6 +246,9 @@ impl Run {
                 let tracks: Vec<&str> = tracks.iter().map(String::as_str).collect();
                 let mut other = record(&name, self.version, &tracks);
                 other.session = format!("s-{name}-{session}");
+                if session >= 2 {
+                    other.node = "node-b".to_owned();
+                }
                 other.presence = presence.into();
                 bench.puts(&name, &other);
             }
@@ -341,6 +344,7 @@ impl Run {
             .iter()
             .map(|(id, wish)| contract::Subscribe {
                 track_id: id.clone(),
+                origin: bench.node.origins.get(id).cloned(),
                 wish: Some(*wish),
                 ..Default::default()
             });
