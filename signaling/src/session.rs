@@ -13,6 +13,7 @@ pub(crate) mod client;
 pub(crate) mod driver;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hearing;
 mod link;
 mod node;
 mod orders;
@@ -41,6 +42,7 @@ use crate::livekit::client::Client;
 use crate::livekit::message;
 use crate::rooms::record::{MemberRecord, Presence};
 use crate::rooms::{Changes, RoomState};
+use hearing::Hearing;
 use link::{Asked, Link};
 use outbox::Outbox;
 use publications::Publications;
@@ -136,6 +138,7 @@ pub(crate) struct Session {
     outbox: Outbox,
     publications: Publications,
     subscriptions: Subscriptions,
+    hearing: Hearing,
     updates: Updates,
     negotiation: node::Negotiation,
     simulated: Simulated,
@@ -214,6 +217,7 @@ impl Session {
             outbox: Outbox::new(),
             publications: Publications::new(spec.former_tracks),
             subscriptions: Subscriptions::new(receiver),
+            hearing: Hearing::default(),
             updates: Updates::default(),
             negotiation: node::Negotiation::default(),
             simulated: Simulated::default(),
@@ -298,6 +302,10 @@ impl Session {
         self.room = Some(room);
         self.tell(now);
         self.follow_home(now);
+        if let Some(room) = &self.room {
+            self.hearing
+                .handle_homes(&room.homes, &self.node, &mut self.link);
+        }
     }
 
     /// Everybody goes where the room goes.

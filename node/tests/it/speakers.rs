@@ -81,9 +81,11 @@ pub(crate) async fn who_speaks_is_told_on_other_nodes(
     let speaker = told(&mut bob, "ann", true).await;
     assert!((0.1..=1.0).contains(&speaker.level), "{speaker:?}");
     told(&mut bob, "ann", false).await;
-    ann.talk(SPEECH);
-    told(&mut bob, "ann", true).await;
-    // Who leaves is silent.
+    // Who leaves is silent, and so is who was the last one there.
+    let mut cyd = Talker::join(here, "cyd").await;
     ann.session.close().await;
-    told(&mut bob, "ann", false).await;
+    cyd.talk(SPEECH);
+    told(&mut bob, "cyd", true).await;
+    cyd.session.close().await;
+    told(&mut bob, "cyd", false).await;
 }

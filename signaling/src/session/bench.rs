@@ -220,6 +220,11 @@ impl Node {
                 assert_eq!(restart.connection(), ConnectionRole::Subscriber);
                 "restart_ice".to_owned()
             }
+            Request::HearNodes(hear) => {
+                let nodes: BTreeSet<&String> = hear.node_ids.iter().collect();
+                assert_eq!(nodes.len(), hear.node_ids.len(), "each once");
+                format!("hear {}", hear.node_ids.join(" "))
+            }
             Request::Close(_) => {
                 self.closed = true;
                 "close".to_owned()

@@ -122,6 +122,7 @@ impl Session {
             &mut self.link,
             &mut self.outbox,
         );
+        self.hearing.reconcile(&mut self.link);
         for connection in snapshot.connections {
             self.handle_connection(connection, now);
         }

@@ -6,6 +6,8 @@ use livekit_protocol::{UpdateSubscription, UpdateTrackSettings};
 use pipemesh_proto::node as contract;
 use pipemesh_proto::node::session_event::Event;
 
+use pipemesh_topology::store::Change;
+
 use super::bench::*;
 use super::prelude::*;
 use super::resuming::{resume, snapshot, sync_state};
@@ -268,4 +270,29 @@ fn a_stream_that_is_restored_finds_tracks_where_they_are() {
     check(origin("node-b", "s-bob"), there(), &anew);
     check(origin("node-b", "s-bob-2"), here(), &anew);
     check(None, there(), &anew);
+}
+
+#[test]
+fn the_node_listens_to_the_room_wherever_it_is_at_home() {
+    let mut bench = settled();
+    let mut is_at_home = |homes: &str| {
+        let moved = Change::RoomUpdated(stored_room(homes));
+        bench.world.apply(moved);
+        bench.room_changed();
+        bench.all_done();
+        bench.asked()
+    };
+    assert_eq!(is_at_home("node-a,node-b"), ["hear node-b"]);
+    assert!(is_at_home("node-b,node-a").is_empty(), "no news");
+    assert_eq!(is_at_home("node-a,node-c"), ["hear node-c"]);
+    assert_eq!(is_at_home("node-a"), ["hear "]);
+    assert_eq!(is_at_home("node-a,node-b"), ["hear node-b"]);
+    // What was asked of a stream that broke may not have arrived.
+    bench.session.handle_node_broken();
+    bench.node.has(&contract::Snapshot::default());
+    bench
+        .session
+        .handle_snapshot(contract::Snapshot::default(), bench.now);
+    bench.drain();
+    assert!(bench.asked().contains(&"hear node-b".to_owned()));
 }
