@@ -90,10 +90,9 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::with_default(
         "room.spans_nodes",
-        "Whether a room has a home in each region in which somebody is, and one more where those are full. \
-         Media does not cross nodes yet: who is on different ones sees who is there, and neither sees nor \
-         hears them. Versions without this setting cannot read such rooms.",
-        "false",
+        "Whether a room has a home in each region in which somebody is, and one more where those are full, as \
+         long as every node has pipes to the others (pipe.listen). If not, a room is on one node.",
+        "true",
     ),
     Setting::with_default(
         "room.departure_timeout",
@@ -286,7 +285,7 @@ impl Config {
             joins_per_address: 0,
             resume_grace: Duration::from_secs(15),
             auto_create: true,
-            rooms_span: false,
+            rooms_span: true,
             rooms: RoomTimeouts {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),

@@ -34,8 +34,8 @@ pub(crate) struct Context {
     pub(crate) geo: Geo,
     /// Whether joining opens a room.
     pub(crate) auto_create: bool,
-    /// A room may be on several nodes.
-    pub(crate) rooms_span: bool,
+    /// A room may be on several nodes, where those have pipes.
+    pub(crate) rooms_may_span: bool,
     pub(crate) resume_grace: Duration,
     pub(crate) turn: Option<Turn>,
     pub(crate) stun: Vec<String>,
@@ -50,6 +50,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Whether a room may be on several nodes at present.
+    pub(crate) fn rooms_span(&self) -> bool {
+        self.rooms_may_span && self.nodes.mesh().snapshot.is_piped()
+    }
+
     /// What is known of where somebody is.
     pub(crate) fn clues(
         &self,

@@ -113,7 +113,7 @@ impl Drain {
         // Everybody in the room may be in this region. Whether they may be elsewhere, only their tokens said.
         let allowed = BTreeSet::from([record.region.clone()]);
         // One that spans nodes may be at home on another one with room left.
-        let homes = match context.rooms_span {
+        let homes = match context.rooms_span() {
             true => context.rooms.known_homes(room),
             false => None,
         };
@@ -123,7 +123,7 @@ impl Drain {
             others: &[],
             allowed: Some(&allowed),
             homes: homes.as_ref(),
-            spans: context.rooms_span,
+            spans: context.rooms_span(),
             excluded: &excluded,
         };
         let placement = match context.nodes.place(&request) {

@@ -299,7 +299,7 @@ impl Candidate {
     /// else is or stays. `false`: somebody else was faster.
     async fn settle(&self, room: &mut OpenRoom, node: &NodeId) -> Result<bool, JoinError> {
         let context = &self.context;
-        if context.rooms_span {
+        if context.rooms_span() {
             let mesh = context.nodes.mesh();
             let lives = |home: &NodeId| mesh.snapshot.node(home).is_some();
             let homes = room.homes.joined_by(node, lives);
@@ -327,7 +327,7 @@ impl Candidate {
             others: &self.route.others,
             allowed: self.grants.regions_allowed.as_ref(),
             homes,
-            spans: self.context.rooms_span,
+            spans: self.context.rooms_span(),
             excluded,
         };
         let placement = self.context.nodes.place(&request);

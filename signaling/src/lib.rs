@@ -153,7 +153,7 @@ impl Signaling {
             region: config.region,
             geo: config.geo,
             auto_create: config.auto_create,
-            rooms_span: config.rooms_span,
+            rooms_may_span: config.rooms_span,
             resume_grace: config.resume_grace,
             turn: config.turn,
             stun: config.stun,

@@ -62,6 +62,12 @@ impl Snapshot {
         Some(&self.nodes[place])
     }
 
+    /// Whether tracks can get from any node to any other.
+    #[must_use]
+    pub fn is_piped(&self) -> bool {
+        self.nodes.iter().all(|node| node.pipe.is_some())
+    }
+
     #[must_use]
     pub fn has_region(&self, region: &Region) -> bool {
         self.nodes.iter().any(|node| node.region == *region)

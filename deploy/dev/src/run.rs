@@ -14,8 +14,9 @@ use pipemesh_topology::store::memory::MemoryStore;
 
 use crate::config::{Config, PROGRAM};
 
-/// Until nodes relay to each other everybody of a room is on one of them, so there is one region.
-const REGION: &str = "local";
+/// Nodes are dealt out to these in turn; signaling is in the first. So a tab that is opened with
+/// `?region=west` is on another node than one that is not.
+const REGIONS: [&str; 2] = ["east", "west"];
 
 pub(crate) fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -30,13 +31,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = prometheus::Registry::new();
     register_process(&metrics, &PROGRAM)?;
     let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-    let region: Region = REGION.parse()?;
+    let [east, west] = REGIONS;
+    let regions: [Region; 2] = [east.parse()?, west.parse()?];
 
     let mut nodes = Vec::new();
     for number in 0..config.nodes {
-        let node = node_config(&config, number, &region)?;
+        let region = &regions[usize::from(number) % regions.len()];
+        let node = node_config(&config, number, region)?;
         nodes.push(Node::start(node, Arc::clone(&registry), &metrics).await?);
     }
+    let [region, _] = regions;
     let mut signaling = SignalingConfig::demo(region, vec![config.http]);
     signaling.resume_grace = config.resume_grace;
     let store = Arc::new(MemoryStore::new());

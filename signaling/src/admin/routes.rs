@@ -134,7 +134,7 @@ async fn placements(State(context): Shared, Query(asked): Query<Asked>) -> Respo
     let (outcome, verdicts) =
         context
             .nodes
-            .weigh(&room, &region, homes.as_ref(), context.rooms_span);
+            .weigh(&room, &region, homes.as_ref(), context.rooms_span());
     let verdicts = verdicts.iter().map(|(node, verdict)| match verdict {
         Ok(load) => json!({ "id": node.to_string(), "load": load_of(load), "refused": null }),
         Err(refusal) => json!({

@@ -109,7 +109,7 @@ impl Api<'_> {
             others: &[],
             allowed: None,
             homes: None,
-            spans: self.context.rooms_span,
+            spans: self.context.rooms_span(),
             excluded: &Default::default(),
         };
         let home = nodes.place(&place);

@@ -14,6 +14,14 @@ const HOST = '127.0.0.1';
 const REGION = 'here';
 const NODES_UP = 'pipemesh_signal_nodes_up';
 
+/** A node to be started. */
+export interface NodeSpec {
+  id: string;
+  region?: string;
+  /** People whom it takes at most. */
+  limit?: number;
+}
+
 /** For every single wait: a machine that does many things at once. */
 const PATIENCE = 30_000;
 /** For every single answer: who is frozen gives none. */
@@ -65,7 +73,7 @@ export class Cluster extends Mesh {
   }
 
   /** Ready for people. */
-  static async form(nodeIds = ['node-a', 'node-b']): Promise<Cluster> {
+  static async form(specs: NodeSpec[] = [{ id: 'node-a' }, { id: 'node-b' }]): Promise<Cluster> {
     const folder = mkdtempSync(join(tmpdir(), 'pipemesh-cluster-'));
     const started: Process[] = [];
     const start = (binary: string, flags: string[], name?: string) => {
@@ -76,7 +84,7 @@ export class Cluster extends Mesh {
     try {
       const [consul, redis] = [await startConsul(start, folder), await startRedis(start, folder)];
       const nodes = new Map<string, Node>();
-      for (const id of nodeIds) nodes.set(id, await startNode(start, id, consul.address));
+      for (const spec of specs) nodes.set(spec.id, await startNode(start, spec, consul.address));
       const first = await startSignaling(start, 'signaling-1', consul.address, redis.urlFile);
       const second = await startSignaling(start, 'signaling-2', consul.address, redis.urlFile);
       const [port] = await freePorts(1);
@@ -160,6 +168,14 @@ export class Cluster extends Mesh {
     return (await answer.json()) as Room;
   }
 
+  /** The sum of a node's metric over all of its labels, or over those with this text. */
+  async nodeMetric(id: string, name: string, label = ''): Promise<number> {
+    const node = this.parts.nodes.get(id);
+    const { text } = await ask(`http://${node?.operator}/metrics`);
+    const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(label));
+    return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  }
+
   async drain(node: string): Promise<void> {
     const answer = await fetch(`http://${this.parts.signaling[0].admin}/nodes/${node}/drain`, { method: 'POST' });
     if (!answer.ok) throw new Error(`${node} does not drain: ${answer.status}`);
@@ -201,12 +217,13 @@ async function startRedis(start: Start, folder: string): Promise<{ server: Serve
   return { server: { process, up }, urlFile };
 }
 
-async function startNode(start: Start, id: string, consul: string): Promise<Node> {
+async function startNode(start: Start, { id, region = REGION, limit }: NodeSpec, consul: string): Promise<Node> {
   const [media, control, operator] = await freePorts(3);
   const flags = [
-    ...['--mesh-node-id', id, '--mesh-region', REGION, '--consul-address', consul, '--control-listen', at(control)],
+    ...['--mesh-node-id', id, '--mesh-region', region, '--consul-address', consul, '--control-listen', at(control)],
     ...['--media-bind', HOST, '--media-port', `${media}`, '--media-tcp-port', 'off', '--media-shards', '1'],
     ...['--operator-listen', at(operator)],
+    ...(limit === undefined ? [] : ['--session-limit', `${limit}`]),
   ];
   return { process: start(built('pipemesh-node'), flags, id), operator: at(operator) };
 }
