@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
-use pipemesh_topology::Snapshot;
 use pipemesh_topology::relay_path::{self, View};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -82,6 +81,8 @@ pub(super) struct Director {
     last_number: u16,
     relays: Relays,
     hearing: Hearing,
+    /// Nodes that are silent, or cannot be reached.
+    silent: BTreeSet<NodeId>,
     sessions: HashMap<SessionId, Asker>,
     stats: PipeStats,
     origin: Instant,
@@ -131,6 +132,7 @@ impl Director {
             last_number: FIRST_PIPE - 1,
             relays: Relays::default(),
             hearing: Hearing::default(),
+            silent: BTreeSet::new(),
             sessions: HashMap::new(),
             stats: parts.stats,
             origin: parts.origin,
@@ -149,12 +151,7 @@ impl Director {
                 Some(established) = self.called.recv() => self.introduce(established).await,
                 () = self.peers.changed() => {
                     self.meet_region().await;
-                    let snapshot = self.peers.snapshot();
-                    let (own, region) = (self.own.clone(), self.region.clone());
-                    self.relays.follow(|track, publication| {
-                        path(&snapshot, &own, &region, track, publication, publication.role)
-                    });
-                    self.carry_out().await;
+                    self.follow().await;
                 }
                 Some(ended) = self.tasks.join_next() => self.handle_end(ended).await,
             }
@@ -328,6 +325,20 @@ impl Director {
         }
     }
 
+    /// Takes every track from where it is to be taken by now.
+    async fn follow(&mut self) {
+        let snapshot = self.peers.snapshot();
+        let view = View {
+            node: &self.own,
+            region: &self.region,
+            mesh: &snapshot,
+            excluded: &self.silent,
+        };
+        self.relays
+            .follow(|track, publication| path(&view, track, publication, publication.role));
+        self.carry_out().await;
+    }
+
     async fn handle_news(&mut self, number: u16, news: News) {
         match news {
             News::Described {
@@ -368,6 +379,20 @@ impl Director {
                 let wanter = Wanter::Pipe(number, subscription);
                 self.want(track, elsewhere, wanter, shard as u16);
             }
+            News::Heard => {
+                if let Some(node) = self.by_number.get(&number)
+                    && self.silent.remove(node)
+                {
+                    self.follow().await;
+                }
+            }
+            News::Silent => {
+                if let Some(node) = self.by_number.get(&number)
+                    && self.silent.insert(node.clone())
+                {
+                    self.follow().await;
+                }
+            }
             News::Released {
                 subscription,
                 track,
@@ -391,14 +416,13 @@ impl Director {
             room: elsewhere.room.clone(),
             role,
         };
-        let path = path(
-            &snapshot,
-            &self.own,
-            &self.region,
-            &track,
-            &publication,
-            role,
-        );
+        let view = View {
+            node: &self.own,
+            region: &self.region,
+            mesh: &snapshot,
+            excluded: &self.silent,
+        };
+        let path = path(&view, &track, &publication, role);
         let generation = self.tracks.next_generation();
         self.relays
             .want(track, elsewhere, wanter, path, shard, generation);
@@ -485,20 +509,7 @@ impl Director {
 }
 
 /// Where a track is taken from. An origin of which nothing is known is asked itself: it may be about to come.
-fn path(
-    mesh: &Snapshot,
-    node: &NodeId,
-    region: &Region,
-    track: &TrackId,
-    publication: &Publication,
-    role: Role,
-) -> Path {
-    let view = View {
-        node,
-        region,
-        mesh,
-        excluded: &BTreeSet::new(),
-    };
+fn path(view: &View<'_>, track: &TrackId, publication: &Publication, role: Role) -> Path {
     let role = match role {
         Role::Gateway => relay_path::Role::Gateway,
         Role::Leaf | Role::Unspecified => relay_path::Role::Leaf,

@@ -52,6 +52,10 @@ pub(crate) enum News {
     },
     /// It does not ask any more.
     Released { subscription: u32, track: TrackId },
+    /// It is heard …
+    Heard,
+    /// … or has fallen silent, or cannot be reached.
+    Silent,
 }
 
 /// What went over the pipe, and what did not.
@@ -212,6 +216,10 @@ impl Exchange {
     /// The next datagram that is no packet.
     pub(crate) fn poll_datagram(&mut self) -> Option<Vec<u8>> {
         self.datagrams.pop_front()
+    }
+
+    pub(crate) fn report(&mut self, news: News) {
+        self.news.push_back(news);
     }
 
     pub(crate) fn poll_news(&mut self) -> Option<News> {

@@ -38,6 +38,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Messages that wait for the other node. One that takes none for so long is cut off, and asked anew.
 const MOST_WORDS: usize = 65_536;
 
+/// How often it is looked whether the other node still says anything, if only that it lives.
+const LISTEN_EVERY: Duration = Duration::from_millis(250);
+/// A node that says nothing for so long is taken for dead by those who can get their tracks elsewhere. QUIC
+/// gives it up later. Shorter: a machine that is busy for a moment has its tracks taken from it.
+const SUSPECT_AFTER: Duration = Duration::from_secs(1);
+
 /// What the director tells a link.
 pub(super) enum Order {
     /// The other node called.
@@ -69,6 +75,11 @@ pub(super) struct Link {
     call_at: Instant,
     pause: Duration,
     memory: BytesMut,
+    /// Datagrams that have come on this connection, and when the last one did, as far as it was looked.
+    heard: (u64, Instant),
+    listen_at: Instant,
+    /// What the director was last told.
+    is_heard: Option<bool>,
     /// News that the director has no room for.
     untold: Option<News>,
     stats: PipeStats,
@@ -103,6 +114,9 @@ impl Link {
             call_at: Instant::now(),
             pause: FIRST_PAUSE,
             memory: BytesMut::new(),
+            heard: (0, Instant::now()),
+            listen_at: Instant::now(),
+            is_heard: None,
             untold: None,
             stats,
             connections: 0,
@@ -149,7 +163,8 @@ impl Link {
             .exchange
             .is_waiting()
             .then(|| Instant::now() + POST_AGAIN);
-        let at = [call_at, post_at].into_iter().flatten().min();
+        let listen_at = self.established.is_some().then_some(self.listen_at);
+        let at = [call_at, post_at, listen_at].into_iter().flatten().min();
         let timer = async {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -216,9 +231,38 @@ impl Link {
                 Ok(Err(failed)) => self.note_failure(&failed),
                 Err(_) => {}
             },
-            () = timer => self.call_if_due(),
+            () = timer => {
+                self.call_if_due();
+                self.listen(Instant::now());
+            }
         }
         true
+    }
+
+    /// Looks whether the other node has said anything of late.
+    fn listen(&mut self, now: Instant) {
+        let Some(established) = &self.established else {
+            return;
+        };
+        if now < self.listen_at {
+            return;
+        }
+        self.listen_at = now + LISTEN_EVERY;
+        let datagrams = established.connection.stats().udp_rx.datagrams;
+        if datagrams != self.heard.0 {
+            self.heard = (datagrams, now);
+        }
+        self.is_heard_now(now - self.heard.1 < SUSPECT_AFTER);
+    }
+
+    /// Tells the director, if it is news.
+    fn is_heard_now(&mut self, is_heard: bool) {
+        if self.is_heard.replace(is_heard) != Some(is_heard) {
+            self.exchange.report(match is_heard {
+                true => News::Heard,
+                false => News::Silent,
+            });
+        }
     }
 
     fn handle_order(&mut self, order: Order) {
@@ -249,6 +293,7 @@ impl Link {
 
     fn note_failure(&mut self, failed: &Failed) {
         self.stats.count(failed.refusal());
+        self.is_heard_now(false);
         let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.0));
         self.call_at = Instant::now() + pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -282,7 +327,11 @@ impl Link {
         self.connections += 1;
         self.forget_connection();
         self.established = Some(established);
+        let now = Instant::now();
+        self.heard = (0, now);
+        self.listen_at = now + LISTEN_EVERY;
         self.exchange.connected();
+        self.is_heard_now(true);
     }
 
     fn lose(&mut self, error: &quinn::ConnectionError) {
@@ -290,6 +339,7 @@ impl Link {
         tracing::warn!(node = %self.node, error, "a pipe is lost");
         self.forget_connection();
         self.exchange.disconnected();
+        self.is_heard_now(false);
         // Whose turn it is to call does so at once.
         let patience = match self.caller.is_first(&self.node) {
             true => Duration::ZERO,

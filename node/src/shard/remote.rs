@@ -54,6 +54,9 @@ struct RemoteTrack {
     track: TrackId,
     room: RoomKey,
     origin: Origin,
+    /// The pipe that it came from before, until the present one has described it: nothing is missed in
+    /// between.
+    former: Option<u16>,
     /// Makes [`Alias`]es differ that have the same place.
     number: u32,
     /// Sessions here that want it; one more for as long as the node does.
@@ -80,6 +83,12 @@ impl RemoteTracks {
         let index = alias.0 as u32 as usize;
         let track = self.tracks.get(index)?;
         (u64::from(track.number) == alias.0 >> 32).then_some(index)
+    }
+
+    /// The same, if it comes from this neighbour at present.
+    fn named_by(&self, from: u16, alias: Alias) -> Option<usize> {
+        let index = self.named(alias)?;
+        (self.tracks[index].origin.shard == from).then_some(index)
     }
 
     /// The router's key of a track that an alias still names.
@@ -162,6 +171,11 @@ impl Shard {
             self.remote.tracks[index].wanted_by += 1;
             return;
         }
+        if let (Some(index), Some(publication)) = (known, &publication)
+            && self.remote.tracks[index].origin.generation == origin.generation
+        {
+            return self.reroute(index, origin, Arc::clone(publication));
+        }
         let published = known.map(|index| self.remote.tracks[index].origin.generation);
         let published = published.or(self.tracks.get(track).map(|it| it.generation));
         if published.is_some_and(|published| published > origin.generation) {
@@ -183,6 +197,7 @@ impl Shard {
             track: track.clone(),
             room,
             origin,
+            former: None,
             number: self.remote.last,
             wanted_by: 1,
             publication,
@@ -192,6 +207,33 @@ impl Shard {
         let index = self.remote.tracks.insert(remote);
         self.remote.by_id.insert(track.clone(), index);
         self.ask_for(index);
+    }
+
+    /// A track of another node is to come through another pipe. Its packets are the same there, under the same
+    /// numbers: those that come twice are dropped as copies.
+    fn reroute(&mut self, index: usize, origin: Origin, publication: Arc<Publication>) {
+        self.leave_former(index);
+        let remote = &mut self.remote.tracks[index];
+        remote.former = Some(remote.origin.shard);
+        remote.origin = origin;
+        remote.publication = Some(publication);
+        remote.attempts = 0;
+        let known = remote.known.as_ref().map(|known| known.key);
+        self.ask_for(index);
+        if let Some(key) = known {
+            self.tell_interest(key);
+        }
+    }
+
+    /// Takes nothing any more from where a track came from before.
+    fn leave_former(&mut self, index: usize) {
+        let alias = self.remote.alias(index);
+        let remote = &mut self.remote.tracks[index];
+        if let Some(former) = remote.former.take() {
+            let track = remote.track.clone();
+            let message = Message::Unsubscribe { track, alias };
+            self.neighbours.tell(former, message);
+        }
     }
 
     fn ask_for(&mut self, index: usize) {
@@ -225,6 +267,7 @@ impl Shard {
 
     /// Forgets a track that nobody here is subscribed to.
     fn drop_remote(&mut self, index: usize) {
+        self.leave_former(index);
         let alias = self.remote.alias(index);
         let remote = self.remote.tracks.remove(index);
         self.remote.by_id.remove(&remote.track);
@@ -277,10 +320,17 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_state(&mut self, alias: Alias, state: Arc<TrackState>, now: Instant) {
-        let Some(index) = self.remote.named(alias) else {
+    pub(super) fn handle_state(
+        &mut self,
+        from: u16,
+        alias: Alias,
+        state: Arc<TrackState>,
+        now: Instant,
+    ) {
+        let Some(index) = self.remote.named_by(from, alias) else {
             return;
         };
+        self.leave_former(index);
         let remote = &mut self.remote.tracks[index];
         if let Some(known) = &mut remote.known {
             let key = known.key;
@@ -330,8 +380,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_unknown(&mut self, alias: Alias, now: Instant) {
-        let Some(index) = self.remote.named(alias) else {
+    pub(super) fn handle_unknown(&mut self, from: u16, alias: Alias, now: Instant) {
+        let Some(index) = self.remote.named_by(from, alias) else {
             return;
         };
         let remote = &mut self.remote.tracks[index];
@@ -349,8 +399,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_ended(&mut self, alias: Alias) {
-        if let Some(index) = self.remote.named(alias) {
+    pub(super) fn handle_ended(&mut self, from: u16, alias: Alias) {
+        if let Some(index) = self.remote.named_by(from, alias) {
             self.end_remote(index);
         }
     }
@@ -432,7 +482,11 @@ impl Shard {
         let (record, packet) = RecordHeader::read(record).ok_or(DropReason::Malformed)?;
         // The track has ended, or nobody wants it any more.
         let index = self.remote.named(record.alias).ok_or(DropReason::Gone)?;
-        let known = self.remote.tracks[index].known.as_ref();
+        let remote = &self.remote.tracks[index];
+        let mut stamp = record.stamp;
+        // What the one way has begun with, the other has brought or is about to.
+        stamp.resumes &= remote.former.is_none();
+        let known = remote.known.as_ref();
         let Known { key, state } = known.ok_or(DropReason::Gone)?;
         let source = Source {
             track: *key,
@@ -446,11 +500,11 @@ impl Shard {
             .ok_or(DropReason::UnknownPayloadType)?
             .codec;
         let described = state.extensions.dependency_descriptor;
-        if self.router.breaks_off(source, record.stamp) {
+        if self.router.breaks_off(source, stamp) {
             // What came before goes on before numbers begin anew.
             self.forward(now);
         }
-        if !self.router.accept(source, record.stamp, now) {
+        if !self.router.accept(source, stamp, now) {
             return Err(DropReason::Gone);
         }
         let media = Media {
@@ -510,7 +564,7 @@ impl Shard {
             Message::KeyFrame(_, source) => self.router.want_key_frame(source, now),
             Message::Packets(_, source, numbers) => self.repair_remote(from, source, &numbers),
             Message::Received(_, track) => self.handle_received(track),
-            Message::State(alias, state) => self.handle_state(alias, state, now),
+            Message::State(alias, state) => self.handle_state(from, alias, state, now),
             Message::Report(alias, report) => {
                 if let Some(track) = self.remote.key(alias) {
                     let encoding = report.encoding;
@@ -524,8 +578,8 @@ impl Shard {
                     self.tell_rates(key);
                 }
             }
-            Message::Ended(alias) => self.handle_ended(alias),
-            Message::Unknown(alias) => self.handle_unknown(alias, now),
+            Message::Ended(alias) => self.handle_ended(from, alias),
+            Message::Unknown(alias) => self.handle_unknown(from, alias, now),
             Message::Follow(room) => self.handle_follow(from, room),
             Message::Unfollow(room) => self.handle_unfollow(from, &room),
             Message::RoomOpened(room) => self.handle_room_opened(from, &room),
