@@ -7,6 +7,7 @@
 
 mod bell;
 mod caller;
+mod congestion;
 mod connection;
 mod director;
 mod exchange;
@@ -16,9 +17,11 @@ mod metrics;
 mod peers;
 mod pieces;
 mod relays;
+mod sender;
 mod stats;
 mod tls;
 mod translate;
+mod transport;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,6 +1,7 @@
 //! A QUIC connection to another node from its first packet to the moment at which both know who the other
 //! is; and the stream on which they speak.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -13,9 +14,11 @@ use quinn::{ConnectionError, ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::congestion::Published;
 use super::peers::Peers;
 use super::stats::Refusal;
 use super::tls::{NotAdmitted, SERVER_NAME, Tls};
+use super::transport::{Path, transport};
 
 /// For both sides to say who they are.
 const HELLO_WITHIN: Duration = Duration::from_secs(3);
@@ -91,6 +94,8 @@ impl Failed {
 /// A connection whose ends know each other.
 pub(super) struct Established {
     pub(super) connection: quinn::Connection,
+    /// What its congestion controller finds.
+    pub(super) published: Arc<Published>,
     pub(super) node: NodeId,
     pub(super) boot_id: u64,
     /// This node began it.
@@ -118,7 +123,7 @@ pub(super) async fn dial(
             break;
         }
     }
-    let connection = connected?;
+    let (connection, published) = connected?;
     let greeted = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         send_hello(&mut send, &connection, tls, own).await?;
@@ -133,6 +138,7 @@ pub(super) async fn dial(
     let (boot_id, send, receive) = in_time(&connection, greeted).await?;
     Ok(Established::new(
         connection,
+        published,
         node.clone(),
         boot_id,
         true,
@@ -145,10 +151,13 @@ async fn connect(
     endpoint: &quinn::Endpoint,
     tls: &Tls,
     address: &str,
-) -> Result<quinn::Connection, Failed> {
+) -> Result<(quinn::Connection, Arc<Published>), Failed> {
     let address = super::peers::resolve(address).await?;
-    let connecting = endpoint.connect_with(tls.client.clone(), address, SERVER_NAME)?;
-    Ok(connecting.await?)
+    let (transport, published) = transport(Path::default());
+    let mut config = tls.client.clone();
+    config.transport_config(Arc::new(transport));
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME)?;
+    Ok((connecting.await?, published))
 }
 
 /// Hears a node that called.
@@ -158,7 +167,10 @@ pub(super) async fn accept(
     own: &Introduction,
     peers: &Peers,
 ) -> Result<Established, Failed> {
-    let connection = incoming.accept()?.await?;
+    let (transport, published) = transport(Path::default());
+    let mut config = tls.server.clone();
+    config.transport_config(Arc::new(transport));
+    let connection = incoming.accept_with(Arc::new(config))?.await?;
     let greeted = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let hello = read_hello(&mut receive).await?;
@@ -168,7 +180,7 @@ pub(super) async fn accept(
     };
     let (node, boot_id, send, receive) = in_time(&connection, greeted).await?;
     Ok(Established::new(
-        connection, node, boot_id, false, send, receive,
+        connection, published, node, boot_id, false, send, receive,
     ))
 }
 
@@ -246,6 +258,7 @@ fn check(
 impl Established {
     fn new(
         connection: quinn::Connection,
+        published: Arc<Published>,
         node: NodeId,
         boot_id: u64,
         dialled: bool,
@@ -259,6 +272,7 @@ impl Established {
         stream.spawn(speak(send, from_link));
         Self {
             connection,
+            published,
             node,
             boot_id,
             dialled,

@@ -335,7 +335,7 @@ impl Director {
             excluded: &self.silent,
         };
         self.relays
-            .follow(|track, publication| path(&view, track, publication, publication.role));
+            .follow(|track, publication, role| path(&view, track, publication, role));
         self.carry_out().await;
     }
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pipemesh_node_core::forward::MAX_ENCODINGS;
+use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
 use pipemesh_node_core::pipe::frame::{self, Datagram, Marks, MediaHead, Piece, Stream};
+use pipemesh_node_core::pipe::schedule::Kind;
 use pipemesh_node_core::router::relay::{Alias, Interest, Stamp};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_proto::ids::{NodeId, RoomId, TrackId};
@@ -107,8 +108,10 @@ struct At {
     shard: u16,
     alias: Alias,
     format: Format,
-    /// The shard's name for it, once it has been described.
-    key: Option<TrackKey>,
+    /// As the shard has described it last.
+    state: Option<Arc<TrackState>>,
+    /// Encodings that the way there has no room for.
+    suspended: EncodingSet,
     /// The highest number of each encoding that was sent, in full.
     highest: [u64; MAX_ENCODINGS],
 }
@@ -124,6 +127,8 @@ pub(crate) struct Exchange {
     given: BTreeMap<u32, Given>,
     given_by: BTreeMap<u64, u32>,
     last_alias: u64,
+    /// Subscriptions of the other node that have ended, and of which the sender has to hear.
+    closed: Vec<u32>,
     /// Rooms of which people here are to hear what is said there …
     follows: BTreeSet<RoomId>,
     /// … and the other way round.
@@ -136,6 +141,31 @@ pub(crate) struct Exchange {
     /// Times in datagrams are counted from here.
     origin: Instant,
     pub(crate) stats: Stats,
+}
+
+impl At {
+    /// The shard's name for it.
+    fn key(&self) -> Option<TrackKey> {
+        Some(self.state.as_ref()?.key)
+    }
+
+    fn kind(&self, encoding: u8) -> Kind {
+        match self.format.codec().is_video() {
+            false => Kind::Audio,
+            true => Kind::Video {
+                layer: encoding,
+                layers: self.state.as_ref().map_or(1, |state| state.spec.encodings),
+            },
+        }
+    }
+
+    /// What the other node is told of it.
+    fn describe(&self, subscription: u32) -> Option<Word> {
+        let state = self.state.as_ref()?;
+        let mut told = translate::state(subscription, state, self.format);
+        told.live &= !u32::from(self.suspended.bits());
+        Some(Word::State(told))
+    }
 }
 
 impl Exchange {
@@ -155,6 +185,7 @@ impl Exchange {
             given: BTreeMap::new(),
             given_by: BTreeMap::new(),
             last_alias: 0,
+            closed: Vec::new(),
             follows: BTreeSet::new(),
             followed_by: BTreeSet::new(),
             is_connected: false,
@@ -342,7 +373,7 @@ impl Exchange {
                     self.say(Word::Received(pipe::Received { subscription }));
                 }
             }
-            Message::State(alias, state) => self.describe(alias, &state),
+            Message::State(alias, state) => self.describe(alias, state),
             Message::Report(alias, report) => {
                 if let Some(subscription) = self.given_as(alias) {
                     let report = translate::report(subscription, &report, now);
@@ -483,7 +514,7 @@ impl Exchange {
     }
 
     /// A shard describes a track that the other node takes.
-    fn describe(&mut self, alias: Alias, state: &TrackState) {
+    fn describe(&mut self, alias: Alias, state: Arc<TrackState>) {
         let Some(subscription) = self.given_as(alias) else {
             return;
         };
@@ -493,18 +524,50 @@ impl Exchange {
         let Some(at) = &mut given.at else {
             return;
         };
-        let told = translate::state(subscription, state, at.format);
-        if at.key.replace(state.key) != Some(state.key)
-            && let Some(interest) = given.interest
-        {
+        let track = state.key;
+        let is_new = at.key() != Some(track);
+        at.state = Some(state);
+        let told = at.describe(subscription);
+        if is_new && let Some(interest) = given.interest {
             let message = Message::Interest {
-                track: state.key,
+                track,
                 alias,
                 interest,
             };
             self.neighbours.tell(at.shard, message);
         }
-        self.say(Word::State(told));
+        if let Some(told) = told {
+            self.say(told);
+        }
+    }
+
+    /// The way to the other node has no room for a stream, or has again: its receivers go over to another one,
+    /// and come back.
+    pub(crate) fn suspend(&mut self, stream: Stream, is_suspended: bool) {
+        let given = self.given.get_mut(&stream.subscription);
+        let Some(at) = given.and_then(|given| given.at.as_mut()) else {
+            return;
+        };
+        match is_suspended {
+            true => at.suspended.insert(stream.encoding),
+            false => at.suspended.remove(stream.encoding),
+        }
+        if let Some(told) = at.describe(stream.subscription) {
+            self.say(told);
+        }
+    }
+
+    /// Packets of a stream did not find room: it goes on with a key frame.
+    pub(crate) fn want_key_frame(&mut self, stream: Stream) {
+        if let Some((at, source)) = self.given_source(stream) {
+            let (shard, message) = (at.shard, Message::KeyFrame(at.alias, source));
+            self.neighbours.tell(shard, message);
+        }
+    }
+
+    /// A subscription whose packets are not sent any more.
+    pub(crate) fn poll_closed(&mut self) -> Option<u32> {
+        self.closed.pop()
     }
 
     fn given_as(&self, alias: Alias) -> Option<u32> {
@@ -512,7 +575,7 @@ impl Exchange {
     }
 
     /// Takes what has come out of the shards' rings, for `send`.
-    pub(crate) fn receive(&mut self, now: Instant, mut send: impl FnMut(&MediaHead, &[u8])) {
+    pub(crate) fn receive(&mut self, now: Instant, mut send: impl FnMut(Kind, &MediaHead, &[u8])) {
         let sent = now.saturating_duration_since(self.origin).as_micros() as u32;
         for from in self.neighbours.shards() {
             let Some(mut ring) = self.neighbours.take_incoming(from) else {
@@ -528,11 +591,11 @@ impl Exchange {
                 let (Some(given), Some(&subscription)) = (given, subscription) else {
                     continue;
                 };
-                let highest = given.at.as_mut().and_then(|at| {
-                    let encoding = usize::from(record.encoding);
-                    at.highest.get_mut(encoding)
-                });
-                let Some(highest) = highest else {
+                let Some(at) = given.at.as_mut() else {
+                    continue;
+                };
+                let kind = at.kind(record.encoding);
+                let Some(highest) = at.highest.get_mut(usize::from(record.encoding)) else {
                     continue;
                 };
                 *highest = (*highest).max(record.stamp.number);
@@ -552,7 +615,7 @@ impl Exchange {
                     is_repair: record.repaired,
                 };
                 self.stats.packets_out += 1;
-                send(&head, packet);
+                send(kind, &head, packet);
             }
             let position = records.position();
             ring.release(position);
@@ -741,7 +804,8 @@ impl Exchange {
             shard,
             alias,
             format: entry.format,
-            key: None,
+            state: None,
+            suspended: EncodingSet::default(),
             highest: [0; MAX_ENCODINGS],
         });
         self.given_by.insert(alias.0, subscription);
@@ -762,19 +826,15 @@ impl Exchange {
         };
         let interest = translate::read_interest(told);
         given.interest = Some(interest);
-        if let Some(At {
-            shard,
-            alias,
-            key: Some(track),
-            ..
-        }) = given.at
+        if let Some(at) = &given.at
+            && let Some(track) = at.key()
         {
             let message = Message::Interest {
                 track,
-                alias,
+                alias: at.alias,
                 interest,
             };
-            self.neighbours.tell(shard, message);
+            self.neighbours.tell(at.shard, message);
         }
     }
 
@@ -791,6 +851,7 @@ impl Exchange {
 
     fn forget_given(&mut self, subscription: u32) -> Option<Given> {
         let given = self.given.remove(&subscription)?;
+        self.closed.push(subscription);
         if let Some(at) = &given.at {
             self.given_by.remove(&at.alias.0);
         }
@@ -810,12 +871,7 @@ impl Exchange {
             Some(Datagram::Media(head, packet)) => self.pass(&head, packet),
             Some(Datagram::Piece(head, piece, part)) => self.handle_piece(&head, piece, part),
             Some(Datagram::Nack(nack)) => self.handle_nack(&nack),
-            Some(Datagram::KeyFrameRequest(stream)) => {
-                if let Some((at, source)) = self.given_source(stream) {
-                    let (shard, message) = (at.shard, Message::KeyFrame(at.alias, source));
-                    self.neighbours.tell(shard, message);
-                }
-            }
+            Some(Datagram::KeyFrameRequest(stream)) => self.want_key_frame(stream),
             Some(Datagram::Probe(probe)) => return Some(probe),
             Some(Datagram::Padding) => {}
             None => self.stats.malformed += 1,
@@ -880,7 +936,7 @@ impl Exchange {
     fn given_source(&self, stream: Stream) -> Option<(&At, Source)> {
         let at = self.given.get(&stream.subscription)?.at.as_ref()?;
         let source = Source {
-            track: at.key?,
+            track: at.key()?,
             encoding: stream.encoding,
         };
         Some((at, source))

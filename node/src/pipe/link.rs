@@ -4,11 +4,12 @@
 //! [`director`](super::director), when the other node called, or from here: a link that is of use, or that
 //! is to be ready before it is, calls until it is answered.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use pipemesh_node_core::pipe::frame::{self, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece};
+use pipemesh_node_core::pipe::frame::Stream;
+use pipemesh_node_core::pipe::schedule::Event;
 use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_proto::pipe::CloseCode;
 use rand::Rng;
@@ -19,17 +20,13 @@ use super::bell::Bell;
 use super::caller::Caller;
 use super::connection::{self, Established, Failed};
 use super::exchange::{Exchange, News};
-use super::stats::{LinkStats, PipeStats};
+use super::sender::Sender;
+use super::stats::{LinkStats, PipeStats, Unsent};
 
 /// Datagrams that are read before what shards sent has its turn.
 const DATAGRAMS_PER_TURN: usize = 512;
 /// A shard that takes no messages at present is tried again this soon.
 const POST_AGAIN: Duration = Duration::from_millis(1);
-/// Room that control needs in every packet of QUIC's: a datagram that fills one starves the stream, since
-/// quinn writes datagrams first.
-const SLACK: usize = 64;
-/// Memory for datagrams is taken in pieces of this size.
-const CHUNK: usize = 64 << 10;
 /// Between two calls of a node that does not answer, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -74,7 +71,8 @@ pub(super) struct Link {
     is_kept: bool,
     call_at: Instant,
     pause: Duration,
-    memory: BytesMut,
+    /// Of the present connection.
+    sender: Option<Sender>,
     /// Datagrams that have come on this connection, and when the last one did, as far as it was looked.
     heard: (u64, Instant),
     listen_at: Instant,
@@ -86,7 +84,10 @@ pub(super) struct Link {
     connections: u64,
     /// Packets that connections before this one lost.
     lost: u64,
+    /// Packets for which there was no connection.
     unsent: u64,
+    /// What senders before this one dropped.
+    dropped: Unsent,
 }
 
 impl Link {
@@ -113,7 +114,7 @@ impl Link {
             is_kept: false,
             call_at: Instant::now(),
             pause: FIRST_PAUSE,
-            memory: BytesMut::new(),
+            sender: None,
             heard: (0, Instant::now()),
             listen_at: Instant::now(),
             is_heard: None,
@@ -122,6 +123,7 @@ impl Link {
             connections: 0,
             lost: 0,
             unsent: 0,
+            dropped: Unsent::default(),
         }
     }
 
@@ -135,7 +137,6 @@ impl Link {
             self.send_packets(now);
             // 2. What follows from it, and from what came last.
             self.send_words();
-            self.send_datagrams();
             self.exchange.flush();
             self.tell_news();
             self.publish();
@@ -164,7 +165,12 @@ impl Link {
             .is_waiting()
             .then(|| Instant::now() + POST_AGAIN);
         let listen_at = self.established.is_some().then_some(self.listen_at);
-        let at = [call_at, post_at, listen_at].into_iter().flatten().min();
+        let sender = self.sender.as_ref();
+        let send_at = sender.and_then(|sender| sender.poll_timeout(Instant::now()));
+        let at = [call_at, post_at, listen_at, send_at]
+            .into_iter()
+            .flatten()
+            .min();
         let timer = async {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -326,8 +332,9 @@ impl Link {
         self.pause = FIRST_PAUSE;
         self.connections += 1;
         self.forget_connection();
-        self.established = Some(established);
         let now = Instant::now();
+        self.sender = Some(Sender::new(Arc::clone(&established.published), now));
+        self.established = Some(established);
         self.heard = (0, now);
         self.listen_at = now + LISTEN_EVERY;
         self.exchange.connected();
@@ -351,6 +358,9 @@ impl Link {
     fn forget_connection(&mut self) {
         if let Some(established) = self.established.take() {
             self.lost += established.connection.stats().path.lost_packets;
+        }
+        if let Some(sender) = self.sender.take() {
+            self.dropped.add(&sender);
         }
     }
 
@@ -381,40 +391,36 @@ impl Link {
         }
     }
 
-    fn send_datagrams(&mut self) {
-        while let Some(datagram) = self.exchange.poll_datagram() {
-            if let Some(established) = &self.established {
-                // Asked for again if it is lost.
-                let _ = established.connection.send_datagram(Bytes::from(datagram));
-            }
-        }
-    }
-
     fn send_packets(&mut self, now: Instant) {
         let Self {
             exchange,
             established,
-            memory,
+            sender,
             unsent,
             ..
         } = self;
-        let connection = established.as_ref().map(|it| &it.connection);
-        let longest = connection.and_then(quinn::Connection::max_datagram_size);
-        let longest = longest.unwrap_or(0).saturating_sub(SLACK);
-        exchange.receive(now, |head, packet| {
-            let Some(connection) = connection else {
-                *unsent += 1;
-                return;
-            };
-            let sent = write_packet(memory, head, packet, longest, |datagram| {
-                // Quinn would throw the oldest away, unseen.
-                connection.datagram_send_buffer_space() >= datagram.len()
-                    && connection.send_datagram(datagram).is_ok()
-            });
-            if !sent {
-                *unsent += 1;
-            }
+        let (Some(established), Some(sender)) = (established, sender) else {
+            return exchange.receive(now, |_, _, _| *unsent += 1);
+        };
+        while let Some(subscription) = exchange.poll_closed() {
+            sender.close(subscription);
+        }
+        let connection = &established.connection;
+        let longest = connection.max_datagram_size().unwrap_or(0);
+        exchange.receive(now, |kind, head, packet| {
+            sender.push(kind, head, packet, longest, now);
         });
+        while let Some(datagram) = exchange.poll_datagram() {
+            sender.push_control(datagram, now);
+        }
+        sender.flush(connection, now);
+        while let Some(event) = sender.poll_event() {
+            match event {
+                Event::Suspended(alias) => exchange.suspend(Stream::of(alias), true),
+                Event::Resumed(alias) => exchange.suspend(Stream::of(alias), false),
+                Event::KeyFrameNeeded(alias) => exchange.want_key_frame(Stream::of(alias)),
+            }
+        }
     }
 
     // What comes in.
@@ -446,51 +452,27 @@ impl Link {
     fn publish(&self) {
         let connection = self.established.as_ref().map(|it| &it.connection);
         let path = connection.map(|connection| connection.stats().path);
+        let published = self.established.as_ref().map(|it| &it.published);
         let (taken, given) = self.exchange.counts();
         let stats = LinkStats {
             is_connected: connection.is_some(),
             connections: self.connections,
             round_trip: path.map_or(Duration::ZERO, |path| path.rtt),
-            window: path.map_or(0, |path| path.cwnd),
+            window: published.map_or(0, |found| found.window()),
+            loss: published.map_or(0.0, |found| found.loss()),
             lost: self.lost + path.map_or(0, |path| path.lost_packets),
             taken,
             given,
-            unsent: self.unsent,
+            unsent: {
+                let mut unsent = self.dropped;
+                if let Some(sender) = &self.sender {
+                    unsent.add(sender);
+                }
+                unsent.unconnected += self.unsent;
+                unsent
+            },
             exchanged: self.exchange.stats,
         };
         self.stats.set(&self.node, stats);
     }
-}
-
-/// Hands a packet over as one datagram, or as two if it is too long for one; `false`: not even so, or it
-/// was not taken.
-fn write_packet(
-    memory: &mut BytesMut,
-    head: &MediaHead,
-    packet: &[u8],
-    longest: usize,
-    mut send: impl FnMut(Bytes) -> bool,
-) -> bool {
-    let room = packet.len() + PIECE_OVERHEAD;
-    if memory.capacity() < 2 * room {
-        memory.reserve(CHUNK.max(2 * room));
-    }
-    if packet.len() + MEDIA_OVERHEAD <= longest {
-        frame::write_media(head, packet, memory);
-        return send(memory.split().freeze());
-    }
-    let half = packet.len().div_ceil(2);
-    if half + PIECE_OVERHEAD > longest {
-        return false;
-    }
-    let (first, second) = packet.split_at(half);
-    let mut piece = |index, part: &[u8]| {
-        let piece = Piece {
-            index,
-            is_last: index == 1,
-        };
-        frame::write_piece(head, piece, part, memory);
-        send(memory.split().freeze())
-    };
-    piece(0, first) && piece(1, second)
 }

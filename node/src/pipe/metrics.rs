@@ -4,6 +4,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
 
+use pipemesh_node_core::pipe::schedule::Reason;
+
 use super::stats::{LinkStats, PipeStats, Refusal};
 
 /// Read from live state at each scrape.
@@ -13,6 +15,7 @@ pub(crate) struct PipeMetrics {
     connections: IntCounterVec,
     round_trip: GaugeVec,
     window: IntGaugeVec,
+    loss: GaugeVec,
     lost: IntCounterVec,
     tracks: IntGaugeVec,
     packets: IntCounterVec,
@@ -24,7 +27,8 @@ type Read = fn(&LinkStats) -> u64;
 
 /// Why a packet went no further.
 const DROPS: &[(&str, Read)] = &[
-    ("no_room", |stats| stats.unsent),
+    ("unconnected", |stats| stats.unsent.unconnected),
+    ("too_long", |stats| stats.unsent.too_long),
     ("unknown", |stats| stats.exchanged.unknown),
     ("queue_full", |stats| stats.exchanged.refused),
     ("malformed", |stats| stats.exchanged.malformed),
@@ -63,6 +67,13 @@ impl PipeMetrics {
                 "Bytes that may be on their way to a node.",
                 &["peer"],
             )?,
+            loss: GaugeVec::new(
+                constant(
+                    "pipemesh_pipe_loss_ratio",
+                    "Part of what is sent to a node that is lost at present.",
+                ),
+                &["peer"],
+            )?,
             lost: counter(
                 "pipemesh_pipe_datagrams_lost_total",
                 "UDP datagrams that were lost on their way to a node.",
@@ -91,12 +102,13 @@ impl PipeMetrics {
         })
     }
 
-    pub(crate) fn families(&self) -> [&dyn Collector; 9] {
+    pub(crate) fn families(&self) -> [&dyn Collector; 10] {
         [
             &self.up,
             &self.connections,
             &self.round_trip,
             &self.window,
+            &self.loss,
             &self.lost,
             &self.tracks,
             &self.packets,
@@ -118,6 +130,7 @@ impl Collector for PipeMetrics {
         self.connections.reset();
         self.round_trip.reset();
         self.window.reset();
+        self.loss.reset();
         self.lost.reset();
         self.tracks.reset();
         self.packets.reset();
@@ -134,6 +147,7 @@ impl Collector for PipeMetrics {
             self.round_trip.with_label_values(labels).set(round_trip);
             let window = stats.window.try_into().unwrap_or(i64::MAX);
             self.window.with_label_values(labels).set(window);
+            self.loss.with_label_values(labels).set(stats.loss);
             self.lost.with_label_values(labels).inc_by(stats.lost);
             let exchanged = &stats.exchanged;
             for (direction, tracks, packets) in [
@@ -143,6 +157,10 @@ impl Collector for PipeMetrics {
                 let labels = &[peer, direction][..];
                 self.tracks.with_label_values(labels).set(tracks as i64);
                 self.packets.with_label_values(labels).inc_by(packets);
+            }
+            for (reason, dropped) in Reason::ALL.iter().zip(stats.unsent.by_schedule) {
+                let labels = &[peer, reason.label()][..];
+                self.dropped.with_label_values(labels).inc_by(dropped);
             }
             for (reason, read) in DROPS {
                 let labels = &[peer, *reason][..];

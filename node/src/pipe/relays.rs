@@ -196,12 +196,17 @@ impl Relays {
     }
 
     /// Works every path out anew: nodes have come or gone.
-    pub(super) fn follow(&mut self, path: impl Fn(&TrackId, &Publication) -> Path) {
+    pub(super) fn follow(&mut self, path: impl Fn(&TrackId, &Publication, Role) -> Path) {
         for track in self.tracks.keys().cloned().collect::<Vec<_>>() {
             let Some(wanted) = self.tracks.get(&track) else {
                 continue;
             };
-            let path = path(&track, &wanted.publication);
+            let is_pipe = |wanter: &Wanter| matches!(wanter, Wanter::Pipe(..));
+            let role = match wanted.wanters.iter().any(is_pipe) {
+                true => Role::Gateway,
+                false => Role::Leaf,
+            };
+            let path = path(&track, &wanted.publication, role);
             if path.from != wanted.from {
                 self.reroute(&track, path);
             }

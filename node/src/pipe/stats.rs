@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pipemesh_node_core::pipe::schedule::{Class, Reason};
 use pipemesh_proto::ids::NodeId;
 
 use super::exchange;
+use super::sender::Sender;
 
 /// Of one link, at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct LinkStats {
     pub(crate) is_connected: bool,
     /// How often it has been.
@@ -17,13 +19,32 @@ pub(crate) struct LinkStats {
     pub(crate) round_trip: Duration,
     /// Bytes that may be on their way.
     pub(crate) window: u64,
+    /// Part of what is sent there that is lost at present.
+    pub(crate) loss: f64,
     /// QUIC packets that were lost on their way there.
     pub(crate) lost: u64,
     pub(crate) taken: usize,
     pub(crate) given: usize,
-    /// Packets of media that found no room on the way out, or no connection.
-    pub(crate) unsent: u64,
+    pub(crate) unsent: Unsent,
     pub(crate) exchanged: exchange::Stats,
+}
+
+/// Packets of media that did not leave, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Unsent {
+    pub(crate) unconnected: u64,
+    pub(crate) too_long: u64,
+    pub(crate) by_schedule: [u64; Reason::COUNT],
+}
+
+impl Unsent {
+    pub(super) fn add(&mut self, sender: &Sender) {
+        self.too_long += sender.too_long;
+        for (sum, reason) in self.by_schedule.iter_mut().zip(Reason::ALL) {
+            let dropped = Class::ALL.map(|class| sender.stats().dropped(class, reason).packets);
+            *sum += dropped.iter().sum::<u64>();
+        }
+    }
 }
 
 /// Why a connection did not come about.

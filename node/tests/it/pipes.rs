@@ -1,6 +1,7 @@
 //! Rooms that span nodes: a track of one node is watched on others as if it were theirs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipemesh_node::Config;
 use pipemesh_proto::node::session_event::Event;
@@ -13,7 +14,7 @@ use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::Sent;
 use crate::support::subscriber::Subscriber;
-use crate::support::{random, recording, until};
+use crate::support::{random, recording, until, within};
 use crate::{data, speakers};
 
 const TRACK: &str = "TR_ann";
@@ -263,4 +264,51 @@ async fn who_speaks_is_told_on_all_nodes_of_a_room() {
     let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
     speakers::who_speaks_is_told_on_other_nodes(&here, &there).await;
     mesh.stop().await;
+}
+
+/// Ann sends key frames until everybody has got one that was sent after now.
+async fn goes_on(ann: &mut Publisher, watching: &[(Subscriber, Sent)], frame: &mut u32) {
+    let first = *frame;
+    let has = |(subscriber, stream): &(Subscriber, Sent)| {
+        let recorded = subscriber.recorded(stream.ssrc);
+        recorded.iter().any(|packet| packet.mark.frame >= first)
+    };
+    let everybody = async {
+        while !watching.iter().all(has) {
+            ann.send_frames(true);
+            *frame += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("everybody to be sent the track", everybody).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_is_replaced() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us", "us", "us"], |_| ()).await;
+    let here = mesh.signaling(0).await;
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    let mut watching = Vec::new();
+    for (node, name) in (1..4).zip(["bob", "cyd", "dan"]) {
+        let there = mesh.signaling(node).await;
+        watching.push(watch(&there, name, 0).await);
+    }
+    let mut frame = 0;
+    goes_on(&mut ann, &watching, &mut frame).await;
+    let Mesh { mut nodes } = mesh;
+    let gateway = nodes[1..]
+        .iter()
+        .position(|n| n.metric(TRACKS, GIVEN) > 0.0);
+    let gateway = gateway.expect("one of them is the gateway");
+    drop(watching.remove(gateway));
+    nodes.remove(1 + gateway).stop().await;
+    // The others were subscribed once, and stay so.
+    for _ in 0..3 {
+        goes_on(&mut ann, &watching, &mut frame).await;
+    }
+    nodes[0].until_metric(TRACKS, GIVEN, |n| n == 1.0).await;
+    for node in nodes {
+        node.stop().await;
+    }
 }

@@ -47,11 +47,12 @@ impl Stream {
     /// Subscriptions have numbers below this.
     pub const SUBSCRIPTIONS: u32 = 1 << 28;
 
-    fn number(self) -> u32 {
+    /// Small numbers for small numbers of subscriptions.
+    pub fn number(self) -> u32 {
         self.subscription * MAX_ENCODINGS as u32 + u32::from(self.encoding)
     }
 
-    fn of(number: u32) -> Self {
+    pub fn of(number: u32) -> Self {
         Self {
             subscription: number / MAX_ENCODINGS as u32,
             encoding: (number % MAX_ENCODINGS as u32) as u8,

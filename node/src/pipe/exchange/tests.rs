@@ -251,7 +251,7 @@ fn record(alias: Alias, number: u64) -> RecordHeader {
 /// Carries packets over as datagrams.
 fn carry_packets(origin: &mut Node, taker: &mut Node) {
     let mut datagrams = Vec::new();
-    origin.exchange.receive(Instant::now(), |head, packet| {
+    origin.exchange.receive(Instant::now(), |_, head, packet| {
         let mut datagram = Vec::new();
         frame::write_media(head, packet, &mut datagram);
         datagrams.push(datagram);

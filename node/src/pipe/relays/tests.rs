@@ -124,9 +124,12 @@ fn a_track_that_is_published_anew_is_another_one() {
 fn paths_follow_the_nodes_that_are_there() {
     let mut relays = Relays::default();
     relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
-    relays.follow(|_, _| leaf("gate"));
+    relays.follow(|_, _, _| leaf("gate"));
     assert_eq!(outputs(&mut relays), ["land gate 1"]);
-    relays.follow(|_, _| leaf("other"));
+    relays.follow(|_, _, role| {
+        assert_eq!(role, Role::Leaf);
+        leaf("other")
+    });
     assert_eq!(outputs(&mut relays), ["land other 1"]);
     // What the former node says of it does not count any more.
     relays.gone(&track(), 1, &node("gate"));

@@ -1,0 +1,151 @@
+//! What leaves for another node: datagrams are made here, ordered by the core's [`Schedule`], and handed to
+//! QUIC no earlier than it sends them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use pipemesh_node_core::pipe::frame::{
+    self, MAX_PIECES, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece, Stream,
+};
+use pipemesh_node_core::pipe::schedule::{Event, Kind, Packet, Schedule, Stats};
+
+use super::congestion::Published;
+use super::transport::{SEND_BUFFER, media_size};
+
+/// Memory for datagrams is taken in pieces of this size.
+const CHUNK: usize = 64 << 10;
+/// QUIC says nothing when it has sent what it was given; it is looked this often while more waits. Longer:
+/// more has to lie in its queue, where nothing can be overtaken.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Of all tracks: what one is worth more than another is the subscribers' business.
+const PRIORITY: u8 = 0;
+
+/// See the module. One for each connection.
+pub(super) struct Sender {
+    schedule: Schedule<Bytes>,
+    published: Arc<Published>,
+    memory: BytesMut,
+    /// Packets that are too long for this path, even in pieces.
+    pub(super) too_long: u64,
+}
+
+impl Sender {
+    pub(super) fn new(published: Arc<Published>, now: Instant) -> Self {
+        Self {
+            schedule: Schedule::new(now),
+            published,
+            memory: BytesMut::new(),
+            too_long: 0,
+        }
+    }
+
+    /// A datagram that is no packet.
+    pub(super) fn push_control(&mut self, datagram: Vec<u8>, now: Instant) {
+        let len = datagram.len();
+        self.schedule.push_control(len, Bytes::from(datagram), now);
+    }
+
+    /// `longest`: what QUIC takes in one datagram.
+    pub(super) fn push(
+        &mut self,
+        kind: Kind,
+        head: &MediaHead,
+        packet: &[u8],
+        longest: usize,
+        now: Instant,
+    ) {
+        const { assert!(MAX_PIECES == 2, "a packet goes in halves") };
+        let longest = media_size(longest);
+        let room = packet.len() + 2 * PIECE_OVERHEAD;
+        if self.memory.capacity() < room {
+            self.memory.reserve(CHUNK.max(room));
+        }
+        if packet.len() + MEDIA_OVERHEAD <= longest {
+            frame::write_media(head, packet, &mut self.memory);
+            return self.push_datagram(kind, head, head.marks.frame_end, now);
+        }
+        let half = packet.len().div_ceil(2);
+        if half + PIECE_OVERHEAD > longest {
+            self.too_long += 1;
+            return;
+        }
+        let (first, second) = packet.split_at(half);
+        for (index, part) in [first, second].into_iter().enumerate() {
+            let is_last = index == 1;
+            let piece = Piece {
+                index: index as u8,
+                is_last,
+            };
+            frame::write_piece(head, piece, part, &mut self.memory);
+            self.push_datagram(kind, head, is_last && head.marks.frame_end, now);
+        }
+    }
+
+    fn push_datagram(&mut self, kind: Kind, head: &MediaHead, frame_end: bool, now: Instant) {
+        let datagram = self.memory.split().freeze();
+        let alias = head.stream.number();
+        let packet = Packet {
+            alias,
+            len: datagram.len(),
+            key_frame: head.marks.key_frame,
+            frame_end,
+            resend: head.is_repair,
+        };
+        // Refused if it is open, as it nearly always is.
+        let _ = self.schedule.open(alias, kind, PRIORITY, now);
+        self.schedule.push(packet, datagram, now);
+    }
+
+    /// A subscription is over.
+    pub(super) fn close(&mut self, subscription: u32) {
+        for encoding in 0..pipemesh_node_core::forward::MAX_ENCODINGS as u8 {
+            let stream = Stream {
+                subscription,
+                encoding,
+            };
+            self.schedule.close(stream.number());
+        }
+    }
+
+    /// Hands over what there is room for.
+    pub(super) fn flush(&mut self, connection: &quinn::Connection, now: Instant) {
+        if let Some(rate) = self.published.rate() {
+            self.schedule.set_path(rate, self.published.queue());
+        }
+        self.schedule.handle_timeout(now);
+        while let Some(datagram) = self.schedule.pop(now, self.space(connection)) {
+            // What QUIC has no room for after all is lost like on the way.
+            let _ = connection.send_datagram(datagram);
+        }
+        while let Some(len) = self.schedule.poll_padding(now, self.space(connection)) {
+            let mut padding = Vec::with_capacity(len);
+            frame::write_padding(len, &mut padding);
+            let _ = connection.send_datagram(Bytes::from(padding));
+        }
+    }
+
+    /// What may be added to QUIC's own queue.
+    fn space(&self, connection: &quinn::Connection) -> usize {
+        let free = connection.datagram_send_buffer_space();
+        let waiting = SEND_BUFFER.saturating_sub(free);
+        self.schedule.transport_share().saturating_sub(waiting)
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.schedule.poll_event()
+    }
+
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let waiting = !self.schedule.is_empty();
+        let again = waiting.then(|| now + LOOK_AGAIN);
+        [again, self.schedule.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn stats(&self) -> &Stats {
+        self.schedule.stats()
+    }
+}
