@@ -2,6 +2,7 @@
 //! layers, on 200 nodes in 10 regions. Watchers are counted one by one; each node takes what its own want,
 //! along the paths of `relay_path`.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![allow(
     clippy::print_stdout,
     reason = "the table is what the test is read for"
