@@ -81,8 +81,8 @@ pub(crate) struct Session {
     published: BTreeMap<TrackId, Published>,
     /// In boxes: a map has room for eleven from the first on.
     subscriptions: BTreeMap<TrackId, Box<contract::Subscribe>>,
-    /// Those of them that are of tracks of other nodes; `false`: nothing is known of it yet.
-    elsewhere: BTreeMap<TrackId, bool>,
+    /// Those of them that are of tracks of other nodes.
+    elsewhere: BTreeMap<TrackId, Far>,
     /// Subscriptions that the bandwidth does not suffice for.
     paused: BTreeSet<TrackId>,
     connections: BTreeMap<Role, ConnectionState>,
@@ -95,6 +95,15 @@ pub(crate) struct Session {
     /// What random numbers come from; a generator that waits takes ten times as much.
     seed: [u8; 32],
     effects: Vec<Effect>,
+}
+
+/// A track of another node that is subscribed to.
+#[derive(Debug, Clone)]
+struct Far {
+    /// Who publishes it.
+    session: SessionId,
+    /// Once it is described; see [`Origin`].
+    generation: Option<u64>,
 }
 
 /// A track of this session's client.
@@ -280,7 +289,12 @@ impl Session {
                     }));
                 }
             }
-            Event::SubscriptionEnded(track) => self.end_subscription(&track, now),
+            Event::SubscriptionEnded { track, generation } => {
+                let far = self.elsewhere.get(&track);
+                if far.is_none_or(|far| far.generation == Some(generation)) {
+                    self.end_subscription(&track, now);
+                }
+            }
             Event::SpeakersChanged(changes) => {
                 for change in &changes {
                     if change.active {
@@ -312,13 +326,20 @@ impl Session {
     }
 
     /// A track of another node is described: it can be negotiated.
-    pub(crate) fn handle_track_known(&mut self, track: &TrackId, now: Instant) {
-        let Some(is_known) = self.elsewhere.get_mut(track) else {
+    pub(crate) fn handle_track_known(
+        &mut self,
+        track: &TrackId,
+        session: &SessionId,
+        now: Instant,
+    ) {
+        let entry = self.tracks.get(track);
+        let entry = entry.filter(|entry| entry.session == *session);
+        let far = self.elsewhere.get_mut(track);
+        let far = far.filter(|far| far.session == *session && far.generation.is_none());
+        let (Some(entry), Some(far)) = (entry, far) else {
             return;
         };
-        if std::mem::replace(is_known, true) {
-            return;
-        }
+        far.generation = Some(entry.origin.generation);
         let Some(asked) = self.subscriptions.get(track).cloned() else {
             return;
         };
@@ -330,10 +351,12 @@ impl Session {
     }
 
     /// A track of another node is not to be had, or has ended.
-    pub(crate) fn handle_track_gone(&mut self, track: &TrackId, now: Instant) {
-        if self.elsewhere.remove(track).is_none() {
+    pub(crate) fn handle_track_gone(&mut self, track: &TrackId, session: &SessionId, now: Instant) {
+        let far = self.elsewhere.get(track);
+        if far.is_none_or(|far| far.session != *session) {
             return;
         }
+        self.elsewhere.remove(track);
         let session = self.identity.key;
         self.command(Command::Unsubscribe {
             session,

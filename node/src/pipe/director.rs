@@ -462,8 +462,8 @@ impl Director {
                     let leave = Command::Leave { track, generation };
                     self.tell_shard(shard, leave).await;
                 }
-                Output::Known(track, wanter) => self.answer(track, wanter, true).await,
-                Output::Gone(track, wanter) => self.answer(track, wanter, false).await,
+                Output::Known(track, of, wanter) => self.answer(track, of, wanter, true).await,
+                Output::Gone(track, of, wanter) => self.answer(track, of, wanter, false).await,
             }
         }
     }
@@ -474,17 +474,18 @@ impl Director {
         }
     }
 
-    async fn answer(&mut self, track: TrackId, wanter: Wanter, is_known: bool) {
+    /// `of`: who publishes it.
+    async fn answer(&mut self, track: TrackId, of: SessionId, wanter: Wanter, is_known: bool) {
         match wanter {
             Wanter::Session(session) => {
                 let Some(asker) = self.sessions.get_mut(&session) else {
                     return;
                 };
                 let input = match is_known {
-                    true => Input::TrackKnown(track),
+                    true => Input::TrackKnown(track, of),
                     false => {
                         asker.tracks.retain(|other| *other != track);
-                        Input::TrackGone(track)
+                        Input::TrackGone(track, of)
                     }
                 };
                 // A session that is over needs no telling.

@@ -52,10 +52,10 @@ pub(super) enum Output {
         shard: u16,
         generation: u64,
     },
-    /// The track is described, and can be had.
-    Known(TrackId, Wanter),
+    /// The track, published by this session, is described, and can be had.
+    Known(TrackId, SessionId, Wanter),
     /// It is no more, or never was.
-    Gone(TrackId, Wanter),
+    Gone(TrackId, SessionId, Wanter),
 }
 
 #[derive(Debug)]
@@ -101,7 +101,8 @@ impl Relays {
             && known.publication.session == elsewhere.session
         {
             if known.is_described {
-                let output = Output::Known(track.clone(), wanter.clone());
+                let of = known.publication.session.clone();
+                let output = Output::Known(track.clone(), of, wanter.clone());
                 self.outputs.push_back(output);
             }
             known.wanters.insert(wanter);
@@ -169,7 +170,8 @@ impl Relays {
             return None;
         }
         for wanter in &wanted.wanters {
-            let output = Output::Known(track.clone(), wanter.clone());
+            let of = wanted.publication.session.clone();
+            let output = Output::Known(track.clone(), of, wanter.clone());
             self.outputs.push_back(output);
         }
         Some(Described {
@@ -241,7 +243,9 @@ impl Relays {
             generation: wanted.generation,
         });
         for wanter in wanted.wanters {
-            self.outputs.push_back(Output::Gone(track.clone(), wanter));
+            let of = wanted.publication.session.clone();
+            self.outputs
+                .push_back(Output::Gone(track.clone(), of, wanter));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use pipemesh_proto::ids::TrackId;
+use pipemesh_proto::ids::{SessionId, TrackId};
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
@@ -41,10 +41,10 @@ pub(crate) enum Input {
     },
     Summarize(oneshot::Sender<SessionSummary>),
     Close(CloseReason),
-    /// A track of another node that the session wants is described …
-    TrackKnown(TrackId),
+    /// A track of another node that the session wants, published by this one, is described …
+    TrackKnown(TrackId, SessionId),
     /// … or not to be had, or no more.
-    TrackGone(TrackId),
+    TrackGone(TrackId, SessionId),
 }
 
 pub(crate) struct Driver {
@@ -178,11 +178,11 @@ impl Driver {
                 self.step(|session| drop(reply.send(session.summary(attached, shard))));
             }
             Input::Close(reason) => self.session.close(0, reason, ""),
-            Input::TrackKnown(track) => {
-                self.step(|session| session.handle_track_known(&track, Instant::now()));
+            Input::TrackKnown(track, of) => {
+                self.step(|session| session.handle_track_known(&track, &of, Instant::now()));
             }
-            Input::TrackGone(track) => {
-                self.step(|session| session.handle_track_gone(&track, Instant::now()));
+            Input::TrackGone(track, of) => {
+                self.step(|session| session.handle_track_gone(&track, &of, Instant::now()));
             }
         }
     }

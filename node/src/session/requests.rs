@@ -15,7 +15,7 @@ use pipemesh_proto::node::{
 
 use super::ice::Credentials;
 use super::sdp::{Exchange, Msid, Outgoing, Publication, SdpError, TrackError, codec_of_mime_type};
-use super::{Effect, Published, Refusal, Session, data_rights, media_kind};
+use super::{Effect, Far, Published, Refusal, Session, data_rights, media_kind};
 use crate::pipe::Elsewhere;
 use crate::shard::{Command, Role};
 
@@ -181,11 +181,16 @@ impl Session {
         let elsewhere = self.elsewhere(&subscribe)?;
         if self.subscriptions.contains_key(&track) {
             // What is not known yet is wished for once it is.
-            if self.elsewhere.get(&track) != Some(&false) {
+            let far = self.elsewhere.get(&track);
+            if far.is_none_or(|far| far.generation.is_some()) {
                 self.wish(&track, &subscribe);
             }
         } else if let Some(elsewhere) = elsewhere {
-            self.elsewhere.insert(track.clone(), false);
+            let far = Far {
+                session: elsewhere.session.clone(),
+                generation: None,
+            };
+            self.elsewhere.insert(track.clone(), far);
             self.effects.push(Effect::Want(track.clone(), elsewhere));
         } else {
             self.begin_subscription(&track, &subscribe, now)?;

@@ -344,7 +344,7 @@ fn a_tracks_end_ends_its_subscriptions() {
             .any(|c| matches!(c, Command::Unpublish { track, .. } if *track == gone))
     );
     // The shard tells the subscriber.
-    ben.event(Event::SubscriptionEnded(gone));
+    ben.event(subscription_ended(gone, 1));
     assert!(matches!(
         ben.said.last().unwrap().event,
         Some(Told::SubscriptionEnded(_))
@@ -628,6 +628,14 @@ fn subscribe_elsewhere(priority: u32) -> Request {
     })
 }
 
+fn publisher() -> SessionId {
+    "s1".parse().unwrap()
+}
+
+fn subscription_ended(track: TrackId, generation: u64) -> Event {
+    Event::SubscriptionEnded { track, generation }
+}
+
 fn far_track(tracks: &Tracks) -> TrackId {
     let track: TrackId = "TR_far".parse().unwrap();
     let entry = TrackEntry {
@@ -659,7 +667,8 @@ fn a_track_of_another_node_is_negotiated_once_it_is_described() {
     assert_eq!(snapshot.subscriptions.len(), 1, "it is subscribed to");
 
     far_track(&tracks);
-    ada.session.handle_track_known(&track, ada.now);
+    ada.session
+        .handle_track_known(&track, &publisher(), ada.now);
     ada.collect();
     let wish = ada.commands.iter().find_map(|command| match command {
         Command::Subscribe { origin, wish, .. } => Some((*origin, wish.priority)),
@@ -673,7 +682,8 @@ fn a_track_of_another_node_is_negotiated_once_it_is_described() {
     assert!(ada.session.poll_timeout().is_some(), "an offer follows");
     // Known once is enough.
     let before = ada.commands.len();
-    ada.session.handle_track_known(&track, ada.now);
+    ada.session
+        .handle_track_known(&track, &publisher(), ada.now);
     ada.collect();
     assert_eq!(ada.commands.len(), before);
     // From now on a wish reaches the shard at once.
@@ -701,9 +711,10 @@ fn a_track_of_another_node_that_is_not_to_be_had_ends_its_subscription() {
         ada.ask(subscribe_elsewhere(1));
         let track = far_track(&tracks);
         if is_known {
-            ada.session.handle_track_known(&track, ada.now);
+            ada.session
+                .handle_track_known(&track, &publisher(), ada.now);
         }
-        ada.session.handle_track_gone(&track, ada.now);
+        ada.session.handle_track_gone(&track, &publisher(), ada.now);
         ada.collect();
         assert_eq!(ended(&ada).as_deref(), Some("TR_far"));
         assert_eq!(ada.session.snapshot().subscriptions.len(), 0);
@@ -714,16 +725,23 @@ fn a_track_of_another_node_that_is_not_to_be_had_ends_its_subscription() {
         );
         // Said twice, it is over once.
         ada.said.clear();
-        ada.session.handle_track_gone(&track, ada.now);
-        ada.event(Event::SubscriptionEnded(track));
+        ada.session.handle_track_gone(&track, &publisher(), ada.now);
+        ada.event(subscription_ended(track, 9));
         assert_eq!(ended(&ada), None);
     }
     // The shard may be the first to say so.
     let mut ada = Bench::new("ada", ConnectionLayout::Dual, &tracks);
     ada.ask(subscribe_elsewhere(1));
     let track = far_track(&tracks);
-    ada.session.handle_track_known(&track, ada.now);
-    ada.event(Event::SubscriptionEnded(track.clone()));
+    ada.session
+        .handle_track_known(&track, &publisher(), ada.now);
+    // … but not of one that was there before.
+    ada.event(subscription_ended(track.clone(), 8));
+    let other = "s0".parse().unwrap();
+    ada.session.handle_track_gone(&track, &other, ada.now);
+    ada.collect();
+    assert_eq!(ended(&ada), None);
+    ada.event(subscription_ended(track.clone(), 9));
     assert_eq!(ended(&ada).as_deref(), Some("TR_far"));
     assert_eq!(ada.elsewhere, [(track.clone(), true), (track, false)]);
 }

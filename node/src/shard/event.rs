@@ -34,8 +34,12 @@ pub(crate) enum Event {
         track: TrackId,
         paused: bool,
     },
-    /// A subscribed track is no more.
-    SubscriptionEnded(TrackId),
+    /// A subscribed track is no more. Under its id another one may have been subscribed to since: see
+    /// [`Origin`](super::command::Origin).
+    SubscriptionEnded {
+        track: TrackId,
+        generation: u64,
+    },
     SpeakersChanged(Vec<Speaker>),
     QualityChanged(Arc<[Judgement]>),
     /// The session was closed because serving it failed; nothing follows.

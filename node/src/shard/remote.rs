@@ -308,7 +308,10 @@ impl Shard {
             let wanted = session.wanted.get(track);
             if wanted.is_some_and(|wanted| wanted.origin.generation == generation) {
                 session.wanted.remove(track);
-                session.tell(Event::SubscriptionEnded(track.clone()));
+                session.tell(Event::SubscriptionEnded {
+                    track: track.clone(),
+                    generation,
+                });
             }
         }
     }

@@ -46,8 +46,8 @@ fn outputs(relays: &mut Relays) -> Vec<String> {
             generation, from, ..
         } => format!("land {from} {generation}"),
         Output::Leave { generation, .. } => format!("leave {generation}"),
-        Output::Known(_, wanter) => format!("known {}", name(wanter)),
-        Output::Gone(_, wanter) => format!("gone {}", name(wanter)),
+        Output::Known(_, _, wanter) => format!("known {}", name(wanter)),
+        Output::Gone(_, _, wanter) => format!("gone {}", name(wanter)),
     });
     told.collect()
 }

@@ -238,6 +238,13 @@ impl Pair {
     }
 }
 
+fn ended(generation: u64) -> Event {
+    Event::SubscriptionEnded {
+        track: track(),
+        generation,
+    }
+}
+
 #[test]
 fn a_track_is_described_taken_and_let_go() {
     let mut pair = Pair::new();
@@ -323,7 +330,7 @@ fn what_ends_here_ends_there() {
     pair.settle();
     // To her, too, whom no connection carried it to.
     for session in [bob, eve] {
-        assert_eq!(pair.told(session), [Event::SubscriptionEnded(track())]);
+        assert_eq!(pair.told(session), [ended(GENERATION)]);
     }
     pair.assert_nothing_crosses();
 }
@@ -338,7 +345,7 @@ fn a_track_that_comes_back_under_its_id_is_another() {
     pair.activate(bob);
     // Eve hears of the new publication before her shard hears of the end of the old one.
     pair.want(eve, GENERATION + 1);
-    assert_eq!(pair.told(bob), [Event::SubscriptionEnded(track())]);
+    assert_eq!(pair.told(bob), [ended(GENERATION)]);
     pair.settle();
     assert_eq!(pair.told(eve), []);
     let (session, track) = (ann, track());
@@ -369,7 +376,7 @@ fn who_asks_late_for_what_was_published_before_harms_nobody() {
     let key = pair.activate(bob);
     pair.settle();
     pair.want(eve, GENERATION - 1);
-    assert_eq!(pair.told(eve), [Event::SubscriptionEnded(track())]);
+    assert_eq!(pair.told(eve), [ended(GENERATION)]);
     assert_eq!(pair.told(bob), []);
     pair.send();
     pair.settle();
@@ -417,7 +424,7 @@ fn a_track_that_never_comes_ends() {
     for _ in 0..100 {
         pair.advance(Duration::from_millis(100));
     }
-    assert_eq!(pair.told(bob), [Event::SubscriptionEnded(track())]);
+    assert_eq!(pair.told(bob), [ended(GENERATION)]);
     pair.assert_nothing_crosses();
 }
 
@@ -452,7 +459,7 @@ fn a_session_that_a_panic_ends_leaves_nothing_behind() {
         panic!("on purpose");
     });
     pair.settle();
-    assert_eq!(pair.told(eve), [Event::SubscriptionEnded(track())]);
+    assert_eq!(pair.told(eve), [ended(GENERATION)]);
     pair.assert_nothing_crosses();
 }
 
