@@ -6,6 +6,7 @@
 mod assigned;
 mod inspect;
 mod link;
+mod silence;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,11 @@
 //! The connection to one node, and its reports.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pipemesh_proto::auth::{ClusterKey, ShowBearer};
 use pipemesh_proto::node::node_client::NodeClient;
@@ -11,24 +14,15 @@ use pipemesh_proto::{CONTRACT_VERSION, CONTRACT_VERSION_MIN};
 use pipemesh_topology::NodeRecord;
 use rand::Rng;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
+use super::silence::{CONNECT_LIMIT, Next, REPORT_LIMIT, Signs, Silence, Why};
+
 /// A silent host is noticed after twice this. Shorter: busy hosts are taken for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-
-/// Time to reach a node.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-
-/// A node that is silent for this long counts as lost, unless it says how often it reports: then when so many
-/// reports have not come.
-const REPORT_LIMIT: Duration = Duration::from_secs(2);
-const REPORTS_MISSED: u32 = 3;
-
-/// Time for a node that has fallen silent to answer one question, before its sessions are given up. Longer:
-/// people wait in vain. Shorter: a node that is only busy loses them.
-const ASK_LIMIT: Duration = Duration::from_millis(400);
 
 /// Pause before a node that was lost is tried again, growing from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -70,6 +64,7 @@ pub(super) struct Link {
     client: Result<Client, Unusable>,
     /// Counts how often it was lost: silent, or not to be reached, and when it was asked once more.
     losses: watch::Sender<u64>,
+    signs: Arc<Signs>,
 }
 
 /// Why a node cannot be talked to, whatever it does.
@@ -94,6 +89,7 @@ impl Link {
             boot_id: record.boot_id,
             address,
             losses: watch::Sender::new(0),
+            signs: Arc::new(Signs::new(Instant::now())),
         }
     }
 
@@ -112,6 +108,11 @@ impl Link {
         self.losses.subscribe()
     }
 
+    /// Where streams of the node note that it lives.
+    pub(super) fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
+    }
+
     /// Hears the node's reports for ever; `None`: it was lost.
     pub(super) async fn watch(&self, mut report: impl FnMut(Option<NodeReport>)) {
         let client = match &self.client {
@@ -122,32 +123,30 @@ impl Link {
                 return;
             }
         };
-        let mut pause = RETRY_FIRST;
-        let (mut complained, mut was_heard, mut first) = (false, false, REPORT_LIMIT);
+        let mut silence = Silence::new(Instant::now());
+        let (mut pause, mut complained, mut first) = (RETRY_FIRST, false, REPORT_LIMIT);
         loop {
-            let (began, mut heard) = (Instant::now(), false);
+            silence.handle_asked(Instant::now());
             let outcome = hear(client.clone(), first, |next| {
-                heard = true;
+                (pause, complained) = (RETRY_FIRST, false);
+                let limit = silence.handle_report(interval_of(&next), Instant::now());
                 report(Some(next));
+                limit
             });
             let status = outcome.await;
-            if heard {
-                (pause, complained) = (RETRY_FIRST, false);
-            }
-            first = match (heard, status.code()) {
-                (false, _) => REPORT_LIMIT,
-                (true, Code::DeadlineExceeded) => ASK_LIMIT,
-                // The connection broke, and has to be made anew.
-                (true, _) => CONNECT_LIMIT + ASK_LIMIT,
+            let why = match status.code() {
+                Code::DeadlineExceeded => Why::Late,
+                _ if says_that_it_is_gone(&status) => Why::Gone,
+                _ => Why::Broken,
             };
-            let was_lost = was_heard && !heard;
-            was_heard = heard;
-            // It is asked at once, unless that has just been done: it may only be slow.
-            if heard && began.elapsed() > REPORT_LIMIT {
+            let next = silence.handle_end(why, self.signs.last(), Instant::now());
+            let (Next::Ask(limit) | Next::Retry(limit) | Next::GiveUp(limit)) = next;
+            first = limit;
+            if let Next::Ask(_) = next {
                 continue;
             }
             report(None);
-            if was_lost {
+            if let Next::GiveUp(_) = next {
                 self.losses.send_modify(|losses| *losses += 1);
             }
             if !std::mem::replace(&mut complained, true) {
@@ -166,8 +165,12 @@ impl Link {
     }
 }
 
-/// Returns why no more reports come.
-async fn hear(mut client: Client, first: Duration, mut report: impl FnMut(NodeReport)) -> Status {
+/// Returns why no more reports come. `report` answers how long the next one is waited for.
+async fn hear(
+    mut client: Client,
+    first: Duration,
+    mut report: impl FnMut(NodeReport) -> Duration,
+) -> Status {
     let late = |_| Status::deadline_exceeded("no report in time");
     let watch = tokio::time::timeout(first, client.watch(WatchRequest {})).await;
     let mut reports = match watch.map_err(late).and_then(|watch| watch) {
@@ -179,8 +182,7 @@ async fn hear(mut client: Client, first: Duration, mut report: impl FnMut(NodeRe
         let next = tokio::time::timeout(limit, reports.message()).await;
         match next.map_err(late).and_then(|next| next) {
             Ok(Some(next)) if speaks_our_contract(&next) => {
-                limit = limit_of(&next);
-                report(next);
+                limit = report(next);
             }
             Ok(Some(_)) => return Status::failed_precondition("speaks another contract version"),
             Ok(None) => return Status::unavailable("the node ended its reports"),
@@ -189,11 +191,21 @@ async fn hear(mut client: Client, first: Duration, mut report: impl FnMut(NodeRe
     }
 }
 
-/// How long the next report is waited for.
-fn limit_of(report: &NodeReport) -> Duration {
+/// Whether an error is that nobody takes a connection: the node's process is gone, and all of its sessions
+/// with it.
+pub(super) fn says_that_it_is_gone(error: &(dyn Error + 'static)) -> bool {
+    let mut errors = std::iter::successors(Some(error), |&error| error.source());
+    errors.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+/// How often the node reports, if it says so.
+fn interval_of(report: &NodeReport) -> Option<Duration> {
     match report.report_every_ms {
-        0 => REPORT_LIMIT,
-        every => Duration::from_millis(every.into()) * REPORTS_MISSED,
+        0 => None,
+        every => Some(Duration::from_millis(every.into())),
     }
 }
 
@@ -265,18 +277,6 @@ mod tests {
         };
         check("192.0.2.1:7901", &keyed, true);
         check("not an address", &keyed, false);
-    }
-
-    #[test]
-    fn a_node_says_how_long_it_may_be_silent() {
-        let of = |report_every_ms| {
-            limit_of(&NodeReport {
-                report_every_ms,
-                ..Default::default()
-            })
-        };
-        assert_eq!(of(0), REPORT_LIMIT);
-        assert_eq!(of(500), Duration::from_millis(1500));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A participant's stream to its node.
 
-use std::error::Error as _;
-use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_proto::ids::{NodeId, SessionId};
@@ -11,10 +10,13 @@ use pipemesh_proto::node::{
     Attach, Close, CloseReason, Code, SessionEvent, SessionRequest, Snapshot,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::Nodes;
+use super::link::says_that_it_is_gone;
+use super::silence::Signs;
 
 /// Requests on their way to the transport. Full: the session waits, and takes nothing more from its
 /// client meanwhile.
@@ -38,6 +40,7 @@ pub(crate) struct NodeStream {
     events: Streaming<SessionEvent>,
     /// Of the node.
     losses: watch::Receiver<u64>,
+    signs: Arc<Signs>,
 }
 
 /// A stream that was restored, and what the node has.
@@ -69,15 +72,6 @@ impl StreamError {
     pub(crate) fn is_of_node(&self) -> bool {
         !matches!(self, Self::Refused { .. })
     }
-
-    /// Whether the node's process is gone, and all of its sessions with it.
-    fn says_that_it_is_gone(&self) -> bool {
-        let mut sources = std::iter::successors(self.source(), |&error| error.source());
-        sources.any(|error| {
-            let error = error.downcast_ref::<io::Error>();
-            error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        })
-    }
 }
 
 impl NodeStream {
@@ -87,7 +81,10 @@ impl NodeStream {
         tokio::select! {
             biased;
             event = self.events.message() => match event {
-                Ok(Some(event)) => Ok(event),
+                Ok(Some(event)) => {
+                    self.signs.note(Instant::now());
+                    Ok(event)
+                }
                 Ok(None) => Err(StreamError::Ended),
                 Err(status) => Err(StreamError::Status(Box::new(status))),
             },
@@ -156,7 +153,7 @@ impl Nodes {
                 Ok(opened) => break opened,
                 // Who does not answer was silent before: more of that makes people wait in vain.
                 Err(error @ (StreamError::Timeout | StreamError::Silent)) => return Err(error),
-                Err(error) if error.says_that_it_is_gone() => return Err(error),
+                Err(error) if says_that_it_is_gone(&error) => return Err(error),
                 Err(error) if attempt == ATTACH_ATTEMPTS || !error.is_of_node() => {
                     return Err(error);
                 }
@@ -204,7 +201,7 @@ impl Nodes {
     ) -> Result<(NodeStream, SessionEvent), StreamError> {
         let link = self.link(node).ok_or(StreamError::Unknown)?;
         let mut client = link.client().map_err(|_| StreamError::Unknown)?;
-        let losses = link.losses();
+        let (losses, signs) = (link.losses(), link.signs());
         let (requests, outgoing) = mpsc::channel(REQUESTS.max(first.len()));
         for request in first {
             requests.try_send(request).map_err(|_| StreamError::Ended)?;
@@ -216,6 +213,7 @@ impl Nodes {
                 requests,
                 events: events.into_inner(),
                 losses,
+                signs,
             };
             let event = stream.event().await?;
             Ok((stream, event))

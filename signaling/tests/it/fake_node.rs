@@ -51,6 +51,7 @@ pub(crate) struct State {
     state: NodeState,
     /// Refuses everybody who opens.
     refuse: Option<Code>,
+    is_mute: bool,
     reports: watch::Sender<u64>,
     breaks: watch::Sender<u64>,
 }
@@ -85,6 +86,7 @@ impl FakeNode {
             bearers: Vec::new(),
             state: NodeState::Serving,
             refuse: None,
+            is_mute: false,
             reports: watch::Sender::new(0),
             breaks: watch::Sender::new(0),
         }));
@@ -143,6 +145,11 @@ impl FakeNode {
 
     pub(crate) fn refuse(&self, code: Option<Code>) {
         self.lock().refuse = code;
+    }
+
+    /// Reports nothing from now on, whoever asks.
+    pub(crate) fn falls_mute(&self) {
+        self.lock().is_mute = true;
     }
 
     pub(crate) fn set_state(&self, state: NodeState) {
@@ -521,8 +528,13 @@ impl Node for Service {
         let mut told = state.lock().unwrap().reports.subscribe();
         let reports = async_stream(move |sender| async move {
             loop {
-                let report = state.lock().unwrap().report();
-                if sender.send(Ok(report)).await.is_err() {
+                let report = {
+                    let node = state.lock().unwrap();
+                    (!node.is_mute).then(|| node.report())
+                };
+                if let Some(report) = report
+                    && sender.send(Ok(report)).await.is_err()
+                {
                     return;
                 }
                 let _ = tokio::time::timeout(Duration::from_millis(500), told.changed()).await;

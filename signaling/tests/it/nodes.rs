@@ -1,12 +1,15 @@
 //! Nodes that break, drain or die.
 
+use std::time::Duration;
+
 use livekit_protocol::JoinRequest;
 use livekit_protocol::leave_request;
 use livekit_protocol::signal_response::Message as Response;
 use pipemesh_loadtest::client::signal::SignalClient;
 use pipemesh_proto::auth::ClusterKey;
+use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request as Asked;
-use pipemesh_proto::node::{Code, NodeState};
+use pipemesh_proto::node::{Code, NodeState, SpeakersChanged};
 use pipemesh_signaling::nodes::Control;
 use pipemesh_topology::ring::{Members, Ring, RingKey};
 use pipemesh_topology::{Registry, Snapshot};
@@ -52,6 +55,26 @@ async fn a_stream_that_breaks_is_restored_unnoticed() {
     })
     .await;
     alice.ping(PATIENCE).await.unwrap();
+}
+
+/// As when this process is short of CPU and reads them too late.
+#[tokio::test]
+async fn a_node_whose_reports_are_not_heard_is_kept_while_its_streams_speak() {
+    let node = FakeNode::start("node-a", "eu", 1);
+    let fixture = Fixture::start(&[&node]).await;
+    let (mut alice, _) = fixture.join("standup", "alice").await;
+    node.falls_mute();
+    let muted = tokio::time::Instant::now();
+    while muted.elapsed() < Duration::from_secs(6) {
+        node.says("alice", Event::SpeakersChanged(SpeakersChanged::default()))
+            .await;
+        let nothing = Duration::from_millis(200);
+        while let Ok(message) = alice.next(nothing).await {
+            assert!(!matches!(message, Response::Leave(_)), "{message:?}");
+        }
+    }
+    alice.ping(PATIENCE).await.unwrap();
+    told_to_rejoin(&mut alice).await;
 }
 
 #[tokio::test]
