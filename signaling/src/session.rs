@@ -82,6 +82,9 @@ enum Phase {
     Open,
     /// The client was told to join anew; until then others see it stay.
     Rejoining,
+    /// The node says that somebody else holds the session: a process that goes on with it, or a join of the
+    /// same participant. The participant's record will say which.
+    Elsewhere,
     Ended,
 }
 
@@ -338,7 +341,7 @@ impl Session {
                 }));
             }
             Phase::Opening => self.end(Some(CloseReason::Left), Fate::Remove),
-            Phase::Rejoining => self.end(None, Fate::Remove),
+            Phase::Rejoining | Phase::Elsewhere => self.end(None, Fate::Remove),
             Phase::Ended => {}
         }
     }
@@ -456,13 +459,13 @@ impl Session {
             Some(reason) => self.link.close(reason),
             None => self.link.break_off(),
         }
-        self.await_successor(now);
+        self.await_successor(Phase::Rejoining, now);
         self.set_presence(Presence::Rejoining);
     }
 
     /// The next session of this participant takes the record over, or it is removed.
-    fn await_successor(&mut self, now: Instant) {
-        self.phase = Phase::Rejoining;
+    fn await_successor(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
         self.deadlines = Deadlines {
             rejoin: Some(now + REJOIN_GRACE),
             ..Default::default()

@@ -28,6 +28,12 @@ impl Session {
                 self.say_leave(DisconnectReason::StateMismatch, Action::Reconnect);
                 return;
             }
+            Phase::Elsewhere => {
+                // Its next attempt finds out where, or takes the session back.
+                self.outbox.attach_again();
+                self.say_leave(DisconnectReason::Migration, Action::Resume);
+                return self.handle_taken_over();
+            }
         }
         self.socket = Socket::Attached;
         match attach.resume {

@@ -52,7 +52,7 @@ impl Session {
         };
         match self.phase {
             Phase::Opening | Phase::Open => {}
-            Phase::Rejoining | Phase::Ended => return,
+            Phase::Rejoining | Phase::Elsewhere | Phase::Ended => return,
         }
         match event {
             Event::Opened(_) => self.handle_opened(now),
@@ -104,7 +104,7 @@ impl Session {
                 self.link.restore();
                 return self.link.close(CloseReason::Moved);
             }
-            Phase::Opening | Phase::Ended => return,
+            Phase::Opening | Phase::Elsewhere | Phase::Ended => return,
         }
         let (requests, changed) = self.publications.reconcile(&snapshot.tracks);
         for request in requests {
@@ -160,7 +160,7 @@ impl Session {
         match self.phase {
             Phase::Open => self.rejoin(DisconnectReason::StateMismatch, None, now),
             Phase::Opening => self.end(None, Fate::Remove),
-            Phase::Rejoining | Phase::Ended => {}
+            Phase::Rejoining | Phase::Elsewhere | Phase::Ended => {}
         }
     }
 
@@ -376,10 +376,9 @@ impl Session {
         match (reason, self.phase) {
             (_, Phase::Opening) => self.end(None, Fate::Remove),
             (CloseReason::TakenOver, _) => {
-                // By a join of the same participant, or by a process that goes on with the session.
                 self.say_leave(DisconnectReason::Migration, Action::Resume);
                 self.link.break_off();
-                self.await_successor(now);
+                self.await_successor(Phase::Elsewhere, now);
             }
             _ => self.rejoin(DisconnectReason::StateMismatch, None, now),
         }

@@ -21,7 +21,9 @@ impl Session {
             (Phase::Ended, _) => Answer::of(Outcome::NobodyHere),
             (_, What::Leave(leave)) => self.handle_leave_order(leave),
             // Whoever comes back brings all of it along, as it was before.
-            (Phase::Opening | Phase::Rejoining, _) => Answer::of(Outcome::Absent),
+            (Phase::Opening | Phase::Rejoining | Phase::Elsewhere, _) => {
+                Answer::of(Outcome::Absent)
+            }
             (Phase::Open, What::Mute(mute)) => self.handle_mute_order(mute),
             (Phase::Open, What::Update(update)) => self.handle_update_order(update, now),
             (Phase::Open, What::Subscriptions(update)) => {
@@ -49,7 +51,7 @@ impl Session {
             true => (DisconnectReason::RoomDeleted, CloseReason::RoomEnded),
             false => (DisconnectReason::ParticipantRemoved, CloseReason::Removed),
         };
-        if self.phase == Phase::Rejoining {
+        if matches!(self.phase, Phase::Rejoining | Phase::Elsewhere) {
             self.end(None, Fate::Remove);
         } else {
             self.say_leave(reason, livekit_protocol::leave_request::Action::Disconnect);

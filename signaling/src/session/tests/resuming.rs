@@ -461,6 +461,19 @@ fn whoever_takes_the_nodes_session_over_gets_the_record_or_nobody_does() {
     let mut bench = taken_over();
     bench.passes(seconds(5));
     assert_eq!(bench.ended, Some(end(Fate::Remove)));
+    // Its client comes back here before that is known: it finds the session where it is by then.
+    let mut bench = taken_over();
+    bench.detach();
+    bench.heard.clear();
+    bench.attach(Some(Resume::default()));
+    assert_eq!(
+        leave(&bench).map(|(action, _)| action),
+        Some(Action::Resume)
+    );
+    assert!(bench.socket_closed);
+    let end = end(Fate::TakenOver);
+    assert_eq!(end.farewell(), Farewell::Resume);
+    assert_eq!(bench.ended, Some(end));
 }
 
 #[test]
