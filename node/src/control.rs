@@ -90,6 +90,7 @@ impl Control {
                 let inbox = self.sessions.find(&attach.session_id)?;
                 let attach = Input::Attach {
                     request_id,
+                    claim: attach.claim,
                     attachment: Box::new(attachment),
                 };
                 // A session that ends at this moment takes the stream with it.
@@ -206,7 +207,8 @@ impl Node for Control {
     }
 }
 
-fn refuse(events: &mailbox::Sender<SessionEvent>, request_id: u64, refusal: Refusal) {
+/// Answers the first request of a stream, in vain.
+pub(crate) fn refuse(events: &mailbox::Sender<SessionEvent>, request_id: u64, refusal: Refusal) {
     let refused = Refused {
         code: refusal.code.into(),
         message: refusal.message,

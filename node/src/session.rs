@@ -6,6 +6,7 @@
 
 pub(crate) mod driver;
 pub mod dtls;
+pub(crate) mod fence;
 pub mod handshake;
 pub mod ice;
 mod layers;

@@ -16,6 +16,7 @@ use crate::mailbox;
 use crate::metrics::RequestMetrics;
 use crate::pipe::Pipes;
 use crate::session::driver::{Attachment, Driver, INBOX, Input};
+use crate::session::fence::Fence;
 use crate::session::ice::Credentials;
 use crate::session::sctp;
 use crate::session::sdp::LocalTransport;
@@ -138,6 +139,7 @@ impl Sessions {
             0 => self.default_grace,
             millis => Duration::from_millis(millis.into()).min(MAX_GRACE),
         };
+        let fence = Fence::new(open.claim);
         let (inbox, inputs) = mailbox::channel(INBOX);
         let own = inbox.clone();
         let (key, shard) = self.reserve(&session, &room, inbox)?;
@@ -179,6 +181,7 @@ impl Sessions {
             inbox: inputs,
             shard_events,
             attachment: Some(attachment),
+            fence,
             grace,
             abandoned_at: None,
             metrics: self.metrics.clone(),

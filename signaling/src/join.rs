@@ -514,8 +514,9 @@ impl Candidate {
             return;
         }
         let (nodes, from) = (Arc::clone(&self.context.nodes), former.node.clone());
-        let session = former.session.clone();
-        let retired = async move { nodes.retire(&from, &session, RETIRE_LIMIT).await };
+        // Not if it was taken over after what is known here.
+        let (session, claim) = (former.session.clone(), former.version);
+        let retired = async move { nodes.retire(&from, &session, claim, RETIRE_LIMIT).await };
         if former.node == *node {
             retired.await;
         } else {
@@ -563,6 +564,7 @@ impl Candidate {
             never_pause: self.asked.never_pause,
             record: person.record,
             claimed_at: claim.sequence,
+            claim: claim.number(),
             former_tracks: person.former_tracks,
             add_tracks: self.asked.add_tracks.clone(),
             offer: self.asked.offer.clone(),

@@ -173,6 +173,7 @@ impl Session {
             without_red: !spec.client.receives_red(),
             anonymous: spec.rights.hidden,
             never_pause: spec.never_pause,
+            claim: spec.claim,
         };
         let (add_tracks, offer) = (std::mem::take(&mut spec.add_tracks), spec.offer.take());
         let mut session = Self::idle(spec, now);

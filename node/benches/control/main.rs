@@ -172,7 +172,10 @@ async fn dual(beside: &mut Beside, number: usize) -> anyhow::Result<()> {
 
     // Signaling's process has changed; the stream before is ended by the node.
     let session_id = format!("S_{id}");
-    let attach = Request::Attach(Attach { session_id });
+    let attach = Request::Attach(Attach {
+        session_id,
+        ..Attach::default()
+    });
     let mut stream = beside.begin("attach", attach).await?;
     let restart = Request::RestartIce(RestartIce {
         connection: ConnectionRole::Subscriber.into(),

@@ -11,8 +11,9 @@ use pipemesh_proto::node::{
 };
 use tokio::sync::oneshot;
 
+use super::fence::Fence;
 use super::{Effect, Refusal, Session};
-use crate::control::Requests;
+use crate::control::{Requests, refuse};
 use crate::mailbox;
 use crate::metrics::RequestMetrics;
 use crate::pipe::{Ask, Elsewhere, Pipes};
@@ -37,6 +38,7 @@ pub(crate) struct Attachment {
 pub(crate) enum Input {
     Attach {
         request_id: u64,
+        claim: u64,
         attachment: Box<Attachment>,
     },
     Summarize(oneshot::Sender<SessionSummary>),
@@ -54,6 +56,7 @@ pub(crate) struct Driver {
     pub(crate) inbox: mailbox::Receiver<Input>,
     pub(crate) shard_events: mailbox::Receiver<Event>,
     pub(crate) attachment: Option<Attachment>,
+    pub(crate) fence: Fence,
     pub(crate) grace: Duration,
     /// When the session ends unless somebody attaches.
     pub(crate) abandoned_at: Option<Instant>,
@@ -169,8 +172,9 @@ impl Driver {
         match input {
             Input::Attach {
                 request_id,
+                claim,
                 attachment,
-            } => self.attach(request_id, *attachment),
+            } => self.attach(request_id, claim, *attachment),
             Input::Summarize(reply) if reply.is_closed() => {}
             Input::Summarize(reply) => {
                 let (attached, shard) = (self.attachment.is_some(), self.shard_number);
@@ -187,7 +191,13 @@ impl Driver {
         }
     }
 
-    fn attach(&mut self, request_id: u64, attachment: Attachment) {
+    fn attach(&mut self, request_id: u64, claim: u64, attachment: Attachment) {
+        if let Err(refusal) = self.fence.pass(claim) {
+            let participant = &self.session.identity().participant;
+            tracing::info!(%participant, reason = refusal.message, "who has lost the session is refused");
+            // The answer ends the stream: its only sender goes with it.
+            return refuse(&attachment.events, request_id, refusal);
+        }
         if let Some(former) = self.attachment.replace(attachment) {
             let closed = Closed {
                 reason: CloseReason::TakenOver.into(),
@@ -308,29 +318,42 @@ mod tests {
     use crate::status::Status;
     use crate::tracks::Tracks;
 
-    #[tokio::test]
-    async fn a_panic_ends_the_session_and_nothing_else() {
+    /// A session that a process has opened by claim 5.
+    fn driver(shard: &Prepared) -> (Driver, mailbox::Receiver<SessionEvent>) {
         let tracks: Arc<Tracks> = Arc::default();
-        let shard = Prepared::new(Vec::new()).unwrap();
         let (id, region) = ("node-a".parse().unwrap(), "eu".parse().unwrap());
         let status = Status::new(id, region, 1, Vec::new(), Instant::now());
         let (own, inbox) = mailbox::channel(1);
         let (_shard_events, shard_events) = mailbox::channel(1);
-        let (events, mut told) = mailbox::channel(8);
-        let requests = Requests::new(tonic::body::Body::empty());
-        let mut driver = Driver {
+        let (attachment, told) = attachment();
+        let driver = Driver {
             session: Bench::new("ada", ConnectionLayout::Dual, &tracks).session,
             shard: shard.handle.clone(),
             shard_number: 0,
             inbox,
             shard_events,
-            attachment: Some(Attachment { events, requests }),
+            attachment: Some(attachment),
+            fence: Fence::new(5),
             grace: Duration::ZERO,
             abandoned_at: None,
             metrics: RequestMetrics::new(&status).unwrap(),
             pipes: None,
             own,
         };
+        (driver, told)
+    }
+
+    /// A stream of a signaling process, and what it is told.
+    fn attachment() -> (Attachment, mailbox::Receiver<SessionEvent>) {
+        let (events, told) = mailbox::channel(8);
+        let requests = Requests::new(tonic::body::Body::empty());
+        (Attachment { events, requests }, told)
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_session_and_nothing_else() {
+        let shard = Prepared::new(Vec::new()).unwrap();
+        let (mut driver, mut told) = driver(&shard);
         driver.step(|_| panic!("on purpose"));
         assert!(driver.carry_out(None).await, "the session is over");
         let event = told.try_recv().unwrap().event;
@@ -338,5 +361,46 @@ mod tests {
             matches!(event, Some(Told::Closed(closed)) if closed.reason() == CloseReason::Fault)
         );
         assert_eq!(Counters::get(&shard.handle.counters().panics), 1);
+    }
+
+    /// It was frozen, say, and another one went on meanwhile.
+    #[tokio::test]
+    async fn who_has_lost_the_session_does_not_get_it_back() {
+        let shard = Prepared::new(Vec::new()).unwrap();
+        let (mut driver, mut first) = driver(&shard);
+        let (attachment_of_second, mut second) = attachment();
+        driver.attach(1, 7, attachment_of_second);
+        driver.carry_out(None).await;
+        let told = first.try_recv().unwrap().event;
+        assert!(
+            matches!(&told, Some(Told::Closed(closed)) if closed.reason() == CloseReason::TakenOver),
+            "{told:?}"
+        );
+        let told = second.try_recv().unwrap().event;
+        assert!(matches!(told, Some(Told::Snapshot(_))), "{told:?}");
+
+        let (attachment_of_first, mut first) = attachment();
+        driver.attach(1, 5, attachment_of_first);
+        driver.carry_out(None).await;
+        let told = first.try_recv().unwrap();
+        assert_eq!(told.request_id, 1);
+        assert!(
+            matches!(&told.event, Some(Told::Refused(refused)) if refused.code() == Code::TakenOver),
+            "{told:?}"
+        );
+        assert_eq!(first.recv().await, None, "its stream ends");
+        assert!(second.try_recv().is_none(), "nobody else notices");
+        assert!(driver.attachment.is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_else_is_waited_for_because_somebody_was_refused() {
+        let shard = Prepared::new(Vec::new()).unwrap();
+        let (mut driver, _) = driver(&shard);
+        driver.detach();
+        let abandoned_at = driver.abandoned_at;
+        driver.attach(1, 4, attachment().0);
+        assert_eq!(driver.abandoned_at, abandoned_at);
+        assert!(driver.attachment.is_none() && abandoned_at.is_some());
     }
 }

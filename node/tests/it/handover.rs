@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
-    Attach, CloseReason, Code, ConnectionLayout, ConnectionRole, ConnectionState, ListRoomsRequest,
+    CloseReason, Code, ConnectionLayout, ConnectionRole, ConnectionState, ListRoomsRequest, Open,
 };
 
-use crate::support::control::{camera, layers, participant};
+use crate::support::control::{attach, camera, layers, participant};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::subscriber::Subscriber;
@@ -80,6 +79,30 @@ async fn whoever_attaches_last_holds_the_session() {
     node.stop().await;
 }
 
+/// It was frozen, and its stream broke meanwhile.
+#[tokio::test]
+async fn who_lost_the_session_to_a_later_claim_does_not_get_it_back() {
+    let node = TestNode::start().await;
+    let (first, second) = (node.signaling().await, node.signaling().await);
+    let open = Open {
+        claim: 5,
+        ..participant("ann", "room", SINGLE)
+    };
+    drop(first.open(open).await);
+    let (mut session, _) = second.attach_by(7, "S_room_ann").await;
+    let refused = first.refused(attach(5, "S_room_ann")).await;
+    assert_eq!(refused.code(), Code::TakenOver);
+    session.add_track(camera("TR_cam", "cam")).await;
+    // Of a version that knows of no claims, and of whom has it since then.
+    let (_, snapshot) = first.attach("S_room_ann").await;
+    assert_eq!(snapshot.tracks.len(), 1);
+    let refused = first.refused(attach(6, "S_room_ann")).await;
+    assert_eq!(refused.code(), Code::TakenOver);
+    let (mut session, _) = second.attach_by(7, "S_room_ann").await;
+    session.close().await;
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_session_that_nobody_comes_back_for_ends() {
     let node = TestNode::with(|config| config.session_grace = Duration::from_millis(200)).await;
@@ -108,11 +131,7 @@ async fn a_session_that_nobody_comes_back_for_ends() {
         }
     };
     within("the session is forgotten", only_bob).await;
-    let attach = |id: &str| {
-        let session_id = id.to_owned();
-        Request::Attach(Attach { session_id })
-    };
-    let refused = signaling.refused(attach("S_room_ann")).await;
+    let refused = signaling.refused(attach(0, "S_room_ann")).await;
     assert_eq!(refused.code(), Code::SessionNotFound);
     let (mut bob, _) = signaling.attach("S_room_bob").await;
     bob.close().await;

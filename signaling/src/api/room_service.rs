@@ -336,8 +336,9 @@ impl Api<'_> {
     ) -> Result<(), Failure> {
         let context = self.context;
         context.rooms.remove_left(name, &room.id, member).await?;
-        let (node, session) = (&member.node, &member.session);
-        context.nodes.retire(node, session, RETIRE_LIMIT).await;
+        let (node, session, claim) = (&member.node, &member.session, member.version);
+        let retired = context.nodes.retire(node, session, claim, RETIRE_LIMIT);
+        retired.await;
         Ok(())
     }
 }

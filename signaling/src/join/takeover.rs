@@ -38,8 +38,14 @@ pub(crate) async fn take_over(
     let Some(room) = view.shows(&claim.room_id, claim.sequence).await else {
         return Err(JoinError::Contended);
     };
-    let attached = match context.nodes.attach(&member.node, &member.session).await {
+    let attaching = context
+        .nodes
+        .attach(&member.node, &member.session, claim.number());
+    let attached = match attaching.await {
         Ok(attached) => Some(attached),
+        // By somebody who claimed it after that. Or the store has lost later claims: the next attempt counts
+        // further.
+        Err(error) if error.is_taken_over() => return Err(JoinError::Contended),
         Err(error) => {
             let error = Chain(&error).to_string();
             tracing::warn!(room = %grants.room, node = %member.node, error, "the node's session is lost");
@@ -70,6 +76,7 @@ pub(crate) async fn take_over(
         never_pause: open.is_some_and(|open| open.never_pause),
         record,
         claimed_at: claim.sequence,
+        claim: claim.number(),
         former_tracks: BTreeMap::new(),
         add_tracks: Vec::new(),
         offer: None,

@@ -72,6 +72,17 @@ impl StreamError {
     pub(crate) fn is_of_node(&self) -> bool {
         !matches!(self, Self::Refused { .. })
     }
+
+    /// Whether somebody else holds the session by a later claim.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::TakenOver,
+                ..
+            }
+        )
+    }
 }
 
 impl NodeStream {
@@ -129,16 +140,18 @@ impl Nodes {
         self.open_stream(node, first, ANSWER_LIMIT).await
     }
 
-    /// Restores the stream of a session that may live on.
+    /// Restores the stream of a session that may live on, and is held by the claim of this number.
     pub(crate) async fn attach(
         &self,
         node: &NodeId,
         session: &SessionId,
+        claim: u64,
     ) -> Result<Attached, StreamError> {
         let attach = SessionRequest {
             request_id: ATTACH_ID,
             request: Some(Request::Attach(Attach {
                 session_id: session.to_string(),
+                claim,
             })),
         };
         let mut attempt = 0;
@@ -171,10 +184,16 @@ impl Nodes {
     }
 
     /// Ends a session that another process or task may hold, and waits until it has ended: what it
-    /// published is free then.
-    pub(crate) async fn retire(&self, node: &NodeId, session: &SessionId, limit: Duration) {
+    /// published is free then. Who has claimed it after `claim` keeps it.
+    pub(crate) async fn retire(
+        &self,
+        node: &NodeId,
+        session: &SessionId,
+        claim: u64,
+        limit: Duration,
+    ) {
         let retire = async {
-            if let Ok(attached) = self.attach(node, session).await {
+            if let Ok(attached) = self.attach(node, session, claim).await {
                 let stream = attached.stream;
                 stream.close(1, CloseReason::Replaced, limit).await;
             }

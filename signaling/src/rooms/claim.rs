@@ -32,6 +32,9 @@ pub(crate) struct Claim {
     session: String,
     /// Whoever takes the session over has another one.
     holding: u64,
+    /// As a node is told: which of the claims on the identity this is. The version of the record as the store
+    /// has first had the claim; while it has not, of what the claim replaces, 0 if that is nobody.
+    number: u64,
     /// The version of the record as last written; 0 if there is none.
     version: u64,
     /// Where in the room's events the claim was made or last written: what is older does not know of
@@ -56,6 +59,12 @@ enum Basis {
 impl Claim {
     fn holder(&self) -> (&str, u64) {
         (&self.session, self.holding)
+    }
+
+    /// Grows from one claim of the identity to the next: of two processes that hold a session, the node
+    /// believes the one with the higher number.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether the store has yet to be told.
@@ -135,6 +144,7 @@ impl Rooms {
             identity: identity.clone(),
             session: session.to_string(),
             holding,
+            number: 0,
             version: 0,
             sequence: room.sequence,
             basis: Basis::Store,
@@ -178,6 +188,7 @@ impl Rooms {
             identity: identity.clone(),
             session: record.session.clone(),
             holding: record.holding,
+            number: version,
             version,
             sequence,
             basis,
@@ -259,7 +270,10 @@ impl Rooms {
             expected = match self.store.put_member(name, id, put).await? {
                 PutOutcome::Done { version, sequence } => {
                     (claim.version, claim.sequence) = (version, sequence);
-                    claim.basis = Basis::Store;
+                    if claim.rests_on_memory() {
+                        claim.number = version;
+                        claim.basis = Basis::Store;
+                    }
                     self.tell_written(claim, body);
                     return Ok(());
                 }

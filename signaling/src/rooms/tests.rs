@@ -148,6 +148,7 @@ async fn who_takes_a_session_over_keeps_it() {
     let taken = member.held_by(after.process().as_str(), 2);
     let taken = after.claim(&mut room, &alice, Some(&member), &taken).await;
     let mut taken = taken.unwrap();
+    assert!(taken.number() > claim.number());
 
     let record = record(&before.rooms, "s1");
     let written = before.rooms.write(&mut claim, &record).await;

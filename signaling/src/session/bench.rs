@@ -446,6 +446,7 @@ impl Bench {
             never_pause: false,
             record: mine,
             claimed_at,
+            claim: 1,
             former_tracks: setup.former_tracks,
             add_tracks: setup.add_tracks,
             offer: setup.offer,

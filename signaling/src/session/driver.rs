@@ -84,6 +84,8 @@ pub(crate) struct Driver {
     socket: Option<SocketHandle>,
     /// `None` while it is used to write.
     claim: Option<Claim>,
+    /// Its number.
+    claim_number: u64,
     /// To be written.
     record: Option<Box<MemberRecord>>,
     writing: Option<Writing>,
@@ -155,6 +157,7 @@ impl Driver {
                 .map_or(Link::Gone, |node| Link::Up(Box::new(node))),
             unsent: VecDeque::new(),
             socket: None,
+            claim_number: parts.claim.number(),
             claim: Some(parts.claim),
             record: None,
             writing: None,
@@ -253,6 +256,11 @@ impl Driver {
                 self.node = Link::Up(Box::new(attached.stream));
                 self.session.handle_snapshot(attached.snapshot, now);
             }
+            // The store may not have said so: this process was frozen, or is cut off.
+            Happened::Restored(Err(error)) if error.is_taken_over() => {
+                self.node = Link::Gone;
+                self.session.handle_taken_over();
+            }
             Happened::Restored(Err(error)) => self.node_is_lost(&error, now),
             Happened::Room(true) => {
                 let room = self.room.borrow_and_update().clone();
@@ -336,13 +344,16 @@ impl Driver {
             self.node_id.clone(),
             self.id.clone(),
         );
+        let claim = self.claim_number;
         self.node = Link::Restoring(Box::pin(async move {
-            context.nodes.attach(&node, &id).await.map(Box::new)
+            let attached = context.nodes.attach(&node, &id, claim).await;
+            attached.map(Box::new)
         }));
     }
 
     fn written(&mut self, written: Written, now: Instant) {
         self.writing = None;
+        self.claim_number = written.claim.number();
         self.claim = Some(written.claim);
         match written.outcome {
             Ok(()) => {}

@@ -32,6 +32,8 @@ pub(crate) struct Spec {
     pub(crate) record: MemberRecord,
     /// Where in the room's events the claim is.
     pub(crate) claimed_at: u64,
+    /// The claim's number.
+    pub(crate) claim: u64,
     /// Ids that tracks had before the client joined anew, by its own ids of them.
     pub(crate) former_tracks: BTreeMap<String, TrackId>,
     pub(crate) add_tracks: Vec<AddTrackRequest>,

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) subscribed: BTreeMap<String, Subscribe>,
     pub(crate) attached: usize,
     offers: u32,
+    /// The highest that it was opened or attached by.
+    pub(crate) claim: u64,
     events: Option<Sender>,
 }
 
@@ -145,6 +147,14 @@ impl FakeNode {
 
     pub(crate) fn refuse(&self, code: Option<Code>) {
         self.lock().refuse = code;
+    }
+
+    /// Another process takes somebody's session over and is silent: who held it does not hear of that.
+    pub(crate) fn is_taken_over(&self, identity: &str) {
+        let mut node = self.lock();
+        let mut sessions = node.sessions.values_mut();
+        let session = sessions.find(|session| session.open.identity == identity);
+        session.expect("it was opened").claim += 1;
     }
 
     /// Reports nothing from now on, whoever asks.
@@ -289,6 +299,7 @@ impl State {
             subscribed: BTreeMap::new(),
             attached: 1,
             offers: 0,
+            claim: open.claim,
             events: Some(events.clone()),
             open: open.clone(),
         };
@@ -301,6 +312,10 @@ impl State {
         let Some(session) = self.sessions.get_mut(&attach.session_id) else {
             return refused(Code::SessionNotFound, "no such session");
         };
+        if attach.claim != 0 && attach.claim < session.claim {
+            return refused(Code::TakenOver, "by a later claim");
+        }
+        session.claim = session.claim.max(attach.claim);
         session.attached += 1;
         if let Some(older) = session.events.replace(events.clone()) {
             let closed = Closed {
@@ -438,7 +453,11 @@ async fn converse(service: Arc<Service>, mut requests: Streaming<SessionRequest>
         let Some(answer) = answer else { return };
         let ends = matches!(
             answer,
-            Event::Closed(_) | Event::Refused(Refused { code: 3..=6, .. })
+            Event::Closed(_)
+                | Event::Refused(Refused {
+                    code: 3..=6 | 13,
+                    ..
+                })
         );
         if events.send(Ok(event(request_id, answer))).await.is_err() || ends {
             return;

@@ -222,6 +222,56 @@ async fn who_does_not_come_back_is_gone() {
     assert_eq!(join.other_participants.len(), 1);
 }
 
+/// It was frozen meanwhile, and hears of it from the node first.
+#[tokio::test]
+async fn who_has_lost_a_session_learns_it_from_the_node_and_lets_go() {
+    let node = FakeNode::start("node-a", "eu", 1);
+    let fixture = Fixture::start(&[&node]).await;
+    let (mut bob, _) = fixture.join("standup", "bob").await;
+    let (mut alice, join) = fixture.join("standup", "alice").await;
+    let sid = join.participant.unwrap().sid;
+    let track = publish(&mut alice, &node, "alice", "cam").await;
+    sees(&mut bob, "alice's track", |info| !info.tracks.is_empty()).await;
+    let stored = async || {
+        let room = fixture.store.read_room(&"standup".parse().unwrap()).await;
+        let members = room.unwrap().expect("it is open").members;
+        let alice = members
+            .into_iter()
+            .find(|it| it.identity.as_str() == "alice");
+        alice.expect("she is in it")
+    };
+    let before = stored().await;
+    node.is_taken_over("alice");
+    node.break_streams();
+    alice.closed(PATIENCE).await.unwrap();
+    let taken_over = [("reason", "taken_over")];
+    fixture
+        .until_metric("pipemesh_signal_sessions_ended_total", &taken_over, |it| {
+            it == 1.0
+        })
+        .await;
+    assert_eq!(stored().await, before, "the record is theirs");
+    let closed = node.until("a session", |node| Some(node.closed.clone()));
+    assert_eq!(closed.await, []);
+    let bobs = node
+        .session("bob", "a second stream", |session| session.attached == 2)
+        .await;
+    assert!(bobs.subscribed.contains_key(&track));
+    bob.ping(PATIENCE).await.unwrap();
+    let gone = bob.wait_for("a leave", A_MOMENT, |message| match message {
+        Response::Update(update) => update.participants.iter().any(is_gone).then_some(()),
+        _ => None,
+    });
+    assert!(gone.await.is_err(), "alice never left");
+
+    // And back: whoever claims the session later has it.
+    let mut alice = fixture.resume("standup", "alice", &sid).await;
+    alice.resumed(PATIENCE).await.unwrap();
+    let alices = node.session("alice", "a stream", |alice| alice.attached == 2);
+    let opened = alices.await;
+    assert!(opened.claim > opened.open.claim + 1, "{opened:?}");
+}
+
 #[tokio::test]
 async fn another_process_takes_over_by_a_resume_or_a_new_join() {
     let node = FakeNode::start("node-a", "eu", 1);

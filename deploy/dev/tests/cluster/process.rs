@@ -92,6 +92,11 @@ impl Process {
         self.signal("-STOP");
     }
 
+    /// SIGCONT: it goes on where it was, and does not know that it was not there.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status();

@@ -10,9 +10,11 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::figures;
-use crate::mesh::{GRACE, Mesh, PATIENCE, Signaling};
+use crate::mesh::{GRACE, Mesh, PATIENCE, Signaling, until};
 use crate::people::*;
+use crate::process::Process;
 use crate::server_api::call;
+use crate::way::Way;
 
 const ROOM: &str = "standup";
 
@@ -28,7 +30,10 @@ struct Call {
 
 impl Call {
     async fn start() -> Self {
-        let mesh = Mesh::start().await;
+        Self::start_in(Mesh::start().await).await
+    }
+
+    async fn start_in(mesh: Mesh) -> Self {
         let generator = Generator::start(1).unwrap();
         let mut people = Vec::new();
         for (number, identity) in ["ann", "ben", "cleo", "dan"].into_iter().enumerate() {
@@ -185,6 +190,76 @@ async fn a_session_goes_on_elsewhere_while_redis_is_away() {
     call.nobody_noticed().await;
     let (_guest, joined) = join_in_time(&call.mesh.signaling[0], ROOM, "guest").await;
     assert_eq!(others_of(&joined), ["ann", "ben", "cleo", "dan"]);
+}
+
+#[tokio::test]
+async fn a_signaling_process_that_was_frozen_takes_nobody_back() {
+    wakes_too_late(false).await;
+}
+
+/// From Redis it cannot hear that its people went on elsewhere, either.
+#[tokio::test]
+async fn a_signaling_process_that_was_frozen_and_is_cut_off_from_redis_takes_nobody_back() {
+    wakes_too_late(true).await;
+}
+
+async fn wakes_too_late(is_cut_off: bool) {
+    let mut mesh = Mesh::start().await;
+    let way = Way::to(mesh.redis.address).await;
+    mesh.add_signaling(([127, 0, 0, 1], way.port).into()).await;
+    drop(mesh.signaling.swap_remove(1));
+    let call = Call::start_in(mesh).await;
+    let [living, frozen] = &call.mesh.signaling[..] else {
+        unreachable!("there are two");
+    };
+    let (mut watcher, joined) = join(living, ROOM, "watcher").await;
+    let before = others_of(&joined).len();
+    frozen.process.freeze();
+    if is_cut_off {
+        way.cut();
+    }
+    let broken = || {
+        let said = |node: &Process| node.said("the session's stream broke; the session goes on");
+        call.mesh
+            .nodes
+            .iter()
+            .map(|it| said(it).len())
+            .sum::<usize>()
+    };
+    until("the node gives its streams up", async || {
+        (broken() >= call.moved().count()).then_some(())
+    })
+    .await;
+    call.resume().await;
+    call.nobody_noticed().await;
+    let mut resumed = Vec::new();
+    for person in &call.people {
+        resumed.push(person.stats().await.unwrap());
+    }
+
+    frozen.process.thaw();
+    until("it lets go of all of them", async || {
+        let ended = frozen.process.said("session ended");
+        let ended = ended.iter().filter(|line| line["ended"] == "TakenOver");
+        (ended.count() == call.moved().count()).then_some(())
+    })
+    .await;
+    sleep(SILENCE + GRACE).await;
+    watcher.ping(PATIENCE).await.unwrap();
+    way.mend();
+    sleep(SILENCE + GRACE).await;
+    call.all_works().await;
+    for (person, before) in call.people.iter().zip(&resumed) {
+        let after = person.stats().await.unwrap();
+        let of = |stats: &Stats| (stats.left, stats.reconnects, stats.failures);
+        assert_eq!(of(&after), of(before), "{after:#?}");
+    }
+    watcher.ping(PATIENCE).await.unwrap();
+    while let Ok(message) = watcher.next(Duration::ZERO).await {
+        assert!(!tells_of_leaving(&message), "{message:?}");
+    }
+    let (_guest, joined) = join(frozen, ROOM, "guest").await;
+    assert_eq!(others_of(&joined).len(), before + 1);
 }
 
 #[tokio::test]

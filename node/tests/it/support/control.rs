@@ -53,11 +53,14 @@ impl Signaling {
         }
     }
 
-    /// Takes a session over.
+    /// Takes a session over, as a version does that knows of no claims.
     pub(crate) async fn attach(&self, session_id: &str) -> (Session, Snapshot) {
-        let session_id = session_id.to_owned();
-        let attach = Request::Attach(Attach { session_id });
-        let (session, answer) = self.begin(attach).await.unwrap();
+        self.attach_by(0, session_id).await
+    }
+
+    /// Takes a session over by a claim.
+    pub(crate) async fn attach_by(&self, claim: u64, session_id: &str) -> (Session, Snapshot) {
+        let (session, answer) = self.begin(attach(claim, session_id)).await.unwrap();
         match answer {
             Event::Snapshot(snapshot) => (session, snapshot),
             other => panic!("{other:?} for an attach"),
@@ -108,6 +111,13 @@ impl Signaling {
         assert_eq!(session.next().await, None, "a refusal ends the stream");
         refused
     }
+}
+
+pub(crate) fn attach(claim: u64, session_id: &str) -> Request {
+    Request::Attach(Attach {
+        session_id: session_id.to_owned(),
+        claim,
+    })
 }
 
 pub(crate) fn endpoint(address: SocketAddr) -> Endpoint {

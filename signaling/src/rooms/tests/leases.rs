@@ -115,6 +115,31 @@ async fn who_was_removed_by_mistake_is_written_again() {
     }
 }
 
+/// It was frozen for long, and its people went on elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_over_from_a_process_is_not_written_when_it_wakes() {
+    let scene = Scene::new();
+    let (one, mut two) = (scene.living(), scene.living());
+    let mut ben = two.enter(&scene, "ben").await;
+    two.falls_silent();
+    let (mut room, there) = one.find(&scene, "ben").await;
+    let taken = there.held_by(one.rooms.process().as_str(), 2);
+    let claim = one
+        .rooms
+        .claim(&mut room, &ben.identity, Some(&there), &taken);
+    let taken = claim.await.unwrap();
+    pass(FOUND).await;
+    let before = one.find(&scene, "ben").await.1;
+    two.goes_on();
+    let written = two.write(&mut ben).await;
+    assert!(matches!(written, Err(WriteError::TakenOver)), "{written:?}");
+    two.rooms.leave(ben).await.unwrap();
+    pass(FOUND).await;
+    assert_eq!(one.find(&scene, "ben").await.1, before);
+    one.rooms.leave(taken).await.unwrap();
+    assert_eq!(scene.stored().await, [""; 0]);
+}
+
 /// As when the store has gone back to what it was some changes ago.
 #[tokio::test(start_paused = true)]
 async fn who_is_said_to_be_here_and_is_not_is_removed() {

@@ -100,6 +100,63 @@ async fn of_two_who_took_an_identity_from_memory_one_keeps_it() {
     assert!(seen.is_ok());
 }
 
+/// Whatever the store forgets.
+#[tokio::test(start_paused = true)]
+async fn numbers_of_claims_grow() {
+    let scene = Scene::new();
+    let (one, two) = (scene.process(), scene.process());
+    let mut ann = one.enter(&scene, "ann").await;
+    let mut first = one.enter(&scene, "ben").await;
+    let opened = first.number();
+    assert!(opened > 0);
+    one.write(&mut first).await.unwrap();
+    assert_eq!(first.number(), opened, "it is the same claim");
+    let take_over = async |process: &Process, holding| {
+        let (mut room, there) = process.find(&scene, "ben").await;
+        let record = there.held_by(process.rooms.process().as_str(), holding);
+        let identity = &there.identity;
+        let claim = process
+            .rooms
+            .claim(&mut room, identity, Some(&there), &record);
+        (claim.await.unwrap(), record)
+    };
+    two.sees(&["ann", "ben"]).await;
+
+    // From memory: not below the claim that it replaces, and above it when the store has taken it.
+    scene.store.set_away(true);
+    let (mut second, record) = take_over(&two, 2).await;
+    assert!(second.number() >= opened);
+    scene.store.set_away(false);
+    two.rooms.write(&mut second, &record).await.unwrap();
+    let in_store = second.number();
+    assert!(in_store > opened);
+
+    // Of a room that is brought back, above all that anybody has seen.
+    scene.store.lose_everything();
+    one.write(&mut ann).await.unwrap();
+    two.rooms.write(&mut second, &record).await.unwrap();
+    assert_eq!(second.number(), in_store, "it is the same claim");
+    let (third, _) = take_over(&one, 3).await;
+    assert!(third.number() > 1 << 32, "{third:?}");
+}
+
+/// A join that the store hears of later.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_nobody_was_told_of_has_the_lowest_number_until_then() {
+    let scene = Scene::new();
+    let one = scene.process();
+    let _ann = one.enter(&scene, "ann").await;
+    scene.store.set_away(true);
+    let mut ben = one.enter(&scene, "ben").await;
+    assert_eq!(ben.number(), 0);
+    scene.store.set_away(false);
+    one.write(&mut ben).await.unwrap();
+    let number = ben.number();
+    assert!(number > 0);
+    one.write(&mut ben).await.unwrap();
+    assert_eq!(ben.number(), number);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_leaves_while_the_store_is_away_is_gone_here_at_once_and_there_later() {
     let scene = Scene::new();

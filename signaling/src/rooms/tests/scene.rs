@@ -80,6 +80,12 @@ impl Process {
         self.rooms.claim(room, &identity, replaces, &record).await
     }
 
+    /// The room, and somebody in it.
+    pub(super) async fn find(&self, scene: &Scene, who: &str) -> (OpenRoom, Member) {
+        let found = self.rooms.find(&scene.name, &who.parse().unwrap()).await;
+        found.unwrap().expect("they are there")
+    }
+
     pub(super) async fn write(&self, claim: &mut Claim) -> Result<(), WriteError> {
         let record = self.record(claim.identity.as_str());
         self.rooms.write(claim, &record).await
