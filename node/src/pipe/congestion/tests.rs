@@ -38,16 +38,16 @@ fn wide(seed: u64) -> Link {
     Link::new(seed, ONE_WAY, 1_000_000_000, QUEUE)
 }
 
-/// 50 Mbit/s without layers to do without, so that all the loss is seen. What arrives from the third
+/// 50 Mbit/s without layers to do without, so that all the loss is seen. What arrives from the second
 /// second on, in Mbit/s.
 fn fifty(seed: u64, forward: Link) -> f64 {
     let mut world = World::new(vec![forward, wide(1_000)]);
     let pair = world.connect(0, 1);
     let tracks = (0..10).map(|_| Track::single(5_000_000)).collect();
     let mut relay = Relay::new(&mut world, pair, tracks, seed);
-    relay.run(&mut world, secs(2));
+    relay.run(&mut world, secs(1));
     let before = relay.received().bytes;
-    let time = secs(8);
+    let time = secs(5);
     relay.run(&mut world, time);
     let rate = mbps(relay.received().bytes - before, time);
     println!("{rate:.2} Mbit/s, {}", relay.summary(&world));
