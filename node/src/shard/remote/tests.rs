@@ -376,7 +376,7 @@ fn who_asks_late_for_what_was_published_before_harms_nobody() {
     let key = pair.activate(bob);
     pair.settle();
     pair.want(eve, GENERATION - 1);
-    assert_eq!(pair.told(eve), [ended(GENERATION)]);
+    assert_eq!(pair.told(eve), [ended(GENERATION - 1)]);
     assert_eq!(pair.told(bob), []);
     pair.send();
     pair.settle();
