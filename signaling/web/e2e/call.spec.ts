@@ -13,6 +13,18 @@ const modes = [
   { single: false, name: 'two peer connections' },
 ];
 
+test('people in two regions of the demo are on two nodes, and together', async () => {
+  stage.mesh.regions.set('west', 'west');
+  const [east, west] = await stage.people('regions', ['east', 'west']);
+  if (!east || !west) throw new Error('there are two');
+  for (const [one, other] of pairs([east, west])) {
+    await one.sees(other.identity);
+    await one.hears(other.identity);
+  }
+  const nodes = (await stage.mesh.metrics()).split('\n').filter((line) => /^pipemesh_pipe_tracks{direction="in".* 2$/.test(line));
+  expect(nodes).toHaveLength(2);
+});
+
 for (const { single, name } of modes) {
   test.describe(name, () => {
     test('each of three sees and hears the two others', async () => {

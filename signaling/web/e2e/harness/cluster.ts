@@ -13,6 +13,7 @@ import { until } from './wait';
 const HOST = '127.0.0.1';
 const REGION = 'here';
 const NODES_UP = 'pipemesh_signal_nodes_up';
+const RING_MEMBERS = 'pipemesh_ring_members';
 
 /** A node to be started. */
 export interface NodeSpec {
@@ -148,6 +149,8 @@ export class Cluster extends Mesh {
     }
     for (const one of signaling) {
       const up = await metric(one, NODES_UP);
+      const onRing = await metric(one, RING_MEMBERS);
+      if (onRing !== nodes.size) reasons.push(`${one.process.name}: ${RING_MEMBERS} is ${onRing}, not ${nodes.size}`);
       if (up !== nodes.size) reasons.push(`${one.process.name}: ${NODES_UP} is ${up}, not ${nodes.size}`);
     }
     const { ok, text } = await ask(this.url);
