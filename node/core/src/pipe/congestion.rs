@@ -37,6 +37,9 @@ const DRAIN: f64 = 0.95;
 /// … and what may be where the window held nothing back: others may have made the queue, and who sends less
 /// than there is room for does not have to send less still.
 const ROOM: f64 = 1.1;
+/// … unless there was a queue so short a time ago: somebody keeps the path full, and who never gave way would
+/// leave them only what it does not want itself.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Added where nothing but loss is given way to, in packets: without a queue there is nothing to drain, and
 /// by steps in proportion a window would fall for ever.
 const SPARE_PACKETS: u64 = 4;
@@ -335,7 +338,9 @@ impl Congestion {
             if held_back {
                 self.limit = Some((arriving, now));
             }
-            self.drain(arriving, 0, base, held_back, now);
+            let again =
+                (self.gave_way).is_some_and(|then| now.saturating_duration_since(then) < AGAIN);
+            self.drain(arriving, 0, base, held_back || again, now);
         } else if lossy {
             self.limit = Some((arriving, now));
             self.drain(arriving, SPARE_PACKETS * self.mtu, base, true, now);
@@ -391,7 +396,7 @@ impl Congestion {
         false
     }
 
-    /// Sends less than what arrives until the queue is gone; or no more, if it `held` nothing back.
+    /// Sends less than what arrives until the queue is gone; or hardly more, if the window `held` nothing back.
     fn drain(&mut self, arriving: Bitrate, spare: u64, base: Duration, held: bool, now: Instant) {
         let carried = if held {
             arriving.scale(DRAIN).during(base)
