@@ -1,6 +1,7 @@
 //! What leaves for another node: datagrams are made here, ordered by the core's [`Schedule`], and handed to
 //! QUIC no earlier than it sends them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(super) struct Sender {
     schedule: Schedule<Bytes>,
     published: Arc<Published>,
     memory: BytesMut,
+    /// Streams of which packets were dropped: what goes on with a key frame misses nothing of before.
+    torn: BTreeSet<u32>,
     /// Packets that are too long for this path, even in pieces.
     pub(super) too_long: u64,
 }
@@ -36,6 +39,7 @@ impl Sender {
             schedule: Schedule::new(now),
             published,
             memory: BytesMut::new(),
+            torn: BTreeSet::new(),
             too_long: 0,
         }
     }
@@ -56,6 +60,10 @@ impl Sender {
         now: Instant,
     ) {
         const { assert!(MAX_PIECES == 2, "a packet goes in halves") };
+        let mut head = *head;
+        // What was dropped here was not lost on the way: nobody is to ask for it.
+        head.marks.resumes |= head.marks.key_frame && self.torn.remove(&head.stream.number());
+        let head = &head;
         let longest = media_size(longest);
         let room = packet.len() + 2 * PIECE_OVERHEAD;
         if self.memory.capacity() < room {
@@ -105,6 +113,7 @@ impl Sender {
                 encoding,
             };
             self.schedule.close(stream.number());
+            self.torn.remove(&stream.number());
         }
     }
 
@@ -133,7 +142,11 @@ impl Sender {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.schedule.poll_event()
+        let event = self.schedule.poll_event()?;
+        if let Event::KeyFrameNeeded(alias) | Event::Suspended(alias) = event {
+            self.torn.insert(alias);
+        }
+        Some(event)
     }
 
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
