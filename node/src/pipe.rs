@@ -56,6 +56,8 @@ const ASKS: usize = 4096;
 const CALLED: usize = 64;
 /// Nodes that call and have not said yet who they are. More are refused: who calls in earnest tries again.
 const STRANGERS: usize = 64;
+/// … without having shown that they are where they say. Beyond, a call takes a round trip more.
+const TRUSTED: usize = 8;
 /// Kernel buffers of the socket. The default loses packets at 50,000 a second; see `net.core.rmem_max`.
 const SOCKET_BUFFER: usize = 8 << 20;
 
@@ -189,6 +191,12 @@ async fn hear(
         while strangers.try_join_next().is_some() {}
         if strangers.len() >= STRANGERS {
             incoming.refuse();
+            continue;
+        }
+        // Who forges a source does not get this far twice (RFC 9000 section 8.1.2).
+        if strangers.len() >= TRUSTED && !incoming.remote_address_validated() {
+            // Refused only to who has been asked already.
+            let _ = incoming.retry();
             continue;
         }
         let (caller, introduced) = (caller.clone(), introduced.clone());

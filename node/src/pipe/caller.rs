@@ -46,13 +46,22 @@ impl Caller {
             own,
             peers,
         } = &*self.0;
-        connection::dial(endpoint, tls, own, peers, node).await
+        let calling = connection::dial(endpoint, tls, own, peers, node);
+        in_time(calling).await
     }
 
     pub(super) async fn hear(&self, incoming: quinn::Incoming) -> Result<Established, Failed> {
         let Parts {
             tls, own, peers, ..
         } = &*self.0;
-        connection::accept(incoming, tls, own, peers).await
+        in_time(connection::accept(incoming, tls, own, peers)).await
     }
+}
+
+/// Whoever takes longer holds a place that others wait for.
+async fn in_time(
+    meeting: impl Future<Output = Result<Established, Failed>>,
+) -> Result<Established, Failed> {
+    let met = tokio::time::timeout(connection::MEETING_WITHIN, meeting).await;
+    met.unwrap_or(Err(Failed::Silent))
 }

@@ -22,6 +22,8 @@ use super::transport::{Path, transport};
 
 /// For both sides to say who they are.
 const HELLO_WITHIN: Duration = Duration::from_secs(3);
+/// … with the handshake before.
+pub(super) const MEETING_WITHIN: Duration = Duration::from_secs(5);
 /// Longest message: a data packet, and room for what is to come.
 const LONGEST: usize = 1 << 20;
 /// Messages that wait to be handled; then the sender waits.
@@ -48,7 +50,7 @@ pub(super) enum Failed {
     Connect(#[from] quinn::ConnectError),
     #[error("the connection failed")]
     Connection(#[from] ConnectionError),
-    #[error("it said nothing for {HELLO_WITHIN:?}")]
+    #[error("it said nothing in time")]
     Silent,
     #[error("it does not introduce itself")]
     NoHello,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
 use pipemesh_topology::relay_path::{self, View};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -204,7 +204,10 @@ impl Director {
         let number = self.last_number;
         let (neighbours, door) = self.doors.pipe(number, bell.waker());
         for shard in &self.shards {
-            shard.send(Command::Meet(number, door.clone())).await;
+            let (met, answer) = oneshot::channel();
+            shard.send(Command::Meet(number, door.clone(), met)).await;
+            // A shard that is gone takes the node with it.
+            let _ = answer.await;
         }
         let exchange = Exchange::new(
             self.own.clone(),
@@ -369,6 +372,10 @@ impl Director {
                 track,
                 publication,
             } => {
+                if self.peers.snapshot().node(&publication.node).is_none() {
+                    let wanter = Wanter::Pipe(number, subscription);
+                    return self.answer(track, publication.session, wanter, false).await;
+                }
                 // On whichever shard: all of them serve other nodes equally well.
                 let shard = subscription as usize % self.shards.len().max(1);
                 let elsewhere = Elsewhere {

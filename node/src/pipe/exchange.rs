@@ -272,6 +272,11 @@ impl Exchange {
         self.neighbours.is_waiting()
     }
 
+    /// Whether a shard takes so little that nothing more is to be read that leads to more.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.neighbours.is_congested()
+    }
+
     /// Whether shards have sent anything that was not read yet.
     pub(crate) fn has_arrivals(&self) -> bool {
         self.neighbours.has_arrivals()
@@ -351,7 +356,7 @@ impl Exchange {
                 taken.interest = Some(interest);
                 self.say(Word::Interest(translate::interest(subscription, interest)));
             }
-            Message::Unsubscribe { alias, .. } => self.end_taken(from, alias),
+            Message::Unsubscribe { alias, moved, .. } => self.end_taken(from, alias, moved),
             Message::KeyFrame(alias, source) => {
                 let Some((subscription, _)) = self.taken_by(from, alias) else {
                     return;
@@ -453,22 +458,28 @@ impl Exchange {
                 self.last_subscription
             }
         };
+        // Asked for again, it is used as before.
+        let before = self.taken.get(&subscription);
+        let interest = before.and_then(|taken| taken.interest);
         let taken = Taken {
             shard,
             alias,
             track,
             generation,
             publication,
-            interest: None,
+            interest,
             is_described: false,
             streams: Default::default(),
         };
         self.say(taken.subscribe(subscription));
+        if let Some(interest) = interest {
+            self.say(Word::Interest(translate::interest(subscription, interest)));
+        }
         self.taken.insert(subscription, taken);
         self.taken_by.insert((shard, alias.0), subscription);
     }
 
-    fn end_taken(&mut self, shard: u16, alias: Alias) {
+    fn end_taken(&mut self, shard: u16, alias: Alias, moved: bool) {
         let Some(subscription) = self.taken_by.remove(&(shard, alias.0)) else {
             return;
         };
@@ -476,7 +487,9 @@ impl Exchange {
             return;
         };
         let (track, generation) = (taken.track, taken.generation);
-        self.news.push_back(News::Gone { track, generation });
+        if !moved {
+            self.news.push_back(News::Gone { track, generation });
+        }
         self.say(Word::Unsubscribe(pipe::Unsubscribe { subscription }));
     }
 
@@ -743,9 +756,12 @@ impl Exchange {
         self.end_given(subscription);
         let entry = self.find(&track, &publication);
         let is_own = publication.node == self.own;
+        // Nobody who asks takes the place of what is here under the same id.
+        let is_another = entry.is_none() && self.tracks.get(&track).is_some();
         // Gateways take from origins alone: no track can go round. What is not published yet is asked for
         // again.
-        if is_own && entry.is_none() || !is_own && publication.role == Role::Gateway {
+        if is_own && entry.is_none() || !is_own && (is_another || publication.role == Role::Gateway)
+        {
             return self.say(unknown);
         }
         let given = Given {
@@ -843,8 +859,11 @@ impl Exchange {
             return;
         };
         if let Some(at) = given.at {
-            let (track, alias) = (given.track, at.alias);
-            let message = Message::Unsubscribe { track, alias };
+            let message = Message::Unsubscribe {
+                track: given.track,
+                alias: at.alias,
+                moved: false,
+            };
             self.neighbours.tell(at.shard, message);
         }
     }

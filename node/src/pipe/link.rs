@@ -41,6 +41,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// gives it up later. Shorter: a machine that is busy for a moment has its tracks taken from it.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
+/// How often it is told what the pipe has done; that takes locks, and packets come more often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
 /// What the director tells a link.
 pub(super) enum Order {
     /// The other node called.
@@ -81,6 +84,9 @@ pub(super) struct Link {
     /// News that the director has no room for.
     untold: Option<News>,
     stats: PipeStats,
+    publish_at: Instant,
+    /// Nothing has happened since.
+    is_published: bool,
     connections: u64,
     /// Packets that connections before this one lost.
     lost: u64,
@@ -120,6 +126,8 @@ impl Link {
             is_heard: None,
             untold: None,
             stats,
+            publish_at: Instant::now(),
+            is_published: false,
             connections: 0,
             lost: 0,
             unsent: 0,
@@ -139,7 +147,7 @@ impl Link {
             self.send_words();
             self.exchange.flush();
             self.tell_news();
-            self.publish();
+            self.publish(now);
             // 3. Wait; whatever comes is handled before the next turn.
             if !self.wait().await {
                 break;
@@ -167,10 +175,9 @@ impl Link {
         let listen_at = self.established.is_some().then_some(self.listen_at);
         let sender = self.sender.as_ref();
         let send_at = sender.and_then(|sender| sender.poll_timeout(Instant::now()));
-        let at = [call_at, post_at, listen_at, send_at]
-            .into_iter()
-            .flatten()
-            .min();
+        let publish_at = (!self.is_published).then_some(self.publish_at);
+        let at = [call_at, post_at, listen_at, send_at, publish_at];
+        let at = at.into_iter().flatten().min();
         let timer = async {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -178,6 +185,7 @@ impl Link {
             }
         };
         let is_talkative = self.exchange.words() > 0;
+        let is_congested = self.exchange.is_congested();
         let established = &mut self.established;
         let (connection, words_in, words_out) = match established {
             Some(it) => (
@@ -194,7 +202,7 @@ impl Link {
             }
         };
         let word = async {
-            match words_in {
+            match words_in.filter(|_| !is_congested) {
                 Some(words) => words.recv().await,
                 None => std::future::pending().await,
             }
@@ -299,7 +307,9 @@ impl Link {
 
     fn note_failure(&mut self, failed: &Failed) {
         self.stats.count(failed.refusal());
-        self.is_heard_now(false);
+        if self.established.is_none() {
+            self.is_heard_now(false);
+        }
         let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.0));
         self.call_at = Instant::now() + pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -380,6 +390,9 @@ impl Link {
         let Some(established) = &self.established else {
             return;
         };
+        if established.words_out.is_closed() {
+            return self.lose_stream();
+        }
         while let Ok(permit) = established.words_out.try_reserve()
             && let Some(word) = self.exchange.poll_word()
         {
@@ -449,7 +462,12 @@ impl Link {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self, now: Instant) {
+        self.is_published = now >= self.publish_at;
+        if !self.is_published {
+            return;
+        }
+        self.publish_at = now + PUBLISH_EVERY;
         let connection = self.established.as_ref().map(|it| &it.connection);
         let path = connection.map(|connection| connection.stats().path);
         let published = self.established.as_ref().map(|it| &it.published);

@@ -32,8 +32,10 @@ const IDLE_MILLIS: u32 = 3_000;
 pub(super) const SEND_BUFFER: usize = 128 << 10;
 /// A tenth of a second at several hundred Mbit/s, should the reader sleep.
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// Ordered data channels have one each.
-const UNI_STREAMS: u32 = 256;
+/// The control stream is the only one.
+const STREAMS: u32 = 1;
+/// What the other node may say that was not read yet.
+const RECEIVE_WINDOW: u32 = 4 << 20;
 
 /// Bytes of a datagram of media.
 pub(super) fn media_size(max_datagram_size: usize) -> usize {
@@ -78,7 +80,9 @@ pub(super) fn transport(path: Path) -> (TransportConfig, Arc<Published>) {
         .ack_frequency_config(Some(acks))
         .datagram_send_buffer_size(SEND_BUFFER)
         .datagram_receive_buffer_size(Some(RECEIVE_BUFFER))
-        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_MILLIS).into()))
         .congestion_controller_factory(Arc::new(congestion));

@@ -91,8 +91,8 @@ pub(crate) enum Command {
         packet: Vec<u8>,
         reliable: bool,
     },
-    /// A pipe to another node has come, under this number.
-    Meet(u16, Door),
+    /// A pipe to another node has come, under this number. It says nothing before every shard has answered.
+    Meet(u16, Door, oneshot::Sender<()>),
     /// … or is gone.
     Part(u16),
     /// Takes a track of another node, for all sessions of this one and for other nodes.

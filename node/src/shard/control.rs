@@ -96,7 +96,11 @@ impl Shard {
                     shard.send_parcel(index, &Parcel { bytes, reliable }, now);
                 });
             }
-            Command::Meet(number, door) => self.neighbours.meet(number, door),
+            Command::Meet(number, door, met) => {
+                self.neighbours.meet(number, door);
+                // The director may have gone.
+                let _ = met.send(());
+            }
             Command::Part(number) => {
                 self.neighbours.part(number);
                 self.router.end_port(Port(number), now);

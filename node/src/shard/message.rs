@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Unsubscribe {
         track: TrackId,
         alias: Alias,
+        /// It comes another way from now on.
+        moved: bool,
     },
     KeyFrame(Alias, Source),
     /// Extended numbers of packets that did not arrive.

@@ -230,8 +230,11 @@ impl Shard {
         let alias = self.remote.alias(index);
         let remote = &mut self.remote.tracks[index];
         if let Some(former) = remote.former.take() {
-            let track = remote.track.clone();
-            let message = Message::Unsubscribe { track, alias };
+            let message = Message::Unsubscribe {
+                track: remote.track.clone(),
+                alias,
+                moved: true,
+            };
             self.neighbours.tell(former, message);
         }
     }
@@ -280,8 +283,11 @@ impl Shard {
                 self.note_ended(key);
             }
         }
-        let track = remote.track;
-        let message = Message::Unsubscribe { track, alias };
+        let message = Message::Unsubscribe {
+            track: remote.track,
+            alias,
+            moved: false,
+        };
         self.neighbours.tell(remote.origin.shard, message);
         if remote.publication.is_some() {
             if let Some(room) = self.rooms.get_mut(&remote.room) {
@@ -333,8 +339,8 @@ impl Shard {
         let Some(index) = self.remote.named_by(from, alias) else {
             return;
         };
-        self.leave_former(index);
         let remote = &mut self.remote.tracks[index];
+        remote.attempts = 0;
         if let Some(known) = &mut remote.known {
             let key = known.key;
             self.router.set_muted(key, state.spec.muted, now);
@@ -390,7 +396,7 @@ impl Shard {
         let remote = &mut self.remote.tracks[index];
         remote.attempts += 1;
         if remote.attempts == ATTEMPTS {
-            return self.end_remote(index);
+            return self.fall_back(index);
         }
         let pause = ASK_AGAIN * (1 << remote.attempts.min(8));
         self.timers.set(now + pause, Timer::AskAgain(alias));
@@ -404,7 +410,16 @@ impl Shard {
 
     pub(super) fn handle_ended(&mut self, from: u16, alias: Alias) {
         if let Some(index) = self.remote.named_by(from, alias) {
-            self.end_remote(index);
+            self.fall_back(index);
+        }
+    }
+
+    /// Who was asked for a track has not got it. Who brought it before still does, if anybody.
+    fn fall_back(&mut self, index: usize) {
+        let remote = &mut self.remote.tracks[index];
+        match remote.former.take() {
+            Some(former) => remote.origin.shard = former,
+            None => self.end_remote(index),
         }
     }
 
@@ -469,7 +484,7 @@ impl Shard {
             for record in records.by_ref().take(PACKETS_PER_TURN) {
                 self.neighbours.stats.packets_in += 1;
                 self.guarded(|shard| {
-                    if let Err(reason) = shard.handle_relayed(record, now) {
+                    if let Err(reason) = shard.handle_relayed(from, record, now) {
                         shard.drops.count(reason);
                     }
                 });
@@ -481,7 +496,7 @@ impl Shard {
         }
     }
 
-    fn handle_relayed(&mut self, record: &[u8], now: Instant) -> Result<(), DropReason> {
+    fn handle_relayed(&mut self, from: u16, record: &[u8], now: Instant) -> Result<(), DropReason> {
         let (record, packet) = RecordHeader::read(record).ok_or(DropReason::Malformed)?;
         // The track has ended, or nobody wants it any more.
         let index = self.remote.named(record.alias).ok_or(DropReason::Gone)?;
@@ -503,6 +518,10 @@ impl Shard {
             .ok_or(DropReason::UnknownPayloadType)?
             .codec;
         let described = state.extensions.dependency_descriptor;
+        if remote.former.is_some() && remote.origin.shard == from {
+            // From now on it comes this way.
+            self.leave_former(index);
+        }
         if self.router.breaks_off(source, stamp) {
             // What came before goes on before numbers begin anew.
             self.forward(now);
@@ -561,7 +580,7 @@ impl Shard {
             } => {
                 self.router.relay(track, Port(from), alias, interest, now);
             }
-            Message::Unsubscribe { track, alias } => {
+            Message::Unsubscribe { track, alias, .. } => {
                 self.handle_unsubscribe(from, &track, alias, now);
             }
             Message::KeyFrame(_, source) => self.router.want_key_frame(source, now),

@@ -12,7 +12,7 @@ use pipemesh_proto::node::node_server::{Node, NodeServer};
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::*;
-use pipemesh_topology::{NodeRecord, NodeState as RecordState};
+use pipemesh_topology::{NodeRecord, NodeState as RecordState, PipeAddress};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -123,7 +123,8 @@ impl FakeNode {
                 grpc_address: address.to_string(),
                 boot_id,
                 weight: 1,
-                pipe: None,
+                // Nobody calls there.
+                pipe: PipeAddress::new(["127.0.0.1:9".to_owned()], [7; 32]).ok(),
                 state: RecordState::Serving,
             },
         }

@@ -29,8 +29,8 @@ use lane::Entry;
 use padding::Padding;
 use suspension::{Measured, Rank, Suspensions};
 
-/// As many as two bytes of a variable-length number tell apart.
-const MAX_ALIASES: usize = 1 << 14;
+/// More than a node takes of another: every encoding of 16,384 tracks.
+const MAX_ALIASES: usize = 1 << 16;
 /// Bytes that wait at most, of all aliases. Beyond it, the least class gives way as a whole.
 const MAX_BYTES: usize = 8 << 20;
 /// Packets of one alias that wait at most: a key frame of a megabyte.

@@ -304,7 +304,12 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(encoding) = self.encoding_mut(source) else {
             return false;
         };
-        if encoding.restarts != stamp.restarts {
+        let later = stamp.restarts.wrapping_sub(encoding.restarts).cast_signed();
+        if later < 0 && encoding.sequences.highest().is_some() {
+            // It was overtaken by those of a later SSRC.
+            return false;
+        }
+        if later != 0 {
             self.restart_as(source, stamp.restarts, now);
         }
         let Some(encoding) = self.encoding_mut(source) else {

@@ -336,6 +336,7 @@ fn a_track_ends_for_both_sides() {
     taker.tell(Message::Unsubscribe {
         track: track.clone(),
         alias: TAKER,
+        moved: false,
     });
     let gone = News::Gone {
         track: track.clone(),
@@ -349,6 +350,7 @@ fn a_track_ends_for_both_sides() {
     taker.tell(Message::Unsubscribe {
         track,
         alias: TAKER,
+        moved: false,
     });
     carry(&mut taker, &mut origin);
     expect_interest(&mut origin, alias, key);
@@ -450,6 +452,7 @@ fn a_gateway_fetches_what_it_is_asked_for() {
     leaf.tell(Message::Unsubscribe {
         track: track(),
         alias: TAKER,
+        moved: false,
     });
     carry(&mut leaf, &mut gateway);
     let released = News::Released {

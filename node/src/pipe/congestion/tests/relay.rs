@@ -144,7 +144,7 @@ impl Relay {
             });
         }
         let connection = world.connection(pair.sender);
-        let control = connection.streams().open(Dir::Uni).unwrap();
+        let control = connection.streams().open(Dir::Bi).unwrap();
         let packet = media_size(connection.datagrams().max_size().unwrap());
         Self {
             schedule,

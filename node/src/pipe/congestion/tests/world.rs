@@ -219,8 +219,8 @@ impl Host {
         while let Some(event) = connection.poll() {
             match event {
                 Event::ConnectionLost { reason } => panic!("{reason}"),
-                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
-                    self.reading = connection.streams().accept(Dir::Uni);
+                Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                    self.reading = connection.streams().accept(Dir::Bi);
                 }
                 _ => {}
             }
