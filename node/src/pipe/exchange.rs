@@ -1,7 +1,7 @@
 //! One pipe between the shards of this node and those of another: who takes what from whom.
 //!
 //! Towards the shards it is one more neighbour, with rings and a box; towards the other node it says the
-//! same in other words ([`translate`](super::translate)) and datagrams ([`frame`]). What shards here take
+//! same in other words ([`translate`]) and datagrams ([`frame`]). What shards here take
 //! is kept while there is no connection, and asked for anew when there is one; what the other node takes
 //! ends with the connection. Pure but for the neighbours' rings: words, datagrams and packets in and out.
 //! Knows nothing of QUIC, nor why a track is taken from this very node.

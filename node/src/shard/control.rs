@@ -55,6 +55,7 @@ impl Shard {
             Command::Unpublish { session, track } => self.with_session(session, |shard, index| {
                 if shard.sessions[index].published.contains(&track) {
                     shard.unpublish(&track);
+                    shard.land_awaited(&track);
                 }
             }),
             Command::SetMuted {
@@ -165,6 +166,7 @@ impl Shard {
     pub(super) fn close_session(&mut self, index: usize, now: Instant) {
         for track in std::mem::take(&mut self.sessions[index].published) {
             self.unpublish(&track);
+            self.land_awaited(&track);
         }
         for track in self.sessions[index]
             .wanted

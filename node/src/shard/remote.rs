@@ -47,6 +47,9 @@ pub(super) struct RemoteTracks {
     by_id: HashMap<TrackId, usize>,
     /// The router's keys of those that have been described.
     by_key: HashMap<TrackKey, usize>,
+    /// Tracks of other nodes that are to be taken here once a session here no longer publishes one under
+    /// their ids.
+    awaited: HashMap<TrackId, Landing>,
     last: u32,
 }
 
@@ -130,6 +133,12 @@ impl RemoteTracks {
 impl Shard {
     /// The node wants a track of another node, and this shard is to take it.
     pub(super) fn land(&mut self, landing: Landing) {
+        // Its publisher has moved, here or away. Which of both was later only signaling knows, and will say.
+        let published = self.tracks.get(&landing.track);
+        if published.is_some_and(|published| published.session.is_some()) {
+            self.remote.awaited.insert(landing.track.clone(), landing);
+            return;
+        }
         let Landing {
             track,
             origin,
@@ -140,8 +149,20 @@ impl Shard {
         self.close_empty(room);
     }
 
+    /// A session here does not publish a track any more.
+    pub(super) fn land_awaited(&mut self, track: &TrackId) {
+        if let Some(landing) = self.remote.awaited.remove(track) {
+            self.land(landing);
+        }
+    }
+
     /// The node does not want it any more.
     pub(super) fn leave(&mut self, track: &TrackId, generation: u64) {
+        let awaited = self.remote.awaited.get(track);
+        if awaited.is_some_and(|landing| landing.origin.generation == generation) {
+            self.remote.awaited.remove(track);
+            return;
+        }
         let index = self.remote.by_id.get(track).copied();
         let index = index.filter(|index| {
             let origin = self.remote.tracks[*index].origin;

@@ -13,7 +13,7 @@ use crate::support::control::{Signaling, layers};
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::Sent;
-use crate::support::subscriber::Subscriber;
+use crate::support::subscriber::{Subscriber, sent};
 use crate::support::{random, recording, until, within};
 use crate::{data, speakers};
 
@@ -318,4 +318,24 @@ async fn a_gateway_that_stops_is_replaced() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_publisher_who_moves_is_watched_where_he_was() {
+    let mut random = random();
+    let mesh = Mesh::start(&["eu", "us"], |_| ()).await;
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    // Ann was there before, and the node has not heard yet that she has gone.
+    let mut before = Publisher::join(&there, "room", "ann", &[], &mut random).await;
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    let mut bob = Subscriber::join(&there, "room", "bob").await;
+    bob.session.subscribe_at(TRACK, ORIGIN, layers(0)).await;
+    before.send_frames(true);
+    before.session.close().await;
+    let offer = bob.negotiate().await;
+    let stream = sent(&offer, TRACK);
+    there.settle("room").await;
+    let mut frame = 0;
+    goes_on(&mut ann, &[(bob, stream)], &mut frame).await;
+    mesh.stop().await;
 }
