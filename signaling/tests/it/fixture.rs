@@ -36,6 +36,14 @@ pub(crate) struct Fixture {
     pub(crate) metrics: prometheus::Registry,
 }
 
+/// A room stays on one node.
+pub(crate) fn undivided() -> Config {
+    Config {
+        rooms_span: false,
+        ..config()
+    }
+}
+
 pub(crate) fn config() -> Config {
     let secret = Secret::new(SECRET, 32).unwrap();
     let name = KEY.to_owned();

@@ -63,7 +63,7 @@ async fn a_room_is_where_it_began_and_keeps_out_who_may_not_be_there() {
         FakeNode::start("eu-1", "eu", 1),
         FakeNode::start("us-1", "us", 1),
     ];
-    let fixture = Fixture::with(config(), &nodes.each_ref()).await;
+    let fixture = Fixture::with(undivided(), &nodes.each_ref()).await;
     let nobody = Person::default();
     let alice = nobody
         .join(door(&fixture), "standup", "alice")

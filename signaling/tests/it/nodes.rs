@@ -316,7 +316,7 @@ async fn a_room_whose_node_is_full_stays_together() {
         FakeNode::start("node-a", "eu", 1),
         FakeNode::start("node-b", "eu", 1),
     ];
-    let fixture = Fixture::start(&[&nodes[0], &nodes[1]]).await;
+    let fixture = Fixture::with(undivided(), &[&nodes[0], &nodes[1]]).await;
     let (mut alice, joined) = fixture.join("standup", "alice").await;
     let home = node_of(&joined);
     nodes[usize::from(home == "node-b")].refuse(Some(Code::NodeFull));
