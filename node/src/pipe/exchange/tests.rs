@@ -6,9 +6,20 @@ use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::poll::Sleeper;
 use pipemesh_node_media::ring::Consumer;
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use pipemesh_node_core::pipe::frame::{self, Marks, MediaHead, Stream};
+use pipemesh_node_core::router::Source;
+use pipemesh_node_core::router::relay::Stamp;
+use pipemesh_proto::pipe::Role;
+
+use super::peer::nearest;
 use super::*;
 use crate::session::plan::{Extensions, PayloadType};
+use crate::shard::{Message, RecordHeader, Subscribe};
 use crate::shard::{Origin, SessionKey, Speaker};
+use crate::tracks::TrackEntry;
 
 const TAKER: Alias = Alias(77);
 const GENERATION: u64 = 5;

@@ -1,0 +1,366 @@
+//! What the other node says and sends, checked and put into what shards here hear.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
+use pipemesh_node_core::pipe::frame::{self, Datagram, MediaHead, Piece, Stream};
+use pipemesh_node_core::router::Source;
+use pipemesh_node_core::router::relay::{Alias, Stamp};
+use pipemesh_proto::ids::{RoomId, TrackId};
+use pipemesh_proto::pipe;
+use pipemesh_proto::pipe::Role;
+use pipemesh_proto::pipe::pipe_message::Message as Word;
+
+use super::super::translate;
+use super::{At, Exchange, Given, MAX_GIVEN, News};
+use crate::shard::{Message, Publication, RecordHeader, Subscribe};
+use crate::tracks::TrackEntry;
+
+impl Exchange {
+    /// `delay` is what a message takes from there.
+    pub(crate) fn handle_word(&mut self, word: Word, delay: Duration, now: Instant) {
+        match word {
+            Word::Subscribe(subscribe) => self.give(&subscribe),
+            Word::Interest(interest) => self.handle_interest(&interest),
+            Word::Unsubscribe(ended) => self.end_given(ended.subscription),
+            Word::Received(received) => {
+                let given = self.given.get(&received.subscription);
+                if let Some(given) = given
+                    && let Some(at) = &given.at
+                {
+                    let message = Message::Received(at.alias, given.track.clone());
+                    self.neighbours.tell(at.shard, message);
+                }
+            }
+            Word::State(state) => self.handle_state(&state),
+            Word::Report(report) => {
+                let read = translate::read_report(&report, delay, now);
+                self.tell_taker(report.subscription, |alias| {
+                    Some(Message::Report(alias, read?))
+                });
+            }
+            Word::Rates(rates) => {
+                let read = Arc::new(translate::read_rates(&rates));
+                self.tell_taker(rates.subscription, |alias| {
+                    Some(Message::Rates(alias, read))
+                });
+            }
+            Word::Ended(ended) => {
+                self.tell_taker(ended.subscription, |alias| Some(Message::Ended(alias)));
+            }
+            Word::Unknown(unknown) => {
+                self.tell_taker(unknown.subscription, |alias| Some(Message::Unknown(alias)));
+            }
+            // Said once, before all others.
+            Word::Hello(_) => self.stats.malformed += 1,
+            Word::Follow(follow) => self.be_followed(&follow.room_id),
+            Word::Unfollow(unfollow) => {
+                if let Ok(room) = unfollow.room_id.parse::<RoomId>()
+                    && self.followed_by.remove(&room)
+                {
+                    self.tell_shards(|| Message::Unfollow(room.clone()));
+                }
+            }
+            Word::Speakers(told) => match translate::read_speakers(&told) {
+                Some((room, speakers)) if self.follows.contains(&room) => {
+                    self.tell_shards(|| Message::Speakers(room.clone(), Arc::clone(&speakers)));
+                }
+                Some(_) => {}
+                None => self.stats.malformed += 1,
+            },
+            Word::Quality(told) => match translate::read_quality(&told) {
+                Some((room, judged)) if self.follows.contains(&room) => {
+                    self.tell_shards(|| Message::Quality(room.clone(), Arc::clone(&judged)));
+                }
+                Some(_) => {}
+                None => self.stats.malformed += 1,
+            },
+            Word::Data(data) => match data.room_id.parse::<RoomId>() {
+                Ok(room) if self.follows.contains(&room) => {
+                    let packet = Bytes::from(data.packet);
+                    self.tell_shards(|| Message::Data {
+                        room: room.clone(),
+                        packet: packet.clone(),
+                        reliable: data.reliable,
+                    });
+                }
+                Ok(_) => {}
+                Err(_) => self.stats.malformed += 1,
+            },
+        }
+    }
+
+    fn tell_taker(&mut self, subscription: u32, message: impl FnOnce(Alias) -> Option<Message>) {
+        let Some(taken) = self.taken.get(&subscription) else {
+            return;
+        };
+        match message(taken.alias) {
+            Some(message) => self.neighbours.tell(taken.shard, message),
+            None => self.stats.malformed += 1,
+        }
+    }
+
+    fn handle_state(&mut self, state: &pipe::TrackState) {
+        let Some(taken) = self.taken.get_mut(&state.subscription) else {
+            return;
+        };
+        let Some((state, format)) = translate::read_state(state) else {
+            self.stats.malformed += 1;
+            // A track that nobody here can be sent.
+            let message = Message::Ended(taken.alias);
+            return self.neighbours.tell(taken.shard, message);
+        };
+        let message = Message::State(taken.alias, Arc::new(state));
+        self.neighbours.tell(taken.shard, message);
+        if !std::mem::replace(&mut taken.is_described, true) {
+            self.news.push_back(News::Described {
+                track: taken.track.clone(),
+                generation: taken.generation,
+                format,
+            });
+        }
+    }
+
+    /// The other node takes a track.
+    fn give(&mut self, subscribe: &pipe::Subscribe) {
+        let subscription = subscribe.subscription;
+        let unknown = Word::Unknown(pipe::Unknown { subscription });
+        let is_full = self.given.len() >= MAX_GIVEN || subscription >= Stream::SUBSCRIPTIONS;
+        let Some((track, publication)) = read_subscribe(subscribe).filter(|_| !is_full) else {
+            self.stats.malformed += 1;
+            return self.say(unknown);
+        };
+        // Asked for again, it is asked for anew.
+        self.end_given(subscription);
+        let entry = self.find(&track, &publication);
+        let is_own = publication.node == self.own;
+        // Nobody who asks takes the place of what is here under the same id.
+        let is_another = entry.is_none() && self.tracks.get(&track).is_some();
+        // Gateways take from origins alone: no track can go round. What is not published yet is asked for
+        // again.
+        if is_own && entry.is_none() || !is_own && (is_another || publication.role == Role::Gateway)
+        {
+            return self.say(unknown);
+        }
+        let given = Given {
+            track: track.clone(),
+            publication: publication.clone(),
+            at: None,
+            interest: None,
+        };
+        self.given.insert(subscription, given);
+        match entry {
+            // What is taken from elsewhere goes on for as long as somebody says that they want it.
+            Some(entry) if is_own => self.ask_shard(subscription, &entry),
+            _ => self.news.push_back(News::Asked {
+                subscription,
+                track,
+                publication,
+            }),
+        }
+    }
+
+    /// A track that the other node has asked for is here.
+    pub(crate) fn serve(&mut self, subscription: u32) {
+        let Some(given) = self.given.get(&subscription) else {
+            return;
+        };
+        if given.at.is_some() {
+            return;
+        }
+        match self.find(&given.track, &given.publication) {
+            Some(entry) => self.ask_shard(subscription, &entry),
+            None => self.refuse(subscription),
+        }
+    }
+
+    /// A track that the other node has asked for cannot be had: it was asked for long enough.
+    pub(crate) fn refuse(&mut self, subscription: u32) {
+        if self.given.contains_key(&subscription) {
+            self.end_given(subscription);
+            self.say(Word::Ended(pipe::Ended { subscription }));
+        }
+    }
+
+    fn find(&self, track: &TrackId, publication: &Publication) -> Option<TrackEntry> {
+        let entry = self.tracks.get(track)?;
+        (entry.session == publication.session && entry.room == publication.room).then_some(entry)
+    }
+
+    fn ask_shard(&mut self, subscription: u32, entry: &TrackEntry) {
+        let Some(given) = self.given.get_mut(&subscription) else {
+            return;
+        };
+        let shard = entry.origin.shard;
+        self.last_alias += 1;
+        let alias = Alias(self.last_alias);
+        given.at = Some(At {
+            shard,
+            alias,
+            format: entry.format,
+            state: None,
+            suspended: EncodingSet::default(),
+            highest: [0; MAX_ENCODINGS],
+        });
+        self.given_by.insert(alias.0, subscription);
+        let subscribe = Subscribe {
+            track: given.track.clone(),
+            generation: entry.origin.generation,
+            alias,
+            ring: self.neighbours.open_ring(shard),
+            publication: None,
+        };
+        self.neighbours
+            .tell(shard, Message::Subscribe(Box::new(subscribe)));
+    }
+
+    fn handle_interest(&mut self, told: &pipe::Interest) {
+        let Some(given) = self.given.get_mut(&told.subscription) else {
+            return;
+        };
+        let interest = translate::read_interest(told);
+        given.interest = Some(interest);
+        if let Some(at) = &given.at
+            && let Some(track) = at.key()
+        {
+            let message = Message::Interest {
+                track,
+                alias: at.alias,
+                interest,
+            };
+            self.neighbours.tell(at.shard, message);
+        }
+    }
+
+    pub(super) fn end_given(&mut self, subscription: u32) {
+        let Some(given) = self.forget_given(subscription) else {
+            return;
+        };
+        if let Some(at) = given.at {
+            let message = Message::Unsubscribe {
+                track: given.track,
+                alias: at.alias,
+                moved: false,
+            };
+            self.neighbours.tell(at.shard, message);
+        }
+    }
+
+    pub(super) fn forget_given(&mut self, subscription: u32) -> Option<Given> {
+        let given = self.given.remove(&subscription)?;
+        self.closed.push(subscription);
+        if let Some(at) = &given.at {
+            self.given_by.remove(&at.alias.0);
+        }
+        if given.publication.node != self.own {
+            let track = given.track.clone();
+            self.news.push_back(News::Released {
+                subscription,
+                track,
+            });
+        }
+        Some(given)
+    }
+
+    /// A datagram of the other node's; answers a probe if it is one.
+    pub(crate) fn handle_datagram(&mut self, datagram: &[u8]) -> Option<frame::Probe> {
+        match frame::read(datagram) {
+            Some(Datagram::Media(head, packet)) => self.pass(&head, packet),
+            Some(Datagram::Piece(head, piece, part)) => self.handle_piece(&head, piece, part),
+            Some(Datagram::Nack(nack)) => self.handle_nack(&nack),
+            Some(Datagram::KeyFrameRequest(stream)) => self.want_key_frame(stream),
+            Some(Datagram::Probe(probe)) => return Some(probe),
+            Some(Datagram::Padding) => {}
+            None => self.stats.malformed += 1,
+        }
+        None
+    }
+
+    fn handle_piece(&mut self, head: &MediaHead, piece: Piece, part: &[u8]) {
+        // Kept for tracks that are taken only.
+        if !self.taken.contains_key(&head.stream.subscription) {
+            self.stats.unknown += 1;
+            return;
+        }
+        if let Some((head, packet)) = self.pieces.join(head, piece, part) {
+            self.pass(&head, &packet);
+        }
+    }
+
+    /// Gives a packet to the shard that takes it.
+    fn pass(&mut self, head: &MediaHead, packet: &[u8]) {
+        let taken = self.taken.get_mut(&head.stream.subscription);
+        let Some(taken) = taken.filter(|taken| taken.is_described) else {
+            self.stats.unknown += 1;
+            return;
+        };
+        let stream = &mut taken.streams[usize::from(head.stream.encoding)];
+        let number = nearest(head.number, stream.highest);
+        // One of before does not take the count back.
+        if head.restarts.wrapping_sub(stream.restarts).cast_signed() >= 0 {
+            stream.restarts = head.restarts;
+        }
+        stream.highest = stream.highest.max(number);
+        let record = RecordHeader {
+            alias: taken.alias,
+            encoding: head.stream.encoding,
+            stamp: Stamp {
+                number,
+                restarts: head.restarts,
+                resumes: head.marks.resumes,
+                key_frame: head.marks.key_frame,
+            },
+            repaired: head.is_repair,
+        };
+        if self.neighbours.push(taken.shard, &record.write(), packet) {
+            self.stats.packets_in += 1;
+        } else {
+            self.stats.refused += 1;
+        }
+    }
+
+    fn handle_nack(&mut self, nack: &frame::Nack<'_>) {
+        let Some((at, source)) = self.given_source(nack.stream) else {
+            return;
+        };
+        let highest = at.highest[usize::from(nack.stream.encoding)];
+        let (shard, alias) = (at.shard, at.alias);
+        let numbers = nack.numbers().map(|number| nearest(number, highest));
+        let message = Message::Packets(alias, source, numbers.collect());
+        self.neighbours.tell(shard, message);
+    }
+
+    pub(super) fn given_source(&self, stream: Stream) -> Option<(&At, Source)> {
+        let at = self.given.get(&stream.subscription)?.at.as_ref()?;
+        let source = Source {
+            track: at.key()?,
+            encoding: stream.encoding,
+        };
+        Some((at, source))
+    }
+}
+
+fn read_subscribe(subscribe: &pipe::Subscribe) -> Option<(TrackId, Publication)> {
+    let publication = Publication {
+        node: subscribe.origin_node_id.parse().ok()?,
+        session: subscribe.origin_session_id.parse().ok()?,
+        room: subscribe.room_id.parse().ok()?,
+        role: match subscribe.role() {
+            Role::Gateway => Role::Gateway,
+            Role::Leaf | Role::Unspecified => Role::Leaf,
+        },
+    };
+    Some((subscribe.track_id.parse().ok()?, publication))
+}
+
+/// The number closest to `known` of which `low` are the lower 32 bits.
+pub(super) fn nearest(low: u32, known: u64) -> u64 {
+    let step = low.wrapping_sub(known as u32).cast_signed();
+    match known.checked_add_signed(step.into()) {
+        Some(number) => number,
+        // Before the first of all.
+        None => low.into(),
+    }
+}
