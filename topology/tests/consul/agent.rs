@@ -1,6 +1,5 @@
 //! A real Consul agent on ports of its own, which a test can kill, stop and start again.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +9,10 @@ use pipemesh_topology::registry::consul::{Client, ConsulRegistry, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::ports::free_ports;
+
 /// A machine that does many things at once.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Agent {
     pub(crate) folder: TempDir,
@@ -255,10 +256,4 @@ fn merge(settings: &mut Value, extra: Value) {
         }
         (settings, extra) => *settings = extra,
     }
-}
-
-/// Ports that were free a moment ago, all different.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -9,8 +9,9 @@ use pipemesh_topology::registry::consul::{Client, Config, ConsulRegistry, Settin
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use crate::agent::{Agent, free_ports};
+use crate::agent::Agent;
 use crate::node::{Follower, record};
+use crate::ports::free_ports;
 
 fn config(variables: &[(&str, &str)]) -> Config {
     let variables: BTreeMap<String, String> = variables

@@ -8,4 +8,6 @@ mod connection;
 mod lock;
 mod node;
 mod outage;
+#[path = "../common/ports.rs"]
+mod ports;
 mod record;

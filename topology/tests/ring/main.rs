@@ -11,6 +11,8 @@ mod losses;
 #[path = "../consul/node.rs"]
 #[allow(dead_code, reason = "other tests need the rest")]
 mod node;
+#[path = "../common/ports.rs"]
+mod ports;
 mod process;
 #[path = "../store/server.rs"]
 #[allow(dead_code, reason = "other tests need the rest")]

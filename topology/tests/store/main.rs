@@ -6,6 +6,8 @@ mod access;
 mod contract;
 mod model;
 mod outages;
+#[path = "../common/ports.rs"]
+mod ports;
 mod server;
 mod sharing;
 

@@ -1,6 +1,6 @@
 //! A redis-server of the test's own, on a free port, with a folder of its own; ends with it.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::PATIENCE;
+use crate::ports::free_ports;
 
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -40,7 +41,7 @@ impl Server {
             child: None,
         };
         for _ in 0..10 {
-            server.port = free_port();
+            [server.port] = free_ports();
             let (port, path) = (server.port.to_string(), server.folder.path());
             let fill = |argument: &str| {
                 let argument = argument.replace("{port}", &port);
@@ -139,11 +140,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 pub(crate) fn store(url: &str, authority: Option<&Path>) -> RedisStore {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod bottleneck;
 mod figures;
 mod geo;
 mod http;
@@ -12,6 +13,8 @@ mod mesh;
 mod moving;
 mod outages;
 mod people;
+#[path = "../../../../topology/tests/common/ports.rs"]
+mod ports;
 mod process;
 mod ring;
 mod server_api;

@@ -1,6 +1,6 @@
 //! Nodes and signaling processes, two of each if nothing else is said, with a Consul and a Redis of their own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,10 +8,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::http;
+use crate::ports::free_ports;
 use crate::process::{Build, Process};
 
 /// For every single wait: a machine that does many things at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a room stays when everybody has left.
 pub(crate) const DEPARTURE: Duration = Duration::from_secs(1);
@@ -147,11 +148,10 @@ impl Mesh {
 
     /// The process of a node.
     pub(crate) fn node(&mut self, id: &str) -> &mut Process {
-        match id {
-            "node-a" => &mut self.nodes[0],
-            "node-b" => &mut self.nodes[1],
-            other => panic!("there is no {other}"),
-        }
+        let letter = id.strip_prefix("node-").and_then(|it| it.chars().next());
+        let place = letter.and_then(|letter| ('a'..='z').position(|it| it == letter));
+        let place = place.unwrap_or_else(|| panic!("{id} is no node's id"));
+        &mut self.nodes[place]
     }
 }
 
@@ -327,8 +327,7 @@ impl Redis {
 }
 
 fn node(build: Build, id: &str, region: &str, consul: &Consul, more: &[Variable]) -> Process {
-    let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let media = media.local_addr().unwrap().port();
+    let [media] = free_ports();
     let mut environment = vec![
         ("CONSUL_HTTP_ADDR", consul.address.to_string()),
         ("PIPEMESH_LOG_FORMAT", "json".to_owned()),
@@ -395,10 +394,4 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
         assert!(Instant::now() < deadline, "in vain: {what}");
         sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// Ports that were free a moment ago, all different.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
