@@ -107,7 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::with_default(
         "drain.rate",
         "Participants that all signaling processes together move from a node that drains, a second. A room \
-         moves as a whole; after a large one there is a pause.",
+         moves as a whole, its people one after the other; after a large one there is a pause.",
         "50",
     ),
     Setting::optional(

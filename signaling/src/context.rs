@@ -36,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) auto_create: bool,
     /// A room may be on several nodes, where those have pipes.
     pub(crate) rooms_may_span: bool,
+    /// Participants moved from a node that drains, a second.
+    pub(crate) drain_rate: u32,
     pub(crate) resume_grace: Duration,
     pub(crate) turn: Option<Turn>,
     pub(crate) stun: Vec<String>,
@@ -53,6 +55,15 @@ impl Context {
     /// Whether a room may be on several nodes at present.
     pub(crate) fn rooms_span(&self) -> bool {
         self.rooms_may_span && self.nodes.mesh().snapshot.is_piped()
+    }
+
+    /// Time between two who follow a room to another node. Without pipes nobody hears the others until all
+    /// have moved, so all move at once.
+    pub(crate) fn move_interval(&self) -> Duration {
+        match self.rooms_span() {
+            true => Duration::from_secs(1) / self.drain_rate,
+            false => Duration::ZERO,
+        }
     }
 
     /// What is known of where somebody is.

@@ -23,8 +23,8 @@ use pace::Pace;
 /// How often it is looked who is left on a node that drains.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Until the process stops. `rate`: participants a second, of all processes together.
-pub(crate) async fn move_people(context: &Context, rate: u32) {
+/// Until the process stops.
+pub(crate) async fn move_people(context: &Context) {
     let mut changes = context.nodes.changes();
     let mut drains: BTreeMap<NodeId, Drain> = BTreeMap::new();
     loop {
@@ -42,7 +42,7 @@ pub(crate) async fn move_people(context: &Context, rate: u32) {
         for (node, participants) in draining {
             let drain = drains.entry(node.clone()).or_insert_with(|| {
                 tracing::info!(%node, participants, "the node drains: its rooms move");
-                Drain::new(node, rate, now)
+                Drain::new(node, context.drain_rate, now)
             });
             let at = drain.go_on(context, participants).await;
             next = Some(next.map_or(at, |next: Instant| next.min(at)));

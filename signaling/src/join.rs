@@ -569,6 +569,7 @@ impl Candidate {
             add_tracks: self.asked.add_tracks.clone(),
             offer: self.asked.offer.clone(),
             resume_grace: self.context.resume_grace,
+            move_interval: self.context.move_interval(),
             track_ids: Box::new(TrackId::random),
             unix_ms: unix_ms(SystemTime::now()),
         };

@@ -154,6 +154,7 @@ impl Signaling {
             geo: config.geo,
             auto_create: config.auto_create,
             rooms_may_span: config.rooms_span,
+            drain_rate: config.drain_rate,
             resume_grace: config.resume_grace,
             turn: config.turn,
             stun: config.stun,
@@ -187,8 +188,7 @@ impl Signaling {
             match nodes.share(rooms.process(), rooms.store()).await {}
         });
         let draining = Arc::clone(&context);
-        let drain_rate = config.drain_rate;
-        parts.spawn(async move { drain::move_people(&draining, drain_rate).await });
+        parts.spawn(async move { drain::move_people(&draining).await });
         for listener in listeners {
             let (address, scheme) = (listener.address(), scheme.name());
             tracing::info!(%address, scheme, "listening for clients");

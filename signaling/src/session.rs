@@ -69,6 +69,9 @@ const MEDIA_GRACE: Duration = Duration::from_secs(15);
 /// How long somebody who was told to join anew stays visible to others.
 const REJOIN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long somebody who was told to move may take to go. SDKs wait up to half a second before they do.
+const MOVE_LIMIT: Duration = Duration::from_secs(3);
+
 /// Time between two fresh tokens.
 const TOKEN_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -80,6 +83,9 @@ enum Phase {
     /// The node has not answered yet.
     Opening,
     Open,
+    /// The client was told to join another node. It is served until it goes: SDKs take their time, and what
+    /// is said and shown meanwhile is not lost.
+    Moving,
     /// The client was told to join anew; until then others see it stay.
     Rejoining,
     /// The node says that somebody else holds the session: a process that goes on with it, or a join of the
@@ -103,6 +109,8 @@ struct Deadlines {
     /// Media has to be back.
     media: Option<Instant>,
     rejoin: Option<Instant>,
+    /// It is this participant's turn to follow the room to another node.
+    follow: Option<Instant>,
     token: Option<Instant>,
     /// The end of a simulated speaker's speech.
     speech: Option<Instant>,
@@ -130,6 +138,7 @@ pub(crate) struct Session {
     /// was told when it came in, whatever it may do since.
     subscriber_primary: bool,
     resume_grace: Duration,
+    move_interval: Duration,
     track_ids: Box<dyn FnMut() -> TrackId + Send>,
     /// A moment and its Unix time in milliseconds.
     clock: (Instant, i64),
@@ -212,6 +221,7 @@ impl Session {
             client: spec.client,
             rights: spec.rights,
             resume_grace: spec.resume_grace,
+            move_interval: spec.move_interval,
             track_ids: spec.track_ids,
             clock: (now, spec.unix_ms),
             phase: Phase::Opening,
@@ -246,6 +256,11 @@ impl Session {
     /// Whether the node has answered and the session can take a socket.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether the node serves the client, as far as is known.
+    fn is_served(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Moving)
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -308,19 +323,46 @@ impl Session {
         self.follow_home(now);
         if let Some(room) = &self.room {
             self.hearing
-                .handle_homes(&room.homes, &self.node, &mut self.link);
+                .handle_nodes(room.nodes(), &self.node, &mut self.link);
         }
     }
 
-    /// Everybody goes where the room goes.
+    /// Everybody goes where the room goes; one after the other, where those who have gone and those who
+    /// have not still hear each other.
     fn follow_home(&mut self, now: Instant) {
-        let moved = self
-            .room
-            .as_ref()
-            .is_some_and(|room| !room.homes.contains(&self.node));
-        if moved && self.phase == Phase::Open && self.outbox.has_begun() {
-            self.rejoin(DisconnectReason::Migration, Some(CloseReason::Moved), now);
+        let Some(room) = &self.room else {
+            return;
+        };
+        if room.homes.contains(&self.node) {
+            self.deadlines.follow = None;
+            return;
         }
+        if self.phase != Phase::Open || !self.outbox.has_begun() {
+            return;
+        }
+        let at = *self.deadlines.follow.get_or_insert_with(|| {
+            let before = room.members.range::<Identity, _>(..&self.identity);
+            let before = before.filter(|(_, member)| member.node == self.node);
+            let rank = u32::try_from(before.count()).unwrap_or(u32::MAX);
+            now + self.move_interval.saturating_mul(rank)
+        });
+        if at <= now {
+            self.say_leave(DisconnectReason::Migration, Action::Reconnect);
+            self.phase = Phase::Moving;
+            // Whoever joins under the same identity takes its place, and is who it was.
+            self.set_presence(Presence::Away);
+            self.deadlines = Deadlines {
+                rejoin: Some(now + MOVE_LIMIT),
+                ..Default::default()
+            };
+        }
+    }
+
+    /// A client that was told to move has gone.
+    fn handle_gone(&mut self, now: Instant) {
+        self.link.close(CloseReason::Moved);
+        self.await_successor(Phase::Rejoining, now);
+        self.set_presence(Presence::Rejoining);
     }
 
     /// This process ends: the client resumes with another one, or with this one when it is back. On the
@@ -342,6 +384,7 @@ impl Session {
                 }));
             }
             Phase::Opening => self.end(Some(CloseReason::Left), Fate::Remove),
+            Phase::Moving => self.end(Some(CloseReason::Moved), Fate::Remove),
             Phase::Rejoining | Phase::Elsewhere => self.end(None, Fate::Remove),
             Phase::Ended => {}
         }
@@ -363,7 +406,13 @@ impl Session {
             return;
         }
         if past(self.deadlines.rejoin) {
-            return self.end(None, Fate::Remove);
+            return match self.phase {
+                Phase::Moving => self.handle_gone(now),
+                _ => self.end(None, Fate::Remove),
+            };
+        }
+        if past(self.deadlines.follow) {
+            self.follow_home(now);
         }
         if let Socket::Awaited(until) = self.socket
             && past(until)
@@ -398,7 +447,7 @@ impl Session {
             Socket::Awaited(until) => until,
             Socket::Attached => None,
         };
-        let attached = self.outbox.is_attached() && self.phase == Phase::Open;
+        let attached = self.outbox.is_attached() && self.is_served();
         let due = attached.then(|| self.updates.due(now)).flatten();
         let token = attached.then_some(deadlines.token).flatten();
         let connect = deadlines.connect.filter(|_| !self.connected);
@@ -409,6 +458,7 @@ impl Session {
             connect,
             deadlines.media,
             deadlines.rejoin,
+            deadlines.follow,
             deadlines.speech,
             deadlines.sync,
         ]
@@ -436,7 +486,7 @@ impl Session {
 
     /// Says what is due.
     fn tell(&mut self, now: Instant) {
-        let (Some(room), Phase::Open, true) = (&self.room, self.phase, self.outbox.is_attached())
+        let (Some(room), true, true) = (&self.room, self.is_served(), self.outbox.is_attached())
         else {
             return;
         };
@@ -455,7 +505,10 @@ impl Session {
 
     /// The client has to join anew; others see it stay for a while.
     fn rejoin(&mut self, reason: DisconnectReason, close: Option<CloseReason>, now: Instant) {
-        self.say_leave(reason, Action::Reconnect);
+        // Who is about to move knows it already.
+        if self.phase != Phase::Moving {
+            self.say_leave(reason, Action::Reconnect);
+        }
         match close {
             Some(reason) => self.link.close(reason),
             None => self.link.break_off(),
@@ -477,8 +530,9 @@ impl Session {
     /// The client is sent away for good; its record is gone or somebody else's.
     fn expel(&mut self, reason: DisconnectReason, close: CloseReason) {
         // Who was told to join anew and did is not sent away: that is the new session.
-        let open = matches!(self.phase, Phase::Open | Phase::Opening);
-        if open {
+        let told = reason == DisconnectReason::DuplicateIdentity && self.phase == Phase::Moving;
+        let open = self.is_served() || self.phase == Phase::Opening;
+        if open && !told {
             self.say_leave(reason, Action::Disconnect);
         }
         self.end(open.then_some(close), Fate::Lost);
@@ -486,8 +540,8 @@ impl Session {
 
     /// Another room took this one's name, as happens when the store loses it: the client goes there.
     fn displace(&mut self) {
-        let open = matches!(self.phase, Phase::Open | Phase::Opening);
-        if open {
+        let open = self.is_served() || self.phase == Phase::Opening;
+        if open && self.phase != Phase::Moving {
             self.say_leave(DisconnectReason::StateMismatch, Action::Reconnect);
         }
         self.end(open.then_some(CloseReason::RoomEnded), Fate::Lost);

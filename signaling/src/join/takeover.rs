@@ -81,6 +81,7 @@ pub(crate) async fn take_over(
         add_tracks: Vec::new(),
         offer: None,
         resume_grace: context.resume_grace,
+        move_interval: context.move_interval(),
         track_ids: Box::new(TrackId::random),
         unix_ms: unix_ms(SystemTime::now()),
     };

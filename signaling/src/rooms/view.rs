@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use livekit_protocol::Room as RoomInfo;
-use pipemesh_proto::ids::{RoomId, SessionId};
+use pipemesh_proto::ids::{NodeId, RoomId, SessionId};
 use pipemesh_topology::store::{self, Change, NewRoom, Room, RoomEvent, RoomSnapshot};
 use pipemesh_topology::{Homes, Identity, RoomName};
 use prost::Message;
@@ -33,6 +33,8 @@ pub(crate) struct RoomState {
     info: RoomInfo,
     /// With it: counted once per state, by whoever asks first.
     counted: OnceLock<Arc<RoomInfo>>,
+    /// Where it is, likewise.
+    nodes: OnceLock<BTreeSet<NodeId>>,
     pub(crate) members: BTreeMap<Identity, Arc<Member>>,
     /// Those of them that the store has lost, and what it still has of them: an older record, or none. They
     /// are as they were, until they are written again.
@@ -82,6 +84,7 @@ impl RoomState {
             revision: 0,
             info: RoomInfo::default(),
             counted: OnceLock::new(),
+            nodes: OnceLock::new(),
             members: BTreeMap::new(),
             missing: BTreeMap::new(),
             unwritten: BTreeMap::new(),
@@ -166,6 +169,7 @@ impl RoomState {
     fn change(&mut self, who: Option<Identity>) {
         self.revision += 1;
         self.counted = OnceLock::new();
+        self.nodes = OnceLock::new();
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -273,6 +277,7 @@ impl RoomState {
         self.revision += 1;
         self.recent.clear();
         self.counted = OnceLock::new();
+        self.nodes = OnceLock::new();
     }
 
     pub(super) fn lacks_any(&self) -> bool {
@@ -329,6 +334,19 @@ impl RoomState {
     /// As clients are told.
     pub(crate) fn info(&self) -> Arc<RoomInfo> {
         Arc::clone(self.counted.get_or_init(|| Arc::new(self.count())))
+    }
+
+    /// The nodes it is at home on, and those that people have not left yet.
+    pub(crate) fn nodes(&self) -> &BTreeSet<NodeId> {
+        self.nodes.get_or_init(|| {
+            let mut nodes: BTreeSet<NodeId> = self.homes.iter().cloned().collect();
+            for member in self.members.values() {
+                if !nodes.contains(&member.node) {
+                    nodes.insert(member.node.clone());
+                }
+            }
+            nodes
+        })
     }
 
     fn count(&self) -> RoomInfo {

@@ -22,7 +22,7 @@ impl Session {
         match self.phase {
             Phase::Open => {}
             Phase::Opening | Phase::Ended => return,
-            Phase::Rejoining => {
+            Phase::Moving | Phase::Rejoining => {
                 // It was told to join anew and may not have heard it.
                 self.outbox.attach_again();
                 self.say_leave(DisconnectReason::StateMismatch, Action::Reconnect);
@@ -46,6 +46,9 @@ impl Session {
     pub(crate) fn handle_detach(&mut self, now: Instant) {
         self.outbox.detach();
         self.deadlines.sync = None;
+        if self.phase == Phase::Moving {
+            return self.handle_gone(now);
+        }
         if self.phase != Phase::Open {
             return;
         }

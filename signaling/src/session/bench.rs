@@ -130,6 +130,8 @@ pub(super) struct Node {
     pub(super) unanswered: Vec<SessionRequest>,
     /// Everything it was asked, by name.
     pub(super) asked: Vec<String>,
+    /// … but where to listen to the room, each time.
+    hears: Vec<String>,
 }
 
 impl Node {
@@ -223,7 +225,7 @@ impl Node {
             Request::HearNodes(hear) => {
                 let nodes: BTreeSet<&String> = hear.node_ids.iter().collect();
                 assert_eq!(nodes.len(), hear.node_ids.len(), "each once");
-                format!("hear {}", hear.node_ids.join(" "))
+                return self.hears.push(hear.node_ids.join(" "));
             }
             Request::Close(_) => {
                 self.closed = true;
@@ -319,6 +321,8 @@ pub(super) struct Setup {
     pub(super) others: Vec<(&'static str, MemberRecord)>,
     /// Who of them has left again.
     pub(super) departed: Vec<&'static str>,
+    /// Between those who follow a room to another node.
+    pub(super) move_interval: Duration,
 }
 
 impl Default for Setup {
@@ -341,6 +345,7 @@ impl Default for Setup {
             former_tracks: BTreeMap::new(),
             others: Vec::new(),
             departed: Vec::new(),
+            move_interval: Duration::ZERO,
         }
     }
 }
@@ -451,6 +456,7 @@ impl Bench {
             add_tracks: setup.add_tracks,
             offer: setup.offer,
             resume_grace: Duration::from_secs(15),
+            move_interval: setup.move_interval,
             track_ids: Box::new(move || {
                 next_track += 1;
                 format!("TR_{next_track}").parse().unwrap()
@@ -635,7 +641,10 @@ impl Bench {
             match output {
                 Output::Node(request) => {
                     self.node.check(&request, &self.world);
-                    self.node.unanswered.push(*request);
+                    // Nothing follows from the answer.
+                    if !matches!(request.request, Some(Request::HearNodes(_))) {
+                        self.node.unanswered.push(*request);
+                    }
                 }
                 Output::Client(message) => {
                     assert!(self.attached, "there is a socket for {message:?}");
@@ -672,6 +681,11 @@ impl Bench {
 
     pub(super) fn asked(&mut self) -> Vec<String> {
         std::mem::take(&mut self.node.asked)
+    }
+
+    /// Where the node was told to listen to the room, since the last look.
+    pub(super) fn hears(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.node.hears)
     }
 
     /// The updates since the last look: identity, sid and whether it is there.

@@ -49,7 +49,8 @@ impl Session {
                 }));
             }
             // A client that was told to join anew says goodbye to the old session; that ends nothing.
-            _ if self.phase != Phase::Open => {}
+            FromClient::Leave(_) if self.phase == Phase::Moving => self.handle_gone(now),
+            _ if !self.is_served() => {}
             FromClient::Offer(offer) => self.handle_offer(offer),
             FromClient::Answer(answer) => self.handle_answer(answer),
             FromClient::Trickle(trickle) => self.handle_trickle(&trickle),

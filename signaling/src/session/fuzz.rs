@@ -167,7 +167,7 @@ impl Run {
     fn socket(&mut self, value: u8) {
         let session = &self.bench.session;
         let is_open = session.is_open() && session.outbox.has_begun();
-        let may_resume = is_open || session.phase == Phase::Rejoining;
+        let may_resume = is_open || matches!(session.phase, Phase::Moving | Phase::Rejoining);
         match value & 1 {
             0 => self.bench.detach(),
             _ => self.bench.attach(may_resume.then(Resume::default)),

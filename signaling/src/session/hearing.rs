@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use pipemesh_proto::ids::NodeId;
 use pipemesh_proto::node::HearNodes;
 use pipemesh_proto::node::session_request::Request;
-use pipemesh_topology::Homes;
 
 use super::link::{Asked, Link};
 
@@ -14,9 +13,9 @@ use super::link::{Asked, Link};
 pub(super) struct Hearing(BTreeSet<NodeId>);
 
 impl Hearing {
-    /// The room is at home on these nodes.
-    pub(super) fn handle_homes(&mut self, homes: &Homes, own: &NodeId, link: &mut Link) {
-        let elsewhere = || homes.iter().filter(|node| *node != own);
+    /// The room is on these nodes.
+    pub(super) fn handle_nodes(&mut self, nodes: &BTreeSet<NodeId>, own: &NodeId, link: &mut Link) {
+        let elsewhere = || nodes.iter().filter(|node| *node != own);
         // Nearly always so; each change in a room comes by here.
         if elsewhere().count() == self.0.len() && elsewhere().all(|node| self.0.contains(node)) {
             return;

@@ -51,7 +51,7 @@ impl Session {
             return;
         };
         match self.phase {
-            Phase::Opening | Phase::Open => {}
+            Phase::Opening | Phase::Open | Phase::Moving => {}
             Phase::Rejoining | Phase::Elsewhere | Phase::Ended => return,
         }
         match event {
@@ -99,7 +99,7 @@ impl Session {
     /// The stream stands again, and this is what the node has.
     pub(crate) fn handle_snapshot(&mut self, snapshot: contract::Snapshot, now: Instant) {
         match self.phase {
-            Phase::Open => self.link.restore(),
+            Phase::Open | Phase::Moving => self.link.restore(),
             Phase::Rejoining => {
                 self.link.restore();
                 return self.link.close(CloseReason::Moved);
@@ -158,7 +158,9 @@ impl Session {
     /// The node, or what it knew of the session, is gone.
     pub(crate) fn handle_node_lost(&mut self, now: Instant) {
         match self.phase {
-            Phase::Open => self.rejoin(DisconnectReason::StateMismatch, None, now),
+            Phase::Open | Phase::Moving => {
+                self.rejoin(DisconnectReason::StateMismatch, None, now);
+            }
             Phase::Opening => self.end(None, Fate::Remove),
             Phase::Rejoining | Phase::Elsewhere | Phase::Ended => {}
         }
@@ -375,7 +377,7 @@ impl Session {
         tracing::info!(?reason, "the node closed the session");
         match (reason, self.phase) {
             (_, Phase::Opening) => self.end(None, Fate::Remove),
-            (CloseReason::TakenOver, _) => {
+            (CloseReason::TakenOver, Phase::Open) => {
                 self.say_leave(DisconnectReason::Migration, Action::Resume);
                 self.link.break_off();
                 self.await_successor(Phase::Elsewhere, now);

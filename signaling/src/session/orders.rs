@@ -24,9 +24,11 @@ impl Session {
             (Phase::Opening | Phase::Rejoining | Phase::Elsewhere, _) => {
                 Answer::of(Outcome::Absent)
             }
-            (Phase::Open, What::Mute(mute)) => self.handle_mute_order(mute),
-            (Phase::Open, What::Update(update)) => self.handle_update_order(update, now),
-            (Phase::Open, What::Subscriptions(update)) => {
+            (Phase::Open | Phase::Moving, What::Mute(mute)) => self.handle_mute_order(mute),
+            (Phase::Open | Phase::Moving, What::Update(update)) => {
+                self.handle_update_order(update, now)
+            }
+            (Phase::Open | Phase::Moving, What::Subscriptions(update)) => {
                 let tracks = &update.participant_tracks;
                 let tracks = tracks.iter().flat_map(|of| &of.track_sids);
                 let tracks = update.track_sids.iter().chain(tracks);
@@ -35,7 +37,7 @@ impl Session {
                     .choose(tracks, update.subscribe, link, outbox);
                 Answer::of(Outcome::Done)
             }
-            (Phase::Open, What::Data(data)) => {
+            (Phase::Open | Phase::Moving, What::Data(data)) => {
                 let request = contract::SendData {
                     packet: data.packet,
                     reliable: data.reliable,

@@ -40,6 +40,8 @@ pub(crate) struct Spec {
     pub(crate) offer: Option<SessionDescription>,
     /// How long the session outlives its socket.
     pub(crate) resume_grace: Duration,
+    /// When the room moves to another node, so much time passes between those who follow it.
+    pub(crate) move_interval: Duration,
     pub(crate) track_ids: Box<dyn FnMut() -> TrackId + Send>,
     /// Unix time of the moment the session is made, in milliseconds.
     pub(crate) unix_ms: i64,

@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod joining;
+mod moving;
 mod orders;
 mod publishing;
 mod random;

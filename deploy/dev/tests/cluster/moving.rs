@@ -93,8 +93,8 @@ impl Person {
     /// Hears so many others, and goes on.
     async fn hears(&self, others: usize) {
         let all = move |stats: &Stats| {
-            let tracks = stats.tracks.iter();
-            tracks.filter(|track| track.packets > 0).count() == others
+            let heard = heard(stats).into_values();
+            heard.filter(|packets| *packets > 0).count() == others
         };
         let outcome = self.participant.until("it hears all", PATIENCE, all);
         outcome.await.unwrap();

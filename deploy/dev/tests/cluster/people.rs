@@ -1,5 +1,6 @@
 //! Participants of two kinds: with media, and with signaling alone, to hear what is said.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use livekit_protocol::signal_response::Message as Response;
@@ -56,17 +57,25 @@ pub(crate) async fn speak_as(
     participant
 }
 
+/// Packets of each track, by its id. One whose publisher has moved begins another stream, and of the former one
+/// nothing more is heard.
+pub(crate) fn heard(stats: &Stats) -> BTreeMap<String, u64> {
+    let mut packets = BTreeMap::new();
+    for track in &stats.tracks {
+        *packets.entry(track.sid.clone()).or_default() += track.packets;
+    }
+    packets
+}
+
 /// Waits until somebody has heard so many packets more of everybody he hears.
 pub(crate) async fn hears_on(participant: &Participant, packets: u64) -> Stats {
-    let before = participant.stats().await.unwrap();
-    let heard = move |stats: &Stats| {
-        !stats.tracks.is_empty()
-            && stats.tracks.iter().all(|track| {
-                let before = before.track(&track.sid).map_or(0, |before| before.packets);
-                track.packets >= before + packets
-            })
+    let before = heard(&participant.stats().await.unwrap());
+    let hears = move |stats: &Stats| {
+        let now = heard(stats);
+        let of = |sid| before.get(sid).copied().unwrap_or_default();
+        !now.is_empty() && now.iter().all(|(sid, heard)| *heard >= of(sid) + packets)
     };
-    let outcome = participant.until("it hears on", PATIENCE, heard).await;
+    let outcome = participant.until("it hears on", PATIENCE, hears).await;
     outcome.unwrap()
 }
 

@@ -216,7 +216,7 @@ impl Run {
             Step::Client(message) => bench.says(*message),
             Step::Attach { resume } => {
                 let open = bench.session.is_open() && bench.session.outbox.has_begun();
-                let rejoining = bench.session.phase == Phase::Rejoining;
+                let rejoining = matches!(bench.session.phase, Phase::Moving | Phase::Rejoining);
                 if open || rejoining || !resume {
                     bench.attach((open || rejoining).then(Resume::default));
                 }

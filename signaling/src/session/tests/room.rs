@@ -3,7 +3,6 @@
 use livekit_protocol::signal_request::Message as FromClient;
 use pipemesh_proto::node as contract;
 use pipemesh_proto::node::session_event::Event;
-use pipemesh_topology::store::Change;
 
 use super::bench::*;
 use super::prelude::*;
@@ -246,22 +245,6 @@ fn who_finds_another_room_under_the_name_goes_there() {
         record: Fate::Lost,
     };
     assert_eq!(bench.ended, Some(end));
-}
-
-#[test]
-fn a_room_that_moves_takes_everybody_along() {
-    let mut bench = settled();
-    bench
-        .world
-        .apply(Change::RoomUpdated(stored_room("node-b")));
-    bench.room_changed();
-    let Some(Message::Leave(leave)) = bench.heard.last() else {
-        panic!("{:?}", bench.heard);
-    };
-    assert_eq!(leave.action(), Action::Reconnect);
-    assert_eq!(bench.asked(), ["close"]);
-    assert_eq!(bench.me().presence, Presence::Rejoining);
-    assert_eq!(bench.ended, None);
 }
 
 #[test]

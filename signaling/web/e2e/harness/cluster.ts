@@ -15,6 +15,9 @@ const REGION = 'here';
 const NODES_UP = 'pipemesh_signal_nodes_up';
 const RING_MEMBERS = 'pipemesh_ring_members';
 
+/** People a second: pages that join anew at once only wait for each other on a small machine. */
+const DRAIN_RATE = 1;
+
 /** A node to be started. */
 export interface NodeSpec {
   id: string;
@@ -236,6 +239,7 @@ async function startSignaling(start: Start, name: string, consul: string, redisU
   const flags = [
     ...['--mesh-region', REGION, '--auth-demo', '--consul-address', consul, '--redis-url-file', redisUrlFile],
     ...['--http-listen', at(clients), '--operator-listen', at(operator), '--admin-listen', at(admin)],
+    ...['--drain-rate', `${DRAIN_RATE}`],
   ];
   const process = start(built('pipemesh-signaling'), flags, name);
   return { process, clients: at(clients), operator: at(operator), admin: at(admin) };
