@@ -266,6 +266,10 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             track.tell_live(key, &mut self.agenda);
             select_all(track, &mut self.subscriptions);
         }
+        if track.take_back_live(now) {
+            changed = true;
+            select_all(track, &mut self.subscriptions);
+        }
         // Which layer has the frame rate that is wanted shows only now.
         for subscription in &track.subscriptions {
             let subscription = &mut self.subscriptions[subscription.0];

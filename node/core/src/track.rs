@@ -98,6 +98,12 @@ pub(crate) struct Encoding {
 }
 
 impl Encoding {
+    /// Whether it has not been sent for so long that it is not any more.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        let silent = |last| now.saturating_duration_since(last) >= STOPPED_AFTER;
+        self.last_packet.is_some_and(silent)
+    }
+
     /// What was learned of one SSRC does not hold for the next; the packets stay for those who miss
     /// them.
     pub(crate) fn restart(&mut self) {
@@ -262,7 +268,7 @@ impl<R, P> Track<R, P> {
         let before = self.live;
         for (index, encoding) in self.encodings.iter().enumerate() {
             let may_stop = still_sending || index >= usize::from(self.demand.told());
-            if may_stop && age(encoding).is_some_and(|age| age >= STOPPED_AFTER) {
+            if may_stop && encoding.is_silent(now) {
                 self.live.remove(index as u8);
             }
         }

@@ -75,6 +75,10 @@ struct Pair {
     ring: VecDeque<Passed>,
     /// Packets the ring holds at most; they are taken out once a frame.
     room: usize,
+    /// An encoding for which the way has no room.
+    suspended: Option<u8>,
+    /// An encoding whose packets are on their way for longer, and those that are.
+    held: Option<(u8, Vec<Passed>)>,
     /// Percent of the packets that do not get through although there is room.
     loss: u64,
     to_taker: VecDeque<ToTaker>,
@@ -116,6 +120,8 @@ impl Pair {
             pace: Pace::Frames,
             ring: VecDeque::new(),
             room: usize::MAX,
+            suspended: None,
+            held: None,
             loss: 0,
             to_taker: VecDeque::new(),
             to_origin: VecDeque::new(),
@@ -183,6 +189,19 @@ impl Pair {
         self.settle();
     }
 
+    /// The way has no room for an encoding, or has again; what was held arrives after the taker has heard it.
+    fn suspend(&mut self, encoding: Option<u8>) {
+        self.suspended = encoding;
+        let mut live = self.origin.live(self.here);
+        encoding.into_iter().for_each(|it| live.remove(it));
+        self.to_taker.push_back(ToTaker::Live(live));
+        self.settle();
+        for passed in self.held.take().into_iter().flat_map(|(_, held)| held) {
+            self.take(&passed);
+        }
+        self.settle();
+    }
+
     fn source(&self, encoding: u8) -> Source {
         Source {
             track: self.here,
@@ -234,20 +253,26 @@ impl Pair {
         };
         let (ring, rng, room) = (&mut self.ring, &mut self.rng, self.room);
         let (loss, passed, dropped) = (self.loss, &mut self.passed, &mut self.dropped);
+        let is_suspended = self.suspended == Some(encoding);
+        let mut held = self.held.as_mut().filter(|(held, _)| *held == encoding);
         self.origin
             .pass_on(source, media.header.sequence, |port, alias, stamp| {
                 assert_eq!((port, alias), (TAKER, ALIAS));
-                if ring.len() >= room || rng.chance(loss) {
+                if is_suspended || ring.len() >= room || rng.chance(loss) {
                     *dropped += 1;
                     return false;
                 }
                 *passed.entry(encoding).or_default() += 1;
-                ring.push_back(Passed {
+                let passing = Passed {
                     encoding,
                     stamp,
                     repaired: false,
                     packet: packet.to_vec(),
-                });
+                };
+                match &mut held {
+                    Some((_, held)) => held.push(passing),
+                    None => ring.push_back(passing),
+                }
                 true
             });
         if gathered == Gathered::Full {
@@ -703,6 +728,30 @@ fn an_encoding_that_stops_is_left_on_the_other_side_too() {
     pair.run(50);
     assert_eq!(pair.far_encoding(far), Some(2));
     check_stream(&pair.far[&far], true);
+}
+
+#[test]
+fn packets_that_come_late_do_not_bring_back_what_has_no_room() {
+    for with_key_frame in [false, true] {
+        let mut pair = Pair::new(31);
+        let far = pair.subscribe_far(up_to(3));
+        pair.run(50);
+        assert_eq!(pair.far_encoding(far), Some(2));
+        pair.held = Some((2, Vec::new()));
+        if with_key_frame {
+            pair.camera.request_key_frame(2);
+        }
+        pair.run(1);
+        pair.suspend(Some(2));
+        pair.run(60);
+        assert_eq!(pair.far_encoding(far), Some(1), "{with_key_frame}");
+        let before = pair.far[&far].len();
+        pair.run(10);
+        assert!(pair.far[&far].len() >= before + 10, "it goes on");
+        pair.suspend(None);
+        pair.run(30);
+        assert_eq!(pair.far_encoding(far), Some(2));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipemesh_node_core::pipe::congestion::Limits;
+use pipemesh_node_core::pipe::congestion::{ACK_DELAY, ACK_PACKETS, Limits};
 use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::congestion::{MediaCongestion, Published};
@@ -21,10 +21,6 @@ const LARGEST_MTU: u16 = 1452;
 /// How many packets may overtake one that is not lost. Networks of parallel links reorder; at QUIC's own
 /// threshold of 3, 3 ms of it stops the connection.
 const REORDERING: u32 = 128;
-/// Acknowledgements are sent after so many packets, or so much time. Fewer would blur the times of the
-/// round trips, more cost as much as receiving.
-const ACK_PACKETS: u32 = 16;
-const ACK_DELAY: Duration = Duration::from_millis(5);
 /// A node that lives is heard this often, so that one that does not is missed soon.
 const KEEP_ALIVE: Duration = Duration::from_millis(250);
 const IDLE_MILLIS: u32 = 3_000;

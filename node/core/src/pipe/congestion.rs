@@ -16,6 +16,11 @@ mod tests;
 
 use base::Base;
 
+/// Acknowledgements are sent after so many packets, or so much time. Fewer would blur the times of the round
+/// trips, more cost as much as receiving.
+pub const ACK_PACKETS: u32 = 16;
+pub const ACK_DELAY: Duration = Duration::from_millis(5);
+
 /// The queue on the path that is given way to. Lower yields to jitter; higher delays audio.
 const QUEUE: Duration = Duration::from_millis(25);
 /// The queue that ends the fast growth at the start.
@@ -307,6 +312,12 @@ impl Congestion {
         self.gave_way.is_none_or(|then| sent_at >= then)
     }
 
+    /// Bytes that have arrived and are not acknowledged yet: on a short path more than are on their way.
+    fn unacknowledged(&self, arriving: Bitrate) -> u64 {
+        let packets = u64::from(ACK_PACKETS) * self.mtu;
+        arriving.during(ACK_DELAY).as_bytes().min(packets)
+    }
+
     /// Decides on the window, and begins the next beat.
     fn look(&mut self, base: Duration, elapsed: Duration, now: Instant) {
         let beat = std::mem::replace(&mut self.beat, Beat::new(now));
@@ -322,7 +333,8 @@ impl Congestion {
             self.losses.heavy = 0;
             self.window = (self.window / 2).max(self.least());
         }
-        let used = arriving.during(base).as_bytes() as f64 / self.window as f64;
+        let underway = arriving.during(base).as_bytes() + self.unacknowledged(arriving);
+        let used = underway as f64 / self.window as f64;
         let held_back = beat.held_back as f64 >= HELD_BACK * beat.acked as f64;
         let full = held_back || used >= FULL;
         let lossy = beat.marked || loss.is_some_and(|loss| loss > TOLERATED_LOSS);
@@ -403,7 +415,7 @@ impl Congestion {
         } else {
             arriving.scale(ROOM).during(base + self.queue)
         };
-        let carried = carried.as_bytes() + spare;
+        let carried = carried.as_bytes() + self.unacknowledged(arriving) + spare;
         self.window = carried.min(self.window).max(self.least());
         // What a window that held nothing back gives way to says nothing of how wide the path is.
         self.growth = if held { Growth::Steady } else { Growth::Fast };
@@ -451,7 +463,14 @@ impl Congestion {
         let Some(base) = self.base.get() else {
             return;
         };
-        let open = DataSize::from_bytes(self.window).over(base.max(Duration::from_millis(1)));
+        // What the window lets through, were it not for what waits to be acknowledged.
+        let slow = DataSize::from_bytes(self.window).over(base + ACK_DELAY);
+        let open = slow.map(|slow| {
+            let waiting = self.unacknowledged(slow);
+            let fast = DataSize::from_bytes(self.window.saturating_sub(waiting));
+            fast.over(base.max(Duration::from_millis(1)))
+                .map_or(slow, |fast| fast.max(slow))
+        });
         let limit = self.limit.map(|(limit, _)| limit);
         self.rate = open.map(|open| limit.map_or(open, |limit| limit.min(open)));
     }

@@ -79,9 +79,11 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             info,
         };
         let gathered = encoding.gather(packet, media.packet.len());
-        // A track from elsewhere may be ahead of what its origin says of it; what was asked for again
-        // may be of an encoding that has stopped.
-        let is_fresh = track.upstream.is_none() || !media.repaired;
+        // A track from elsewhere may be ahead of what its origin says of it. It may also come late, or because
+        // it was asked for again, of an encoding that has stopped: only with a key frame is there anything to
+        // begin with.
+        let begins = is_key_frame || !track.spec.is_video;
+        let is_fresh = track.upstream.is_none() || begins && !media.repaired;
         if is_fresh && !track.live.contains(source.encoding) {
             track.live.insert(source.encoding);
             track.tell_live(source.track, &mut self.agenda);

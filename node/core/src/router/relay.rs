@@ -67,6 +67,8 @@ pub(crate) struct Upstream {
     interest: Interest,
     /// What the origin has measured.
     rates: LayerRates,
+    /// Encodings that are being sent, as the origin has said last.
+    told: EncodingSet,
 }
 
 /// What a taker has to know of a packet beside its bytes.
@@ -241,7 +243,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             return;
         };
         let begins = track.upstream.is_none();
-        track.upstream.get_or_insert_default();
+        track.upstream.get_or_insert_default().told = live;
         if begins || track.live != live {
             if !begins {
                 // What has begun is sent unasked (see `Interest::sent`), key frame first.
@@ -434,6 +436,22 @@ impl<R, P> Track<R, P> {
     pub(super) fn is_relayed(&self, encoding: u8) -> bool {
         let mut relays = self.relays.iter();
         relays.any(|relay| relay.interest.encodings.contains(encoding))
+    }
+
+    /// Marks encodings as stopped that packets have spoken of, before the origin or after it, and that it does
+    /// not send. `true` if there was one.
+    pub(super) fn take_back_live(&mut self, now: Instant) -> bool {
+        let Some(upstream) = &self.upstream else {
+            return false;
+        };
+        let ahead = self.live.without(upstream.told);
+        let before = self.live;
+        for (index, encoding) in self.encodings.iter().enumerate() {
+            if ahead.contains(index as u8) && encoding.is_silent(now) {
+                self.live.remove(index as u8);
+            }
+        }
+        self.live != before
     }
 
     /// What was measured elsewhere of a track that is published there.

@@ -128,6 +128,33 @@ fn layers_go_before_anything_else_does_and_come_back() {
     });
 }
 
+/// In one building acknowledgements take longer than the way: it has to be seen all the same that there is
+/// room again.
+#[test]
+fn layers_come_back_on_a_short_path() {
+    with_seeds(3, |seed| {
+        let way = Duration::from_micros(200);
+        let link = |rate| Link::new(seed, way, rate, QUEUE);
+        let mut world = World::new(vec![link(10_000_000), link(1_000_000_000)]);
+        let pair = world.connect(0, 1);
+        let tracks = (0..3).flat_map(|n| Track::simulcast(secs(n))).collect();
+        let mut relay = Relay::new(&mut world, pair, tracks, seed);
+        relay.run(&mut world, secs(20));
+        relay.settle(&mut world);
+        println!("narrow: {}", relay.summary(&world));
+        assert_eq!(relay.lost(Class::Audio), 0);
+        assert_eq!(relay.lost(Class::Base), 0);
+        assert!(relay.suspended(Class::High) > 0);
+        world.links[0].rate = 1_000_000_000;
+        let widened = world.now;
+        while relay.suspended(Class::High) > 0 {
+            assert!(world.now - widened < secs(20), "{}", relay.summary(&world));
+            relay.run(&mut world, secs(1));
+        }
+        println!("all back after {:?}", world.now - widened);
+    });
+}
+
 /// Less than what makes a connection die.
 #[test]
 fn an_outage_is_over_when_it_is_over() {

@@ -75,8 +75,15 @@ impl Path {
         (bits / time.as_secs_f64() / 1e6, self.longest_queue)
     }
 
+    /// As the other end does: after so many packets, or so much time.
     fn acknowledge(&mut self, app_limited: bool) {
-        let mut any = false;
+        let (now, mut any) = (self.now, false);
+        let arrived = self.on_the_way.iter().take_while(|it| it.1 <= now);
+        let first = self.on_the_way.front().map(|it| it.1);
+        let waited = first.is_some_and(|first| first + ACK_DELAY <= now);
+        if !waited && arrived.count() < ACK_PACKETS as usize {
+            return;
+        }
         while let Some(&(sent_at, known_at, arrived)) = self.on_the_way.front()
             && known_at <= self.now
         {
