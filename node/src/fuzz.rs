@@ -1,10 +1,11 @@
-//! What arrives from strangers and clients, fed to what reads it inside: for fuzzers (`make fuzz`), and for
+//! What arrives from strangers, clients and other nodes, fed to what reads it inside: for fuzzers (`make fuzz`), and for
 //! the test that repeats every input worth keeping. What other crates can reach is fed from without, in
 //! `node/fuzz/src`.
 
 mod association;
 mod door;
 
+pub use crate::pipe::fuzz::run as pipe;
 pub use crate::shard::fuzz::run as clients;
 pub use association::run as association;
 pub use door::run as door;
@@ -16,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     ("association", association),
     ("clients", clients),
     ("door", door),
+    ("pipe", pipe),
 ];
 
 /// Takes an input apart into pieces, each preceded by its length in two bytes.

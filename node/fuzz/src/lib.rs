@@ -8,6 +8,7 @@ pub mod codec;
 pub mod data;
 pub mod dtls;
 pub mod framing;
+pub mod pipe_frame;
 pub mod rtcp;
 pub mod rtp;
 pub mod sctp;
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("data", data::run),
     ("dtls", dtls::run),
     ("framing", framing::run),
+    ("pipe_frame", pipe_frame::run),
     ("rtcp", rtcp::run),
     ("rtp", rtp::run),
     ("sctp", sctp::run),
