@@ -14,6 +14,7 @@ mod exchange;
 mod hearing;
 mod link;
 mod metrics;
+mod narrow;
 mod peers;
 mod pieces;
 mod relays;
@@ -37,6 +38,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use director::Ask;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use exchange::fuzz;
 pub(crate) use metrics::PipeMetrics;
 pub(crate) use relays::Elsewhere;
 pub(crate) use stats::PipeStats;

@@ -5,4 +5,5 @@
 
 pub mod congestion;
 pub mod frame;
+pub mod prober;
 pub mod schedule;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pipemesh_proto::ids::NodeId;
 
 use super::connection::{self, Established, Failed, Introduction};
+use super::narrow::Narrow;
 use super::peers::Peers;
 use super::tls::Tls;
 
@@ -17,6 +18,7 @@ struct Parts {
     tls: Tls,
     own: Introduction,
     peers: Peers,
+    narrow: Narrow,
 }
 
 impl Caller {
@@ -31,6 +33,7 @@ impl Caller {
             tls,
             own,
             peers,
+            narrow: Narrow::default(),
         }))
     }
 
@@ -45,16 +48,32 @@ impl Caller {
             tls,
             own,
             peers,
+            narrow,
         } = &*self.0;
-        let calling = connection::dial(endpoint, tls, own, peers, node);
+        let calling = connection::dial(endpoint, tls, own, peers, narrow, node);
         in_time(calling).await
     }
 
     pub(super) async fn hear(&self, incoming: quinn::Incoming) -> Result<Established, Failed> {
         let Parts {
-            tls, own, peers, ..
+            tls,
+            own,
+            peers,
+            narrow,
+            ..
         } = &*self.0;
-        in_time(connection::accept(incoming, tls, own, peers)).await
+        in_time(connection::accept(incoming, tls, own, peers, narrow)).await
+    }
+
+    /// Full datagrams get lost on the way to this connection's other end; `false`: that was known.
+    pub(super) fn note_narrow(&self, connection: &quinn::Connection) -> bool {
+        self.0.narrow.add(connection.remote_address().ip())
+    }
+
+    /// What gets through to this connection's other end, as far as is known.
+    pub(super) fn learn_mtu(&self, connection: &quinn::Connection) {
+        let mtu = connection.stats().path.current_mtu;
+        (self.0.narrow).learn(connection.remote_address().ip(), mtu);
     }
 }
 

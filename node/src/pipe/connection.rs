@@ -1,24 +1,27 @@
 //! A QUIC connection to another node from its first packet to the moment at which both know who the other
 //! is; and the stream on which they speak.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 use pipemesh_proto::pipe::{CloseCode, Hello, PipeMessage};
 use pipemesh_proto::{PIPE_VERSION, PIPE_VERSION_MIN};
+use pipemesh_service::Chain;
 use prost::Message;
 use quinn::{ConnectionError, ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::congestion::Published;
+use super::narrow::Narrow;
 use super::peers::Peers;
 use super::stats::Refusal;
 use super::tls::{NotAdmitted, SERVER_NAME, Tls};
-use super::transport::{Path, transport};
+use super::transport::transport;
 
 /// For both sides to say who they are.
 const HELLO_WITHIN: Duration = Duration::from_secs(3);
@@ -84,7 +87,13 @@ impl Failed {
                     _ => Refusal::Protocol,
                 }
             }
+            // TLS has refused one of both (RFC 9001 section 4.8), here or there.
             Self::Connection(ConnectionError::TransportError(_)) => Refusal::NotAdmitted,
+            Self::Connection(ConnectionError::ConnectionClosed(closed))
+                if u64::from(closed.error_code) & !0xff == 0x100 =>
+            {
+                Refusal::NotAdmitted
+            }
             Self::Connection(_) => Refusal::Unreachable,
             Self::Another { .. } | Self::NotAdmitted(_) => Refusal::NotAdmitted,
             Self::Version { .. } => Refusal::Version,
@@ -114,13 +123,14 @@ pub(super) async fn dial(
     tls: &Tls,
     own: &Introduction,
     peers: &Peers,
+    narrow: &Narrow,
     node: &NodeId,
 ) -> Result<Established, Failed> {
     let registered = peers.find(node);
     let registered = registered.ok_or_else(|| NotAdmitted::Unregistered(node.clone()))?;
     let mut connected = Err(NotAdmitted::Unregistered(node.clone()).into());
     for address in &registered.addresses {
-        connected = connect(endpoint, tls, address).await;
+        connected = connect(endpoint, tls, narrow, address).await;
         if connected.is_ok() {
             break;
         }
@@ -152,14 +162,17 @@ pub(super) async fn dial(
 async fn connect(
     endpoint: &quinn::Endpoint,
     tls: &Tls,
+    narrow: &Narrow,
     address: &str,
 ) -> Result<(quinn::Connection, Arc<Published>), Failed> {
     let address = super::peers::resolve(address).await?;
-    let (transport, published) = transport(Path::default());
+    let path = narrow.path(address.ip(), Instant::now());
+    let (transport, published) = transport(path);
     let mut config = tls.client.clone();
     config.transport_config(Arc::new(transport));
     let connecting = endpoint.connect_with(config, address, SERVER_NAME)?;
-    Ok((connecting.await?, published))
+    let connected = doubted(connecting.await, address.ip(), narrow);
+    Ok((connected?, published))
 }
 
 /// Hears a node that called.
@@ -168,11 +181,15 @@ pub(super) async fn accept(
     tls: &Tls,
     own: &Introduction,
     peers: &Peers,
+    narrow: &Narrow,
 ) -> Result<Established, Failed> {
-    let (transport, published) = transport(Path::default());
+    let address = incoming.remote_address().ip();
+    let path = narrow.path(address, Instant::now());
+    let (transport, published) = transport(path);
     let mut config = tls.server.clone();
     config.transport_config(Arc::new(transport));
-    let connection = incoming.accept_with(Arc::new(config))?.await?;
+    let accepted = incoming.accept_with(Arc::new(config))?.await;
+    let connection = doubted(accepted, address, narrow)?;
     let greeted = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let hello = read_hello(&mut receive).await?;
@@ -186,6 +203,18 @@ pub(super) async fn accept(
     ))
 }
 
+/// A handshake that times out may have had too long datagrams.
+fn doubted(
+    met: Result<quinn::Connection, ConnectionError>,
+    address: IpAddr,
+    narrow: &Narrow,
+) -> Result<quinn::Connection, ConnectionError> {
+    if matches!(met, Err(ConnectionError::TimedOut)) {
+        narrow.doubt(address, Instant::now());
+    }
+    met
+}
+
 /// Ends a connection that is greeted too late, or badly, and says why.
 async fn in_time<T>(
     connection: &quinn::Connection,
@@ -194,7 +223,7 @@ async fn in_time<T>(
     let greeted = tokio::time::timeout(HELLO_WITHIN, greeted).await;
     let greeted = greeted.unwrap_or(Err(Failed::Silent));
     if let Err(failed) = &greeted {
-        close(connection, failed.code(), &failed.to_string());
+        close(connection, failed.code(), &Chain(failed).to_string());
     }
     greeted
 }
@@ -348,3 +377,6 @@ async fn read(receive: &mut RecvStream) -> Result<Option<Word>, Broken> {
     let message = PipeMessage::decode(bytes.as_slice()).map_err(|_| Broken::Stream)?;
     Ok(message.message)
 }
+
+#[cfg(test)]
+mod tests;

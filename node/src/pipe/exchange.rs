@@ -5,6 +5,8 @@
 //! ends with the connection. Pure but for the neighbours' rings: words, datagrams and packets in and out.
 //! Knows nothing of QUIC, nor why a track is taken from this very node.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod peer;
 mod rooms;
 mod shards;
@@ -134,6 +136,8 @@ pub(crate) struct Exchange {
     datagrams: VecDeque<Vec<u8>>,
     news: VecDeque<News>,
     pieces: Pieces,
+    /// The stamp of the last packet that came.
+    last_sent: Option<u32>,
     /// Times in datagrams are counted from here.
     origin: Instant,
     pub(crate) stats: Stats,
@@ -189,6 +193,7 @@ impl Exchange {
             datagrams: VecDeque::new(),
             news: VecDeque::new(),
             pieces: Pieces::default(),
+            last_sent: None,
             origin,
             stats: Stats::default(),
         }
@@ -218,6 +223,7 @@ impl Exchange {
         self.words.clear();
         self.datagrams.clear();
         self.pieces = Pieces::default();
+        self.last_sent = None;
         for subscription in self.given.keys().copied().collect::<Vec<_>>() {
             self.end_given(subscription);
         }
@@ -256,6 +262,16 @@ impl Exchange {
     /// Shows the shards what they were sent.
     pub(crate) fn flush(&mut self) {
         self.neighbours.flush();
+    }
+
+    /// Where the clock begins that packets are stamped by.
+    pub(crate) fn clock(&self) -> Instant {
+        self.origin
+    }
+
+    /// What the last packet was stamped with that has come since it was last asked: the other side's clock.
+    pub(crate) fn take_last_sent(&mut self) -> Option<u32> {
+        self.last_sent.take()
     }
 
     /// Words that were not taken yet.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use pipemesh_node_core::pipe::frame::Stream;
+use pipemesh_node_core::pipe::frame::{self, Stream};
+use pipemesh_node_core::pipe::prober::{Prober, Size};
 use pipemesh_node_core::pipe::schedule::Event;
 use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_proto::pipe::CloseCode;
@@ -22,6 +23,7 @@ use super::connection::{self, Established, Failed};
 use super::exchange::{Exchange, News};
 use super::sender::Sender;
 use super::stats::{LinkStats, PipeStats, Unsent};
+use super::transport::media_size;
 
 /// Datagrams that are read before what shards sent has its turn.
 const DATAGRAMS_PER_TURN: usize = 512;
@@ -40,6 +42,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// A node that says nothing for so long is taken for dead by those who can get their tracks elsewhere. QUIC
 /// gives it up later. Shorter: a machine that is busy for a moment has its tracks taken from it.
 const SUSPECT_AFTER: Duration = Duration::from_secs(1);
+
+/// What the latency of the way from there is the mean of: so many looks.
+const LATENCY_LOOKS: u32 = 16;
 
 /// How often it is told what the pipe has done; that takes locks, and packets come more often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
@@ -76,6 +81,9 @@ pub(super) struct Link {
     pause: Duration,
     /// Of the present connection.
     sender: Option<Sender>,
+    prober: Option<Prober>,
+    /// What packets take from there.
+    latency: Option<Duration>,
     /// Datagrams that have come on this connection, and when the last one did, as far as it was looked.
     heard: (u64, Instant),
     listen_at: Instant,
@@ -121,6 +129,8 @@ impl Link {
             call_at: Instant::now(),
             pause: FIRST_PAUSE,
             sender: None,
+            prober: None,
+            latency: None,
             heard: (0, Instant::now()),
             listen_at: Instant::now(),
             is_heard: None,
@@ -142,6 +152,7 @@ impl Link {
             self.bell.awake();
             let now = Instant::now();
             self.exchange.handle_messages(now);
+            self.probe(now);
             self.send_packets(now);
             // 2. What follows from it, and from what came last.
             self.send_words();
@@ -176,7 +187,8 @@ impl Link {
         let sender = self.sender.as_ref();
         let send_at = sender.and_then(|sender| sender.poll_timeout(Instant::now()));
         let publish_at = (!self.is_published).then_some(self.publish_at);
-        let at = [call_at, post_at, listen_at, send_at, publish_at];
+        let probe_at = self.prober.as_ref().map(Prober::poll_timeout);
+        let at = [call_at, post_at, listen_at, send_at, publish_at, probe_at];
         let at = at.into_iter().flatten().min();
         let timer = async {
             match at {
@@ -344,6 +356,7 @@ impl Link {
         self.forget_connection();
         let now = Instant::now();
         self.sender = Some(Sender::new(Arc::clone(&established.published), now));
+        self.prober = Some(Prober::new(self.exchange.clock(), now));
         self.established = Some(established);
         self.heard = (0, now);
         self.listen_at = now + LISTEN_EVERY;
@@ -366,6 +379,8 @@ impl Link {
     }
 
     fn forget_connection(&mut self) {
+        self.prober = None;
+        self.latency = None;
         if let Some(established) = self.established.take() {
             self.lost += established.connection.stats().path.lost_packets;
         }
@@ -436,10 +451,62 @@ impl Link {
         }
     }
 
+    /// Says what the way is like, as far as it is known here, and draws the consequences.
+    fn probe(&mut self, now: Instant) {
+        let (Some(established), Some(prober), Some(sender)) =
+            (&self.established, &mut self.prober, &mut self.sender)
+        else {
+            return;
+        };
+        let connection = &established.connection;
+        if let Some((probe, size)) = prober.poll(now) {
+            let len = match size {
+                Size::Small => 0,
+                Size::Full => media_size(connection.max_datagram_size().unwrap_or(0)),
+            };
+            // The first goes out before QUIC has tried what gets through.
+            if size == Size::Full && probe.sequence > 0 {
+                self.caller.learn_mtu(connection);
+            }
+            let mut datagram = Vec::new();
+            frame::write_probe(&probe, len, &mut datagram);
+            sender.push_control(datagram, now);
+        }
+        // On one that began small, QUIC finds out by itself what gets through.
+        if prober.is_narrow() && self.caller.note_narrow(connection) {
+            tracing::warn!(
+                node = %self.node,
+                address = %connection.remote_address(),
+                "full datagrams get lost on the way to a node, small ones do not; calling it again with smaller ones"
+            );
+            let code = CloseCode::Unspecified;
+            connection::close(connection, code, "full datagrams get lost on the way");
+        }
+    }
+
     // What comes in.
 
     fn handle_datagrams(&mut self, first: &[u8]) {
-        self.exchange.handle_datagram(first);
+        let now = Instant::now();
+        self.handle_datagram(first, now);
+        self.handle_more_datagrams(now);
+        // One of a batch stands for all.
+        let sent = self.exchange.take_last_sent();
+        let prober = self.prober.as_ref();
+        if let Some(latency) = sent.and_then(|sent| prober?.latency(sent, now)) {
+            let mean = self.latency.unwrap_or(latency);
+            self.latency = Some((mean * (LATENCY_LOOKS - 1) + latency) / LATENCY_LOOKS);
+        }
+    }
+
+    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
+        let probe = self.exchange.handle_datagram(datagram);
+        if let (Some(probe), Some(prober)) = (probe, &mut self.prober) {
+            prober.handle(&probe, now);
+        }
+    }
+
+    fn handle_more_datagrams(&mut self, now: Instant) {
         let Some(connection) = self.established.as_ref().map(|it| it.connection.clone()) else {
             return;
         };
@@ -448,7 +515,7 @@ impl Link {
             let Some(Ok(datagram)) = connection.read_datagram().now_or_never() else {
                 return;
             };
-            self.exchange.handle_datagram(&datagram);
+            self.handle_datagram(&datagram, now);
         }
     }
 
@@ -476,6 +543,7 @@ impl Link {
             is_connected: connection.is_some(),
             connections: self.connections,
             round_trip: path.map_or(Duration::ZERO, |path| path.rtt),
+            latency: self.latency.filter(|_| connection.is_some()),
             window: published.map_or(0, |found| found.window()),
             loss: published.map_or(0.0, |found| found.loss()),
             lost: self.lost + path.map_or(0, |path| path.lost_packets),

@@ -14,6 +14,7 @@ pub(crate) struct PipeMetrics {
     up: IntGaugeVec,
     connections: IntCounterVec,
     round_trip: GaugeVec,
+    latency: GaugeVec,
     window: IntGaugeVec,
     loss: GaugeVec,
     lost: IntCounterVec,
@@ -62,6 +63,13 @@ impl PipeMetrics {
                 ),
                 &["peer"],
             )?,
+            latency: GaugeVec::new(
+                constant(
+                    "pipemesh_pipe_latency_seconds",
+                    "What packets take from a node to this one, waiting there included.",
+                ),
+                &["peer"],
+            )?,
             window: gauge(
                 "pipemesh_pipe_congestion_window_bytes",
                 "Bytes that may be on their way to a node.",
@@ -102,11 +110,12 @@ impl PipeMetrics {
         })
     }
 
-    pub(crate) fn families(&self) -> [&dyn Collector; 10] {
+    pub(crate) fn families(&self) -> [&dyn Collector; 11] {
         [
             &self.up,
             &self.connections,
             &self.round_trip,
+            &self.latency,
             &self.window,
             &self.loss,
             &self.lost,
@@ -129,6 +138,7 @@ impl Collector for PipeMetrics {
         self.up.reset();
         self.connections.reset();
         self.round_trip.reset();
+        self.latency.reset();
         self.window.reset();
         self.loss.reset();
         self.lost.reset();
@@ -145,6 +155,10 @@ impl Collector for PipeMetrics {
             (self.connections.with_label_values(labels)).inc_by(stats.connections);
             let round_trip = stats.round_trip.as_secs_f64();
             self.round_trip.with_label_values(labels).set(round_trip);
+            if let Some(latency) = stats.latency {
+                let latency = latency.as_secs_f64();
+                self.latency.with_label_values(labels).set(latency);
+            }
             let window = stats.window.try_into().unwrap_or(i64::MAX);
             self.window.with_label_values(labels).set(window);
             self.loss.with_label_values(labels).set(stats.loss);

@@ -17,6 +17,8 @@ pub(crate) struct LinkStats {
     /// How often it has been.
     pub(crate) connections: u64,
     pub(crate) round_trip: Duration,
+    /// What packets take from there, since they left; `None`: not known yet.
+    pub(crate) latency: Option<Duration>,
     /// Bytes that may be on their way.
     pub(crate) window: u64,
     /// Part of what is sent there that is lost at present.

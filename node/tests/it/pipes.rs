@@ -1,15 +1,18 @@
 //! Rooms that span nodes: a track of one node is watched on others as if it were theirs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipemesh_node::Config;
+use pipemesh_node::config::Pipe;
+use pipemesh_proto::node::CodecDemand;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_service::secret::Secret;
 use pipemesh_topology::registry::memory::MemoryRegistry;
 
 use crate::support::camera::RIDS;
 use crate::support::control::{Signaling, layers};
+use crate::support::narrow::NarrowWay;
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
 use crate::support::sdp::Sent;
@@ -249,6 +252,115 @@ async fn nodes_of_another_secret_are_not_spoken_to() {
     for node in [a, b, c] {
         node.stop().await;
     }
+}
+
+/// Waits until Ann's client is told that so many encodings are wanted, and answers how long that took.
+async fn wanted(ann: &mut Publisher, encodings: u32) -> Duration {
+    let since = Instant::now();
+    let what = format!("{encodings} encodings are wanted");
+    let told = |event: &Event| match event {
+        Event::TrackDemandChanged(demand) => {
+            let is_it = |codec: &CodecDemand| codec.spatial_layers == encodings;
+            demand.codecs.iter().all(is_it).then_some(())
+        }
+        _ => None,
+    };
+    ann.session.event(&what, told).await;
+    since.elapsed()
+}
+
+#[tokio::test]
+async fn a_publisher_is_told_what_is_wanted_in_the_whole_mesh() {
+    const UP: Duration = Duration::from_secs(1);
+    const DOWN: Duration = Duration::from_secs(5);
+    let mut random = random();
+    // Behind a gateway, or on it.
+    let mesh = Mesh::start(&["eu", "us", "us"], |_| ()).await;
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    let over_there = mesh.signaling(2).await;
+    let mut ann = Publisher::join(&here, "room", "ann", &RIDS, &mut random).await;
+    assert!(wanted(&mut ann, 0).await < DOWN);
+    let (mut bob, _) = watch(&there, "bob", 1).await;
+    assert!(wanted(&mut ann, 1).await < UP);
+    let (mut cyd, _) = watch(&over_there, "cyd", 3).await;
+    assert!(wanted(&mut ann, 3).await < UP);
+    cyd.unsubscribe(TRACK).await;
+    assert!(wanted(&mut ann, 1).await < DOWN);
+    bob.unsubscribe(TRACK).await;
+    assert!(wanted(&mut ann, 0).await < DOWN);
+    mesh.stop().await;
+}
+
+/// UDP payloads that a tunnel carries of which nobody has told the nodes.
+const TUNNEL: usize = 1230;
+
+/// Two nodes, and the way from the first to the second.
+async fn over_a_way(longest: usize) -> (Mesh, NarrowWay) {
+    let registry: Arc<MemoryRegistry> = Arc::default();
+    let listen = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap()
+    };
+    let way = NarrowWay::to(listen, longest).await;
+    let a = TestNode::of(&registry, "node-a", "eu", |_| ()).await;
+    let b = TestNode::of(&registry, "node-b", "eu", |config| {
+        config.pipe = Some(Pipe {
+            listen,
+            advertise: vec![way.address.to_string()],
+        });
+    })
+    .await;
+    (Mesh { nodes: vec![a, b] }, way)
+}
+
+/// Packets that are too long for one datagram of the tunnel get through it.
+async fn long_packets_arrive(mesh: &Mesh) {
+    let mut random = random();
+    let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
+    let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
+    ann.fill(1100);
+    ann.send_frames(true);
+    let (bob, stream) = watch(&there, "bob", 0).await;
+    there.settle("room").await;
+    for frame in 1..30 {
+        arrives(&mut ann, &[(&bob, stream, 0)], frame, frame % 10 == 1).await;
+    }
+    check(&bob, stream);
+    let dropped = "pipemesh_pipe_packets_dropped_total";
+    let too_long = mesh.nodes[0].metric(dropped, &[("reason", "too_long")]);
+    assert_eq!(too_long, 0.0);
+}
+
+#[tokio::test]
+async fn a_way_without_room_for_full_datagrams_carries_packets_in_halves() {
+    let (mesh, _way) = over_a_way(TUNNEL).await;
+    let up = "pipemesh_pipe_up";
+    mesh.nodes[0].until_metric(up, &[], |n| n == 1.0).await;
+    long_packets_arrive(&mesh).await;
+    let latency = mesh.nodes[1].metric("pipemesh_pipe_latency_seconds", &[]);
+    assert!(latency < 5.0, "{latency}");
+    mesh.stop().await;
+}
+
+/// QUIC alone would go on with what gets lost.
+#[tokio::test]
+async fn a_way_that_becomes_narrow_is_found_out() {
+    let (mesh, way) = over_a_way(usize::MAX).await;
+    let connections = "pipemesh_pipe_connections_total";
+    let first = &mesh.nodes[0];
+    first.until_metric(connections, &[], |n| n > 0.0).await;
+    // Both may have called.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = first.metric(connections, &[]);
+    way.narrow(TUNNEL);
+    let began = Instant::now();
+    while first.metric(connections, &[]) <= before {
+        let limit = Duration::from_secs(40);
+        assert!(began.elapsed() < limit, "it is not found out");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    long_packets_arrive(&mesh).await;
+    mesh.stop().await;
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ impl Exchange {
         Some(given)
     }
 
-    /// A datagram of the other node's; answers a probe if it is one.
+    /// A datagram of the other node's. A probe is the connection's business.
     pub(crate) fn handle_datagram(&mut self, datagram: &[u8]) -> Option<frame::Probe> {
         match frame::read(datagram) {
             Some(Datagram::Media(head, packet)) => self.pass(&head, packet),
@@ -296,6 +296,7 @@ impl Exchange {
             self.stats.unknown += 1;
             return;
         };
+        self.last_sent = Some(head.sent);
         let stream = &mut taken.streams[usize::from(head.stream.encoding)];
         let number = nearest(head.number, stream.highest);
         // One of before does not take the count back.

@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod camera;
 pub(crate) mod control;
 pub(crate) mod garbage;
+pub(crate) mod narrow;
 pub(crate) mod node;
 pub(crate) mod publisher;
 pub(crate) mod recording;
