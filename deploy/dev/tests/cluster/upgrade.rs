@@ -243,3 +243,88 @@ async fn a_call_outlives_an_upgrade_of_nodes_and_then_of_signaling() {
     call.upgrade_nodes().await;
     call.upgrade_signaling().await;
 }
+
+/// Two regions, and in each of them somebody who hears the other over a pipe, whose ends are of this build and
+/// of the one before in every way there is.
+#[tokio::test]
+async fn a_call_over_pipes_outlives_an_upgrade_of_all_nodes() {
+    if is_skipped("a_call_over_pipes_outlives_an_upgrade_of_all_nodes") {
+        return;
+    }
+    let nodes = [
+        ("node-a", "eu"),
+        ("node-b", "eu"),
+        ("node-c", "us"),
+        ("node-d", "us"),
+    ];
+    let mut mesh = Mesh::start_in(Build::Previous, &nodes, &["eu", "us"], &[], &[]).await;
+    mesh.until_one_ring(&nodes.map(|(id, _)| id)).await;
+    let generator = Generator::start(1).unwrap();
+    let mut people = Vec::new();
+    for (signaling, identity) in mesh.signaling.iter().zip(["ann", "ben"]) {
+        let person = Person::join(&generator, url(signaling), ROOM.to_owned(), identity).await;
+        people.push(person);
+    }
+    hear_each_other(&people).await;
+    for (id, region) in nodes {
+        let mut others = Vec::new();
+        let mut told = Vec::new();
+        for person in std::mem::take(&mut people) {
+            let node = node_of_person(&mesh, &person).await;
+            assert!(
+                nodes.contains(&(node.as_str(), region_of(&person))),
+                "{node}"
+            );
+            match node == id {
+                true => told.push(person),
+                false => others.push(person),
+            }
+        }
+        let connects = connects(&others).await;
+        mesh.node(id).terminate();
+        let back = join_all(told.into_iter().map(|it| it.comes_back(&generator))).await;
+        mesh.node(id).until_ended().await;
+        mesh.consul.until_living(nodes.len() - 1).await;
+        mesh.node(id).start_again_as(Build::This);
+        mesh.consul.until_living(nodes.len()).await;
+        mesh.until_ready().await;
+        assert_eq!(connects, self::connects(&others).await, "{id} in {region}");
+        people.extend(others);
+        people.extend(back.into_iter().map(|(person, _)| person));
+        hear_each_other(&people).await;
+    }
+}
+
+fn region_of(person: &Person) -> &'static str {
+    match person.participant.identity.as_str() {
+        "ann" => "eu",
+        _ => "us",
+    }
+}
+
+async fn node_of_person(mesh: &Mesh, person: &Person) -> String {
+    let who = json!({ "room": ROOM, "identity": person.participant.identity });
+    let told = call(&mesh.signaling[0], "GetParticipant", who).await;
+    let node = told["attributes"]["pipemesh.node"].as_str();
+    node.unwrap().to_owned()
+}
+
+/// How often each of them has had to join.
+async fn connects(people: &[Person]) -> Vec<u64> {
+    let mut all = Vec::new();
+    for person in people {
+        all.push(person.participant.stats().await.unwrap().connects);
+    }
+    all
+}
+
+async fn hear_each_other(people: &[Person]) {
+    let all = people.iter().map(|person| async move {
+        let packets = |stats: &Stats| -> u64 { stats.tracks.iter().map(|it| it.packets).sum() };
+        let before = packets(&person.participant.stats().await.unwrap());
+        let heard = move |stats: &Stats| packets(stats) >= before + 25;
+        let outcome = person.participant.until("it hears on", PATIENCE, heard);
+        outcome.await.unwrap();
+    });
+    join_all(all).await;
+}
