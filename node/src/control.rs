@@ -13,9 +13,9 @@ use pipemesh_proto::node::node_server::{Node, NodeServer};
 use pipemesh_proto::node::session_event::Event as Told;
 use pipemesh_proto::node::session_request::Request as Asked;
 use pipemesh_proto::node::{
-    Code, DrainRequest, InspectRoomRequest, InspectRoomResponse, ListRoomsRequest,
-    ListRoomsResponse, NodeReport, Refused, SessionEvent, SessionRequest, UndrainRequest,
-    WatchRequest,
+    Code, DrainRequest, InspectPipesRequest, InspectPipesResponse, InspectRoomRequest,
+    InspectRoomResponse, ListRoomsRequest, ListRoomsResponse, NodeReport, Refused, SessionEvent,
+    SessionRequest, UndrainRequest, WatchRequest,
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
@@ -200,10 +200,18 @@ impl Node for Control {
         &self,
         request: Request<InspectRoomRequest>,
     ) -> Result<Response<InspectRoomResponse>, Status> {
-        let room = request.into_inner().room_id;
-        let sessions = self.sessions.inspect(&room).await;
+        let sessions = self.sessions.inspect(&request.into_inner()).await;
         let sessions = sessions.map_err(|refusal| Status::invalid_argument(refusal.message))?;
         Ok(Response::new(InspectRoomResponse { sessions }))
+    }
+
+    async fn inspect_pipes(
+        &self,
+        request: Request<InspectPipesRequest>,
+    ) -> Result<Response<InspectPipesResponse>, Status> {
+        let inspected = self.sessions.inspect_pipes(&request.into_inner()).await;
+        let inspected = inspected.map_err(|refusal| Status::invalid_argument(refusal.message))?;
+        Ok(Response::new(inspected))
     }
 }
 

@@ -21,6 +21,7 @@ mod relays;
 mod sender;
 mod stats;
 mod tls;
+mod traffic;
 mod translate;
 mod transport;
 
@@ -29,11 +30,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipemesh_proto::ids::{NodeId, Region};
+use pipemesh_proto::ids::{NodeId, Region, RoomId};
 use pipemesh_topology::Snapshot;
 use quinn::TokioRuntime;
 use rustix::net::sockopt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,8 @@ pub(crate) use director::Ask;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use exchange::fuzz;
 pub(crate) use metrics::PipeMetrics;
-pub(crate) use relays::Elsewhere;
-pub(crate) use stats::PipeStats;
+pub(crate) use relays::{Elsewhere, Relayed};
+pub(crate) use stats::{LinkStats, PipeStats};
 pub use tls::TlsError;
 pub(crate) use tls::{KeyHash, Tls};
 
@@ -69,12 +70,27 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How sessions reach the pipes of their node.
 #[derive(Debug, Clone)]
-pub(crate) struct Pipes(mpsc::Sender<Ask>);
+pub(crate) struct Pipes {
+    asks: mpsc::Sender<Ask>,
+    stats: PipeStats,
+}
 
 impl Pipes {
     pub(crate) async fn ask(&self, ask: Ask) {
         // Without a director the node is about to end.
-        let _ = self.0.send(ask).await;
+        let _ = self.asks.send(ask).await;
+    }
+
+    /// Whom there is a pipe to, and how it is.
+    pub(crate) fn links(&self) -> Vec<(NodeId, LinkStats)> {
+        self.stats.links()
+    }
+
+    /// The tracks of a room that are taken from other nodes.
+    pub(crate) async fn relayed(&self, room: &RoomId) -> Vec<Relayed> {
+        let (reply, relayed) = oneshot::channel();
+        self.ask(Ask::Inspect(room.clone(), reply)).await;
+        relayed.await.unwrap_or_default()
     }
 }
 
@@ -168,8 +184,11 @@ pub(crate) fn start(
         origin: between.origin,
         closing: closing.clone(),
     });
-    let pipes = Pipes(asks);
     let stats = between.stats;
+    let pipes = Pipes {
+        asks,
+        stats: stats.clone(),
+    };
     let task = async move {
         tokio::select! {
             () = director.run() => {}

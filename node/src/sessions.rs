@@ -1,12 +1,15 @@
 //! The sessions of a node: opening one, finding it again, and which shard it is on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pipemesh_proto::ids::{ParticipantId, RoomId, SessionId};
-use pipemesh_proto::node::{self as contract, CloseReason, Code, ConnectionLayout, Open};
+use pipemesh_proto::ids::{NodeId, ParticipantId, RoomId, SessionId, TrackId};
+use pipemesh_proto::node::{
+    self as contract, CloseReason, Code, ConnectionLayout, Open, PipeState, RelayRole,
+};
+use pipemesh_proto::pipe::Role;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
@@ -14,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::mailbox;
 use crate::metrics::RequestMetrics;
-use crate::pipe::Pipes;
+use crate::pipe::{LinkStats, Pipes};
 use crate::session::driver::{Attachment, Driver, INBOX, Input};
 use crate::session::fence::Fence;
 use crate::session::ice::Credentials;
@@ -241,20 +244,27 @@ impl Sessions {
         rooms
     }
 
-    /// Everything about the sessions of one room, but for those that do not answer.
+    /// Everything about the sessions of one room, or one of them, but for those that do not answer.
     pub(crate) async fn inspect(
         &self,
-        room_id: &str,
+        request: &contract::InspectRoomRequest,
     ) -> Result<Vec<contract::SessionSummary>, Refusal> {
-        let room: RoomId = parse("room_id", room_id)?;
-        let entries: Vec<Entry> = {
-            let known = self.lock();
-            let entries = known.sessions.values();
-            entries
-                .filter(|entry| entry.room == room)
-                .cloned()
-                .collect()
+        let room: RoomId = parse("room_id", &request.room_id)?;
+        let session = match request.session_id.as_str() {
+            "" => None,
+            session => Some(parse::<SessionId>("session_id", session)?),
         };
+        let mut entries = match session {
+            Some(session) => self
+                .lock()
+                .sessions
+                .get(&session)
+                .cloned()
+                .into_iter()
+                .collect(),
+            None => self.of_room(&room),
+        };
+        entries.retain(|entry| entry.room == room);
         let mut inspected: Vec<Inspected> = Vec::new();
         for (shard, place) in self.places.iter().enumerate() {
             let here = entries.iter().filter(|entry| entry.shard == shard);
@@ -281,12 +291,106 @@ impl Sessions {
                     inspected.session == entry.key
                         && inspected.track.as_str() == subscription.track_id
                 });
-                subscription.spatial = sent.and_then(|sent| sent.spatial).map(u32::from);
+                if let Some(sent) = sent {
+                    describe(subscription, sent);
+                }
             }
             summaries.push(summary);
         }
         summaries.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         Ok(summaries)
+    }
+
+    /// The node's pipes, and how tracks of a room come here.
+    pub(crate) async fn inspect_pipes(
+        &self,
+        request: &contract::InspectPipesRequest,
+    ) -> Result<contract::InspectPipesResponse, Refusal> {
+        let room = match request.room_id.as_str() {
+            "" => None,
+            room => Some(parse::<RoomId>("room_id", room)?),
+        };
+        let links = self.pipes.as_ref().map(Pipes::links).unwrap_or_default();
+        let tracks = match &room {
+            Some(room) => self.ways(room, request.count_watchers).await,
+            None => Vec::new(),
+        };
+        Ok(contract::InspectPipesResponse {
+            node_id: self.status.id.to_string(),
+            region: self.status.region.to_string(),
+            pipes: links.iter().map(|(node, link)| pipe(node, link)).collect(),
+            tracks,
+        })
+    }
+
+    /// From where each track of a room comes. Asks no shard.
+    async fn ways(&self, room: &RoomId, counts_watchers: bool) -> Vec<contract::TrackSummary> {
+        let relayed = match &self.pipes {
+            Some(pipes) => pipes.relayed(room).await,
+            None => Vec::new(),
+        };
+        let watchers = match counts_watchers {
+            true => self.watchers(room).await,
+            false => BTreeMap::new(),
+        };
+        let mut ways = BTreeMap::new();
+        for (track, session) in self.tracks.of_room(room) {
+            let way = contract::TrackSummary {
+                session_id: session.to_string(),
+                origin_node_id: self.status.id.to_string(),
+                role: RelayRole::Origin.into(),
+                ..contract::TrackSummary::default()
+            };
+            ways.insert(track, way);
+        }
+        for relayed in relayed {
+            let publication = &relayed.publication;
+            let role = match publication.role {
+                Role::Gateway => RelayRole::Gateway,
+                Role::Leaf | Role::Unspecified => RelayRole::Leaf,
+            };
+            let way = contract::TrackSummary {
+                session_id: publication.session.to_string(),
+                origin_node_id: publication.node.to_string(),
+                from_node_id: relayed.from.to_string(),
+                role: role.into(),
+                ..contract::TrackSummary::default()
+            };
+            // What is taken is known to the sessions here like a track of theirs.
+            ways.insert(relayed.track, way);
+        }
+        let ways = ways.into_iter().map(|(track, way)| contract::TrackSummary {
+            track_id: track.to_string(),
+            watchers: watchers.get(&track).copied().unwrap_or(0),
+            ..way
+        });
+        ways.collect()
+    }
+
+    /// How many sessions of a room are subscribed to each track.
+    async fn watchers(&self, room: &RoomId) -> BTreeMap<TrackId, u32> {
+        let mut asked = Vec::new();
+        for entry in self.of_room(room) {
+            let (reply, subscribed) = oneshot::channel();
+            if (entry.inbox.try_send(Input::ListSubscriptions(reply))).is_ok() {
+                asked.push(subscribed);
+            }
+        }
+        let mut watchers: BTreeMap<TrackId, u32> = BTreeMap::new();
+        for subscribed in asked {
+            // One that ends now watches nothing.
+            for track in subscribed.await.unwrap_or_default() {
+                *watchers.entry(track).or_default() += 1;
+            }
+        }
+        watchers
+    }
+
+    fn of_room(&self, room: &RoomId) -> Vec<Entry> {
+        let known = self.lock();
+        let entries = known.sessions.values();
+        let entries = entries.filter(|entry| entry.room == *room);
+        entries.cloned().collect()
     }
 
     /// Takes the id and chooses the shard.
@@ -368,6 +472,39 @@ pub(crate) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.sessions.forget(&self.session);
+    }
+}
+
+/// Adds what a shard knows of a subscription.
+fn describe(subscription: &mut contract::SubscriptionSummary, inspected: &Inspected) {
+    let Some(sent) = inspected.sent else {
+        return;
+    };
+    subscription.spatial = Some(sent.layer.spatial.into());
+    subscription.temporal = (sent.layer.temporal < u8::MAX).then_some(sent.layer.temporal.into());
+    (subscription.width, subscription.height) = (sent.size.width, sent.size.height);
+    subscription.bits_per_second = sent.rate.as_bps();
+}
+
+fn pipe(node: &NodeId, link: &LinkStats) -> contract::PipeSummary {
+    let state = match (link.is_connected, link.is_heard) {
+        (true, true) => PipeState::Up,
+        (true, false) => PipeState::Silent,
+        (false, _) => PipeState::Down,
+    };
+    contract::PipeSummary {
+        node_id: node.to_string(),
+        state: state.into(),
+        rtt_us: link.round_trip.as_micros().try_into().unwrap_or(u64::MAX),
+        loss: link.loss,
+        sent_bits_per_second: link.rates.sent,
+        received_bits_per_second: link.rates.received,
+        tracks_taken: link.taken as u32,
+        tracks_given: link.given as u32,
+        connections: link.connections,
+        latency_us: link.latency.map_or(0, |latency| {
+            latency.as_micros().try_into().unwrap_or(u64::MAX)
+        }),
     }
 }
 

@@ -60,6 +60,15 @@ impl Tracks {
         self.lock().get(track).cloned()
     }
 
+    /// The tracks of a room, each with the session that publishes it.
+    pub(crate) fn of_room(&self, room: &RoomId) -> Vec<(TrackId, SessionId)> {
+        let known = self.lock();
+        let of_room = known.iter().filter(|(_, entry)| entry.room == *room);
+        of_room
+            .map(|(track, entry)| (track.clone(), entry.session.clone()))
+            .collect()
+    }
+
     pub(crate) fn count_by_room(&self) -> HashMap<RoomId, u32> {
         let mut counts = HashMap::new();
         for entry in self.lock().values() {

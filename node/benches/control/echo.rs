@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use pipemesh_proto::node::node_server::{Node, NodeServer};
 use pipemesh_proto::node::{
-    DrainRequest, InspectRoomRequest, InspectRoomResponse, ListRoomsRequest, ListRoomsResponse,
-    NodeReport, SessionEvent, SessionRequest, UndrainRequest, WatchRequest,
+    DrainRequest, InspectPipesRequest, InspectPipesResponse, InspectRoomRequest,
+    InspectRoomResponse, ListRoomsRequest, ListRoomsResponse, NodeReport, SessionEvent,
+    SessionRequest, UndrainRequest, WatchRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -99,5 +100,12 @@ impl Node for Echo {
         _: Request<InspectRoomRequest>,
     ) -> Result<Response<InspectRoomResponse>, Status> {
         Ok(Response::new(self.replies().room.clone()))
+    }
+
+    async fn inspect_pipes(
+        &self,
+        _: Request<InspectPipesRequest>,
+    ) -> Result<Response<InspectPipesResponse>, Status> {
+        Err(Status::unimplemented("it is not measured"))
     }
 }

@@ -221,7 +221,10 @@ async fn whole_node(beside: &mut Beside) -> anyhow::Result<()> {
 
     let (mut node, mut echo) = (beside.node.clone(), beside.echo.clone());
     let room_id = ROOM.to_owned();
-    let request = InspectRoomRequest { room_id };
+    let request = InspectRoomRequest {
+        room_id,
+        ..InspectRoomRequest::default()
+    };
     let calls = (
         node.inspect_room(request.clone()),
         echo.inspect_room(request.clone()),

@@ -31,6 +31,7 @@ pub use burst::{Burst, Forward, Gathered, LeftBehind, MAX_BURST, Packet};
 use rooms::Room;
 use slots::Slots;
 pub use slots::{SubscriptionKey, TrackKey};
+pub use subscriptions::Sent;
 use subscriptions::{Subscription, select_all};
 
 /// How often a video track is looked over: what each of its layers costs, and whether one has stopped.

@@ -21,7 +21,7 @@ use super::exchange::{Exchange, News};
 use super::hearing::{self, Hearing};
 use super::link::{Link, Order};
 use super::peers::Peers;
-use super::relays::{Elsewhere, Output, Path, Relays, Wanter};
+use super::relays::{Elsewhere, Output, Path, Relayed, Relays, Wanter};
 use super::stats::PipeStats;
 use crate::mailbox;
 use crate::session::driver::Input;
@@ -54,6 +54,8 @@ pub(crate) enum Ask {
     },
     /// The session is over.
     Forget(SessionId),
+    /// Somebody looks which tracks of a room are taken from elsewhere.
+    Inspect(RoomId, oneshot::Sender<Vec<Relayed>>),
 }
 
 struct Known {
@@ -301,6 +303,8 @@ impl Director {
                 let outputs = self.hearing.hear(session, room, nodes);
                 self.listen(outputs).await;
             }
+            // The asker may have gone.
+            Ask::Inspect(room, reply) => drop(reply.send(self.relays.of_room(&room))),
             Ask::Forget(session) => {
                 let outputs = self.hearing.forget(&session);
                 self.listen(outputs).await;

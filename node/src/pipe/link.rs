@@ -23,6 +23,7 @@ use super::connection::{self, Established, Failed};
 use super::exchange::{Exchange, News};
 use super::sender::Sender;
 use super::stats::{LinkStats, PipeStats, Unsent};
+use super::traffic::{Bytes, Traffic};
 use super::transport::media_size;
 
 /// Datagrams that are read before what shards sent has its turn.
@@ -102,6 +103,7 @@ pub(super) struct Link {
     unsent: u64,
     /// What senders before this one dropped.
     dropped: Unsent,
+    traffic: Traffic,
 }
 
 impl Link {
@@ -142,6 +144,7 @@ impl Link {
             lost: 0,
             unsent: 0,
             dropped: Unsent::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -536,11 +539,18 @@ impl Link {
         }
         self.publish_at = now + PUBLISH_EVERY;
         let connection = self.established.as_ref().map(|it| &it.connection);
-        let path = connection.map(|connection| connection.stats().path);
+        let counted = connection.map(quinn::Connection::stats);
+        let path = counted.map(|counted| counted.path);
+        let bytes = counted.map(|counted| Bytes {
+            sent: counted.udp_tx.bytes,
+            received: counted.udp_rx.bytes,
+        });
         let published = self.established.as_ref().map(|it| &it.published);
         let (taken, given) = self.exchange.counts();
         let stats = LinkStats {
             is_connected: connection.is_some(),
+            is_heard: connection.is_some() && self.is_heard == Some(true),
+            rates: self.traffic.count(bytes, now),
             connections: self.connections,
             round_trip: path.map_or(Duration::ZERO, |path| path.rtt),
             latency: self.latency.filter(|_| connection.is_some()),

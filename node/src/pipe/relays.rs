@@ -215,6 +215,20 @@ impl Relays {
         }
     }
 
+    /// For inspection.
+    pub(super) fn of_room(&self, room: &RoomId) -> Vec<Relayed> {
+        let of_room = self
+            .tracks
+            .iter()
+            .filter(|(_, it)| it.publication.room == *room);
+        let relayed = of_room.map(|(track, wanted)| Relayed {
+            track: track.clone(),
+            publication: Arc::clone(&wanted.publication),
+            from: wanted.from.clone(),
+        });
+        relayed.collect()
+    }
+
     fn reroute(&mut self, track: &TrackId, path: Path) {
         let Some(wanted) = self.tracks.get_mut(track) else {
             return;
@@ -255,6 +269,14 @@ impl Relays {
 pub(super) struct Described {
     pub(super) publication: Arc<Publication>,
     pub(super) shard: u16,
+}
+
+/// A track that is taken from another node, as somebody sees it who looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Relayed {
+    pub(crate) track: TrackId,
+    pub(crate) publication: Arc<Publication>,
+    pub(crate) from: NodeId,
 }
 
 #[cfg(test)]

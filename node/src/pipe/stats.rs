@@ -9,11 +9,14 @@ use pipemesh_proto::ids::NodeId;
 
 use super::exchange;
 use super::sender::Sender;
+use super::traffic::Rates;
 
 /// Of one link, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct LinkStats {
     pub(crate) is_connected: bool,
+    /// … and the other node has said something of late.
+    pub(crate) is_heard: bool,
     /// How often it has been.
     pub(crate) connections: u64,
     pub(crate) round_trip: Duration,
@@ -25,6 +28,7 @@ pub(crate) struct LinkStats {
     pub(crate) loss: f64,
     /// QUIC packets that were lost on their way there.
     pub(crate) lost: u64,
+    pub(crate) rates: Rates,
     pub(crate) taken: usize,
     pub(crate) given: usize,
     pub(crate) unsent: Unsent,

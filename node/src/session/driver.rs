@@ -42,6 +42,8 @@ pub(crate) enum Input {
         attachment: Box<Attachment>,
     },
     Summarize(oneshot::Sender<SessionSummary>),
+    /// Somebody looks which tracks the session is subscribed to.
+    ListSubscriptions(oneshot::Sender<Vec<TrackId>>),
     Close(CloseReason),
     /// A track of another node that the session wants, published by this one, is described …
     TrackKnown(TrackId, SessionId),
@@ -181,6 +183,8 @@ impl Driver {
                 // The asker may have gone.
                 self.step(|session| drop(reply.send(session.summary(attached, shard))));
             }
+            // The asker may have gone.
+            Input::ListSubscriptions(reply) => drop(reply.send(self.session.subscribed())),
             Input::Close(reason) => self.session.close(0, reason, ""),
             Input::TrackKnown(track, of) => {
                 self.step(|session| session.handle_track_known(&track, &of, Instant::now()));

@@ -1,7 +1,7 @@
 //! The session's state in the words of the contract.
 
 use pipemesh_node_core::quality::Quality;
-use pipemesh_proto::ids::ParticipantId;
+use pipemesh_proto::ids::{ParticipantId, TrackId};
 use pipemesh_proto::node::{
     self as contract, ConnectionQuality, ConnectionRole, ParticipantQuality, PublishedTrack,
     Snapshot,
@@ -44,17 +44,12 @@ impl Session {
         }
     }
 
-    /// For inspection; `encodings` is what each subscription is being sent.
+    /// For inspection. What each subscription is being sent its shard knows.
     pub(crate) fn summary(&self, attached: bool, shard: u32) -> contract::SessionSummary {
         let started = self
             .published
             .values()
             .filter_map(|published| published.started.as_ref());
-        let subscription = |subscribe: &contract::Subscribe| contract::SubscriptionSummary {
-            track_id: subscribe.track_id.clone(),
-            wish: subscribe.wish,
-            spatial: None,
-        };
         contract::SessionSummary {
             session_id: self.identity.session.to_string(),
             participant_id: self.identity.participant.to_string(),
@@ -64,10 +59,20 @@ impl Session {
             attached,
             connections: self.connections(),
             tracks: started.map(|(started, _)| started.clone()).collect(),
-            subscriptions: (self.subscriptions.values())
-                .map(|subscribe| subscription(subscribe))
+            subscriptions: (self.subscriptions.iter())
+                .map(|(track, subscribe)| contract::SubscriptionSummary {
+                    track_id: track.to_string(),
+                    wish: subscribe.wish,
+                    paused: self.paused.contains(track),
+                    ..contract::SubscriptionSummary::default()
+                })
                 .collect(),
         }
+    }
+
+    /// The tracks that the session is subscribed to.
+    pub(crate) fn subscribed(&self) -> Vec<TrackId> {
+        self.subscriptions.keys().cloned().collect()
     }
 
     fn connections(&self) -> Vec<contract::ConnectionChanged> {

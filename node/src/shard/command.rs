@@ -12,7 +12,7 @@ use crate::door::Caller;
 use crate::mailbox;
 use crate::session::ice::Credentials;
 use crate::session::plan::ConnectionPlan;
-use pipemesh_node_core::router::LayerWish;
+use pipemesh_node_core::router::{LayerWish, Sent};
 use pipemesh_node_core::track::Size;
 
 /// Names a session on its node, for good.
@@ -158,6 +158,6 @@ pub(crate) struct PublishSpec {
 pub(crate) struct Inspected {
     pub(crate) session: SessionKey,
     pub(crate) track: TrackId,
-    /// Encoding or spatial layer.
-    pub(crate) spatial: Option<u8>,
+    /// `None`: nothing.
+    pub(crate) sent: Option<Sent>,
 }

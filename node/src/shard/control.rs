@@ -251,15 +251,10 @@ impl Shard {
     fn inspect(&self, sessions: &[SessionKey]) -> Vec<Inspected> {
         let known = sessions.iter().filter_map(|key| {
             let session = self.sessions.get(*self.session_index.get(key)?)?;
-            Some(session.wanted.iter().map(|(track, wanted)| {
-                Inspected {
-                    session: *key,
-                    track: track.clone(),
-                    spatial: wanted
-                        .subscription
-                        .and_then(|key| self.router.current_layer(key))
-                        .map(|layer| layer.spatial),
-                }
+            Some(session.wanted.iter().map(|(track, wanted)| Inspected {
+                session: *key,
+                track: track.clone(),
+                sent: wanted.subscription.and_then(|key| self.router.sent(key)),
             }))
         });
         known.flatten().collect()

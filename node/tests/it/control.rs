@@ -113,7 +113,10 @@ async fn a_stream_that_is_not_read_is_given_up_and_hurts_nobody() {
 
 async fn attached(signaling: &Signaling, room: &str, participant: &str) -> bool {
     let room_id = room_id(room);
-    let request = InspectRoomRequest { room_id };
+    let request = InspectRoomRequest {
+        room_id,
+        ..InspectRoomRequest::default()
+    };
     let inspected = signaling.client.clone().inspect_room(request).await;
     let sessions = inspected.unwrap().into_inner().sessions;
     let session = sessions.iter().find(|s| s.participant_id == participant);
@@ -174,9 +177,10 @@ async fn the_node_tells_who_is_there() {
         .map(|room| (room.room_id.as_str(), room.sessions));
     assert_eq!(rooms.collect::<Vec<_>>(), [("RM_blue", 1), ("RM_red", 2)]);
     let room_id = room_id("red");
-    let red = signaling
-        .client
-        .inspect_room(InspectRoomRequest { room_id });
+    let red = signaling.client.inspect_room(InspectRoomRequest {
+        room_id,
+        ..InspectRoomRequest::default()
+    });
     let sessions = red.await.unwrap().into_inner().sessions;
     let people = sessions.iter().map(|s| (s.identity.as_str(), s.attached));
     assert_eq!(people.collect::<Vec<_>>(), [("ann", true), ("bob", true)]);

@@ -13,6 +13,7 @@ mod handover;
 mod hostile;
 mod ice;
 mod identity;
+mod inspection;
 mod layers;
 mod limits;
 mod nonces;

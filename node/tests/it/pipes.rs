@@ -28,13 +28,13 @@ const GIVEN: &[(&str, &str)] = &[("direction", "out")];
 const TAKEN: &[(&str, &str)] = &[("direction", "in")];
 
 /// Nodes that know each other.
-struct Mesh {
-    nodes: Vec<TestNode>,
+pub(crate) struct Mesh {
+    pub(crate) nodes: Vec<TestNode>,
 }
 
 impl Mesh {
     /// Their ids are `node-a` and so on, in this order.
-    async fn start(regions: &[&str], change: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn start(regions: &[&str], change: impl Fn(&mut Config)) -> Self {
         let registry: Arc<MemoryRegistry> = Arc::default();
         let mut nodes = Vec::new();
         for (id, region) in ('a'..).zip(regions) {
@@ -44,11 +44,11 @@ impl Mesh {
         Self { nodes }
     }
 
-    async fn signaling(&self, node: usize) -> Signaling {
+    pub(crate) async fn signaling(&self, node: usize) -> Signaling {
         self.nodes[node].signaling().await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for node in self.nodes {
             node.stop().await;
         }
@@ -56,7 +56,7 @@ impl Mesh {
 }
 
 /// Somebody on another node watches up to so many of the track's encodings.
-async fn watch(signaling: &Signaling, name: &str, encodings: u32) -> (Subscriber, Sent) {
+pub(crate) async fn watch(signaling: &Signaling, name: &str, encodings: u32) -> (Subscriber, Sent) {
     let mut subscriber = Subscriber::join(signaling, "room", name).await;
     let stream = subscriber
         .subscribe_at(TRACK, ORIGIN, layers(encodings))

@@ -54,6 +54,8 @@ pub(crate) struct State {
     /// Refuses everybody who opens.
     refuse: Option<Code>,
     is_mute: bool,
+    /// What it says of its pipes; `None`: it is of a version that does not say.
+    pipes: Option<InspectPipesResponse>,
     reports: watch::Sender<u64>,
     breaks: watch::Sender<u64>,
 }
@@ -89,6 +91,7 @@ impl FakeNode {
             state: NodeState::Serving,
             refuse: None,
             is_mute: false,
+            pipes: None,
             reports: watch::Sender::new(0),
             breaks: watch::Sender::new(0),
         }));
@@ -161,6 +164,11 @@ impl FakeNode {
     /// Reports nothing from now on, whoever asks.
     pub(crate) fn falls_mute(&self) {
         self.lock().is_mute = true;
+    }
+
+    /// What it says of its pipes from now on.
+    pub(crate) fn set_pipes(&self, pipes: InspectPipesResponse) {
+        self.lock().pipes = Some(pipes);
     }
 
     pub(crate) fn set_state(&self, state: NodeState) {
@@ -581,11 +589,43 @@ impl Node for Service {
         Err(Status::unimplemented("no test needs it"))
     }
 
+    /// As a version does that knows of no sessions to ask for: all of the room.
     async fn inspect_room(
         &self,
-        _: tonic::Request<InspectRoomRequest>,
+        request: tonic::Request<InspectRoomRequest>,
     ) -> Result<Response<InspectRoomResponse>, Status> {
-        Err(Status::unimplemented("no test needs it"))
+        let room = request.into_inner().room_id;
+        let state = self.state.lock().unwrap();
+        let sessions = state.sessions.values();
+        let sessions = sessions.filter(|session| session.open.room_id == room);
+        let summary = |session: &Session| SessionSummary {
+            session_id: session.open.session_id.clone(),
+            subscriptions: session
+                .subscribed
+                .keys()
+                .map(|track| SubscriptionSummary {
+                    track_id: track.clone(),
+                    spatial: Some(1),
+                    width: 640,
+                    height: 360,
+                    bits_per_second: 500_000,
+                    ..SubscriptionSummary::default()
+                })
+                .collect(),
+            ..SessionSummary::default()
+        };
+        Ok(Response::new(InspectRoomResponse {
+            sessions: sessions.map(summary).collect(),
+        }))
+    }
+
+    async fn inspect_pipes(
+        &self,
+        _: tonic::Request<InspectPipesRequest>,
+    ) -> Result<Response<InspectPipesResponse>, Status> {
+        let pipes = self.state.lock().unwrap().pipes.clone();
+        let pipes = pipes.ok_or_else(|| Status::unimplemented("a version before this"))?;
+        Ok(Response::new(pipes))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::allocate::{Ladder, Media};
 use crate::codec::Codec;
 use crate::forward::Forwarder;
 use crate::layer::{Layer, LayerRates, Limit};
-use crate::track::Track;
+use crate::track::{Size, Track};
 use crate::units::Bitrate;
 
 #[derive(Debug)]
@@ -18,6 +18,17 @@ pub(super) struct Subscription {
     pub(super) wish: LayerWish,
     limit: Limit,
     pub(super) forwarder: Forwarder,
+}
+
+/// What a subscription is being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The highest; those that it needs are, too.
+    pub layer: Layer,
+    /// Its pixels; zero where nobody knows them.
+    pub size: Size,
+    /// What it takes. Zero where it is not measured.
+    pub rate: Bitrate,
 }
 
 impl Subscription {
@@ -106,6 +117,18 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let encoding = subscription.forwarder.current()?;
         let track = self.track(subscription.track)?;
         Some(track.place(encoding, subscription.forwarder.layer()))
+    }
+
+    /// The same, for people who look.
+    pub fn sent(&self, key: SubscriptionKey) -> Option<Sent> {
+        let layer = self.current_layer(key)?;
+        let track = self.track(self.subscription(key)?.track)?;
+        let size = track.sizes().get(usize::from(layer.spatial)).copied();
+        Some(Sent {
+            layer,
+            size: size.unwrap_or_default(),
+            rate: Bitrate::from_bps(track.rates().up_to(layer)),
+        })
     }
 
     /// The layer up to which the subscriber can use the track, were there no limit. `None` while it

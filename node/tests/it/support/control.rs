@@ -10,9 +10,10 @@ use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request;
 use pipemesh_proto::node::{
     AddTrack, AnswerCreated, Attach, ClientAnswer, ClientOffer, Close, CloseReason, Closed, Code,
-    ConnectionLayout, ConnectionRole, ConnectionState, DataRights, HearNodes, InspectRoomRequest,
-    LayerWish, MediaKind, MuteTrack, OfferCreated, Open, Origin, Refused, SessionEvent,
-    SessionRequest, SessionSummary, Snapshot, Subscribe, TrackSource, Unsubscribe,
+    ConnectionLayout, ConnectionRole, ConnectionState, DataRights, HearNodes, InspectPipesRequest,
+    InspectPipesResponse, InspectRoomRequest, LayerWish, MediaKind, MuteTrack, OfferCreated, Open,
+    Origin, Refused, SessionEvent, SessionRequest, SessionSummary, Snapshot, Subscribe,
+    TrackSource, Unsubscribe,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -97,9 +98,24 @@ impl Signaling {
     pub(crate) async fn inspect(&self, room: &str) -> Vec<SessionSummary> {
         let room_id = format!("RM_{room}");
         let mut client = self.client.clone();
-        let inspected = client.inspect_room(InspectRoomRequest { room_id });
+        let inspected = client.inspect_room(InspectRoomRequest {
+            room_id,
+            ..InspectRoomRequest::default()
+        });
         let inspected = within("the room is inspected", inspected).await.unwrap();
         inspected.into_inner().sessions
+    }
+
+    /// What a node says of its pipes, and of the way a room's tracks take.
+    pub(crate) async fn inspect_pipes(&self, room: &str) -> InspectPipesResponse {
+        let request = InspectPipesRequest {
+            room_id: format!("RM_{room}"),
+            count_watchers: true,
+        };
+        let mut client = self.client.clone();
+        let inspected = client.inspect_pipes(request);
+        let inspected = within("pipes are inspected", inspected).await.unwrap();
+        inspected.into_inner()
     }
 
     /// The refusal of a stream's first request; the stream ends with it.
