@@ -4,6 +4,7 @@
 //! page that somebody on it looks at.
 
 mod routes;
+mod ways;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use crate::api::demo::{self, Scheme};
+use crate::api::paths;
 use crate::api::regions;
 use crate::api::rtc::{self, Path};
 use crate::api::twirp;
@@ -50,6 +51,7 @@ pub(crate) fn router(context: Arc<Context>, scheme: Scheme) -> Router {
             "/twirp/{service}/{method}",
             post(twirp::call).layer(DefaultBodyLimit::max(twirp::MAX_BODY)),
         )
+        .route("/rooms/{room}/paths", get(paths::list))
         .route("/demo/token", get(token))
         .route("/rtt", get(regions::probe))
         .route("/settings/regions", get(regions))

@@ -25,6 +25,7 @@ mod session;
 mod sessions;
 mod source;
 pub mod turn;
+mod ways;
 mod web;
 mod webhook;
 

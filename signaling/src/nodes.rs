@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use assigned::Untold;
-use inspect::Choices;
 pub(crate) use inspect::{Choice, Reached, Standing};
+use inspect::{Choices, Inspections};
 pub use link::Control;
 use link::Link;
 pub(crate) use stream::{Attached, NodeStream, StreamError};
@@ -88,6 +88,7 @@ pub(crate) struct Nodes {
     /// Held for map accesses only.
     entries: Mutex<BTreeMap<NodeId, Entry>>,
     choices: Choices,
+    inspections: Inspections,
     /// Whom this process has placed.
     untold: Untold,
     /// Counts changes of reach, so that one can be awaited.
@@ -116,6 +117,7 @@ impl Nodes {
             mesh: RwLock::new(Arc::new(empty)),
             entries: Mutex::default(),
             choices: Choices::default(),
+            inspections: Inspections::default(),
             untold: Untold::default(),
             changes: watch::Sender::new(0),
         });

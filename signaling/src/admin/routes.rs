@@ -17,7 +17,7 @@ use pipemesh_topology::{Homes, NodeState, RoomName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::refuse;
+use super::{refuse, ways};
 use crate::context::Context;
 use crate::nodes::{Choice, Reached, Standing};
 use crate::rooms::RoomState;
@@ -30,11 +30,13 @@ pub(crate) fn routes(context: Arc<Context>) -> Router {
         .route("/nodes/{node}/undrain", post(undrain))
         .route("/rooms", get(rooms))
         .route("/rooms/{room}", get(room))
+        .route("/rooms/{room}/tree", get(ways::tree))
+        .route("/pipes", get(ways::pipes))
         .route("/placements", get(placements))
         .with_state(context)
 }
 
-type Shared = State<Arc<Context>>;
+pub(super) type Shared = State<Arc<Context>>;
 
 async fn nodes(State(context): Shared) -> Json<Value> {
     let standings = context.nodes.standings();
@@ -155,7 +157,7 @@ async fn placements(State(context): Shared, Query(asked): Query<Asked>) -> Respo
     .into_response()
 }
 
-fn unavailable(error: &Unavailable) -> Response {
+pub(super) fn unavailable(error: &Unavailable) -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, &Chain(error).to_string())
 }
 

@@ -4,18 +4,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use pipemesh_proto::ids::{NodeId, Region};
-use pipemesh_proto::node::{DrainRequest, NodeReport, UndrainRequest};
+use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId};
+use pipemesh_proto::node::{
+    DrainRequest, InspectPipesRequest, InspectPipesResponse, InspectRoomRequest, NodeReport,
+    SessionSummary, UndrainRequest,
+};
 use pipemesh_topology::placement::{Load, NoNode, Placement, Refusal, Request, verdicts};
 use pipemesh_topology::{Homes, NodeRecord, RoomName};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Status;
 
+use super::link::Client;
 use super::{Nodes, Reach, StreamError};
 
 /// Choices that are remembered. Full: the oldest is forgotten.
 const RECENT: usize = 256;
 
-/// Time for a node to do what the operator says.
+/// Inspections at a time, for each of which several nodes are asked: whoever has a token may ask for them.
+const INSPECTIONS: usize = 16;
+
+/// Time for a node to do what the operator says, and to say what somebody asks.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a node stands, as this process knows it.
@@ -64,7 +72,53 @@ impl Choices {
     }
 }
 
+/// Bounds how much is inspected at a time.
+pub(super) struct Inspections(Semaphore);
+
+impl Default for Inspections {
+    fn default() -> Self {
+        Self(Semaphore::new(INSPECTIONS))
+    }
+}
+
 impl Nodes {
+    /// A place among those who inspect; `None`: all are taken.
+    pub(crate) fn may_inspect(&self) -> Option<SemaphorePermit<'_>> {
+        self.inspections.0.try_acquire().ok()
+    }
+
+    /// A session as its node sees it; `None`: there is none.
+    pub(crate) async fn inspect_session(
+        &self,
+        node: &NodeId,
+        room: &RoomId,
+        session: &SessionId,
+    ) -> Result<Option<SessionSummary>, StreamError> {
+        let request = InspectRoomRequest {
+            room_id: room.to_string(),
+            session_id: session.to_string(),
+        };
+        let mut client = self.client(node)?;
+        let answer = in_time(client.inspect_room(request)).await?;
+        // One of an earlier version answers with the whole room.
+        let mut sessions = answer.sessions.into_iter();
+        Ok(sessions.find(|summary| summary.session_id == session.as_str()))
+    }
+
+    pub(crate) async fn inspect_pipes(
+        &self,
+        node: &NodeId,
+        request: &InspectPipesRequest,
+    ) -> Result<InspectPipesResponse, StreamError> {
+        let mut client = self.client(node)?;
+        in_time(client.inspect_pipes(request.clone())).await
+    }
+
+    fn client(&self, node: &NodeId) -> Result<Client, StreamError> {
+        let link = self.link(node).ok_or(StreamError::Unknown)?;
+        link.client().map_err(|_| StreamError::Unknown)
+    }
+
     pub(crate) fn standings(&self) -> Vec<Standing> {
         let mesh = self.mesh();
         let entries = self.entries();
@@ -122,19 +176,21 @@ impl Nodes {
         node: &NodeId,
         drain: bool,
     ) -> Result<NodeReport, StreamError> {
-        let link = self.link(node).ok_or(StreamError::Unknown)?;
-        let mut client = link.client().map_err(|_| StreamError::Unknown)?;
-        let told = async {
-            match drain {
-                true => client.drain(DrainRequest {}).await,
-                false => client.undrain(UndrainRequest {}).await,
-            }
-        };
-        let late = |_| StreamError::Timeout;
-        let answer = tokio::time::timeout(ANSWER_LIMIT, told)
-            .await
-            .map_err(late)?;
-        let failed = |status: Status| StreamError::Status(Box::new(status));
-        Ok(answer.map_err(failed)?.into_inner())
+        let mut client = self.client(node)?;
+        match drain {
+            true => in_time(client.drain(DrainRequest {})).await,
+            false => in_time(client.undrain(UndrainRequest {})).await,
+        }
     }
+}
+
+async fn in_time<T>(
+    asked: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, StreamError> {
+    let late = |_| StreamError::Timeout;
+    let answer = tokio::time::timeout(ANSWER_LIMIT, asked)
+        .await
+        .map_err(late)?;
+    let failed = |status: Status| StreamError::Status(Box::new(status));
+    Ok(answer.map_err(failed)?.into_inner())
 }

@@ -22,6 +22,7 @@ use pipemesh_topology::store::memory::MemoryStore;
 use pipemesh_topology::{Registry, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::fake_node::{FakeNode, PATIENCE};
 
@@ -131,12 +132,23 @@ impl Fixture {
         http(self.address, method, target, headers).await
     }
 
-    /// Waits until the admin API says so of a node.
-    pub(crate) async fn until_node(&self, node: &str, is: impl Fn(&serde_json::Value) -> bool) {
+    /// What the admin API answers, which is served for this alone.
+    pub(crate) async fn admin(&self, target: &str, headers: &[&str]) -> Http {
+        let (address, _server) = self.serve_admin().await;
+        http(address, "GET", target, headers).await
+    }
+
+    async fn serve_admin(&self) -> (SocketAddr, AbortOnDropHandle<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = self.signaling.as_ref().unwrap().admin_routes();
-        let server = tokio::spawn(async move { axum::serve(listener, routes).await });
+        let server = async move { axum::serve(listener, routes).await.unwrap() };
+        (address, AbortOnDropHandle::new(tokio::spawn(server)))
+    }
+
+    /// Waits until the admin API says so of a node.
+    pub(crate) async fn until_node(&self, node: &str, is: impl Fn(&serde_json::Value) -> bool) {
+        let (address, _server) = self.serve_admin().await;
         let waits = async {
             loop {
                 let answer = http(address, "GET", "/nodes", &[]).await;
@@ -149,7 +161,6 @@ impl Fixture {
             }
         };
         let waited = tokio::time::timeout(PATIENCE, waits).await;
-        server.abort();
         waited.unwrap_or_else(|_| panic!("in vain for {node}"));
     }
 

@@ -15,4 +15,5 @@ mod refusals;
 mod resuming;
 mod together;
 mod unheard;
+mod ways;
 mod web;
