@@ -160,6 +160,7 @@ impl Session {
             identity: identity.open.identity.clone(),
             anonymous: identity.open.anonymous,
             may_pause: !identity.open.never_pause,
+            loudest_microphones: identity.open.loudest_microphones,
             rights: data_rights(identity.open.data),
             connections,
             events,

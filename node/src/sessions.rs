@@ -477,6 +477,7 @@ impl Drop for Reservation {
 
 /// Adds what a shard knows of a subscription.
 fn describe(subscription: &mut contract::SubscriptionSummary, inspected: &Inspected) {
+    subscription.unheard = inspected.is_unheard;
     let Some(sent) = inspected.sent else {
         return;
     };

@@ -20,6 +20,7 @@ mod handle;
 mod inbound;
 mod media;
 mod message;
+mod microphones;
 mod neighbours;
 mod newcomers;
 mod paths;
@@ -107,6 +108,8 @@ enum Timer {
     Allocate(usize, SessionKey),
     Quality(usize, SessionKey),
     RoomQuality(RoomKey),
+    /// A window in which the loudest are measured ends.
+    Microphones(RoomKey),
     AskAgain(Alias),
     /// A TCP connection has had its time to prove itself.
     Stream(u32, u64),
@@ -428,6 +431,7 @@ impl Shard {
                 Timer::Allocate(index, _) => self.handle_allocate_timeout(index, now),
                 Timer::Quality(index, _) => self.judge_quality(index, now),
                 Timer::RoomQuality(room) => self.tell_quality(room),
+                Timer::Microphones(room) => self.measure_microphones(room, now),
                 Timer::AskAgain(alias) => self.ask_again(alias),
                 Timer::Stream(socket, key) => self.handle_stream_timeout(socket, key),
             }
@@ -465,7 +469,10 @@ impl Shard {
             | Timer::Estimate(index, key)
             | Timer::Drain(index, key) => self.is_connection(index, key),
             Timer::Allocate(index, key) | Timer::Quality(index, key) => self.is_session(index, key),
-            Timer::RoomQuality(_) | Timer::AskAgain(_) | Timer::Stream(..) => true,
+            Timer::RoomQuality(_)
+            | Timer::Microphones(_)
+            | Timer::AskAgain(_)
+            | Timer::Stream(..) => true,
         }
     }
 

@@ -19,6 +19,8 @@ use pipemesh_service::Secret;
 use pipemesh_topology::{Identity, RoomName};
 use serde_json::{Map, Value};
 
+use crate::rooms::body::{InvalidTag, loudest_microphones};
+
 /// A fresh token is good for at least this long: two refreshes may be lost.
 const FRESH_LIFETIME: Duration = Duration::from_secs(600);
 
@@ -90,6 +92,8 @@ pub(crate) enum AuthError {
     Identity(String),
     #[error("the token's attribute {REGIONS_ALLOWED} is not a list of regions")]
     RegionsAllowed,
+    #[error("the token's room configuration: {0}")]
+    RoomConfig(InvalidTag),
 }
 
 /// What kind of answer an [`AuthError`] is.
@@ -118,7 +122,8 @@ impl AuthError {
             | Self::Room(_)
             | Self::NoIdentity
             | Self::Identity(_)
-            | Self::RegionsAllowed => Denial::Invalid,
+            | Self::RegionsAllowed
+            | Self::RoomConfig(_) => Denial::Invalid,
         }
     }
 
@@ -137,7 +142,8 @@ impl AuthError {
             | Self::Room(_)
             | Self::NoIdentity
             | Self::Identity(_)
-            | Self::RegionsAllowed => "invalid_grant",
+            | Self::RegionsAllowed
+            | Self::RoomConfig(_) => "invalid_grant",
         }
     }
 }
@@ -510,6 +516,8 @@ fn grants(claims: Claims, renewal: Renewal) -> Result<Grants, AuthError> {
         regions.map_err(|_| AuthError::RegionsAllowed)
     });
     let regions_allowed = regions_allowed.transpose()?;
+    let room_config = claims.room_config.unwrap_or_default();
+    loudest_microphones(&room_config).map_err(AuthError::RoomConfig)?;
     Ok(Grants {
         room,
         identity,
@@ -521,7 +529,7 @@ fn grants(claims: Claims, renewal: Renewal) -> Result<Grants, AuthError> {
         kind: kind(&claims.kind, &rights),
         kind_details: kind_details.collect(),
         rights: Rights { publish, ..rights },
-        room_config: claims.room_config.unwrap_or_default(),
+        room_config,
         renewal,
     })
 }

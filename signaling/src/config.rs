@@ -15,6 +15,7 @@ use crate::auth::{ApiKey, Keys};
 use crate::geo::Geo;
 use crate::nodes::Control;
 use crate::rooms::RoomTimeouts;
+use crate::rooms::body::MAX_LOUDEST_MICROPHONES;
 use crate::source::Network;
 use crate::turn::Turn;
 use crate::webhook::Webhooks;
@@ -93,6 +94,13 @@ pub const SETTINGS: &[Setting] = &[
         "Whether a room has a home in each region in which somebody is, and one more where those are full, as \
          long as every node has pipes to the others (pipe.listen). If not, a room is on one node.",
         "true",
+    ),
+    Setting::with_default(
+        "room.loudest_microphones",
+        "Of a room's microphones so many are heard, the loudest at each moment, wherever they are; what is \
+         shared with a screen is always heard. 0: all. A room's configuration may say otherwise by its tag \
+         `pipemesh.loudest_microphones`.",
+        "0",
     ),
     Setting::with_default(
         "room.departure_timeout",
@@ -183,6 +191,8 @@ pub struct Config {
     pub auto_create: bool,
     /// A room may be on several nodes.
     pub rooms_span: bool,
+    /// Microphones that are heard in a room; 0: all.
+    pub loudest_microphones: u32,
     pub rooms: RoomTimeouts,
     pub webhooks: Option<Webhooks>,
     /// Participants moved from a node that drains, a second.
@@ -230,6 +240,10 @@ impl Config {
         let resume_grace = values.required("session.resume_grace", at_least(MIN_RESUME_GRACE));
         let auto_create = values.required("room.auto_create", parse::boolean);
         let rooms_span = values.required("room.spans_nodes", parse::boolean);
+        let loudest_microphones = values.required(
+            "room.loudest_microphones",
+            parse::whole(0..=MAX_LOUDEST_MICROPHONES),
+        );
         let departure = values.required("room.departure_timeout", parse::duration);
         let empty = values.required("room.empty_timeout", parse::duration);
         let webhooks = webhooks(values, keys.as_ref());
@@ -250,6 +264,7 @@ impl Config {
             resume_grace: resume_grace?,
             auto_create: auto_create?,
             rooms_span: rooms_span?,
+            loudest_microphones: loudest_microphones?,
             rooms: RoomTimeouts {
                 departure: departure?,
                 empty: empty?,
@@ -286,6 +301,7 @@ impl Config {
             resume_grace: Duration::from_secs(15),
             auto_create: true,
             rooms_span: true,
+            loudest_microphones: 0,
             rooms: RoomTimeouts {
                 departure: Duration::from_secs(20),
                 empty: Duration::from_secs(300),

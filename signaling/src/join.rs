@@ -562,6 +562,7 @@ impl Candidate {
             auto_subscribe: self.asked.auto_subscribe,
             adaptive_stream: self.asked.adaptive_stream,
             never_pause: self.asked.never_pause,
+            loudest_microphones: state.loudest_microphones(),
             record: person.record,
             claimed_at: claim.sequence,
             claim: claim.number(),

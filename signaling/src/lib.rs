@@ -146,7 +146,9 @@ impl Signaling {
         };
         let context = Arc::new(Context {
             keys: config.keys,
-            rooms: Rooms::new(store, config.rooms, close.clone()).with_hooks(hooks.clone()),
+            rooms: Rooms::new(store, config.rooms, close.clone())
+                .with_hooks(hooks.clone())
+                .with_loudest_microphones(config.loudest_microphones),
             nodes,
             sessions: Sessions::default(),
             post: Post::default(),

@@ -8,6 +8,7 @@
 //! removed by any other.
 
 pub(crate) mod admin;
+pub(crate) mod body;
 mod claim;
 mod follow;
 mod inspect;
@@ -38,6 +39,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::livekit::track::publish_codecs;
 use crate::webhook::Hooks;
+use body::RoomBody;
 pub(crate) use claim::{Claim, ClaimError, WriteError};
 use follow::Followed;
 pub(crate) use moving::{Moved, Stay};
@@ -100,6 +102,8 @@ pub(crate) struct Rooms {
     served: Arc<Served>,
     store: Arc<dyn Store>,
     timeouts: RoomTimeouts,
+    /// Microphones that are heard in a room whose configuration does not say; 0: all.
+    loudest_microphones: u32,
     /// Views that somebody holds. Locked for a map access, never while waiting; dead entries are
     /// removed when a new one is made.
     views: Mutex<HashMap<RoomName, Weak<RoomView>>>,
@@ -147,11 +151,20 @@ impl Rooms {
             served: Arc::default(),
             store,
             timeouts,
+            loudest_microphones: 0,
             views: Mutex::default(),
             ending: Arc::default(),
             endings: TaskTracker::new(),
             stop,
             hooks: Hooks::none(),
+        }
+    }
+
+    /// Rooms whose configuration does not say have so many microphones heard.
+    pub(crate) fn with_loudest_microphones(self, loudest_microphones: u32) -> Self {
+        Self {
+            loudest_microphones,
+            ..self
         }
     }
 
@@ -406,29 +419,26 @@ impl Rooms {
     ) -> NewRoom {
         let id = RoomId::random();
         NewRoom {
-            body: self
-                .room_info(name, &id, config, now)
-                .encode_to_vec()
-                .into(),
+            body: self.room_body(name, &id, config, now).encode(),
             id,
             homes: home.clone().into(),
             after: 0,
         }
     }
 
-    fn room_info(
+    fn room_body(
         &self,
         name: &RoomName,
         id: &RoomId,
         config: &RoomConfiguration,
         now: SystemTime,
-    ) -> RoomInfo {
+    ) -> RoomBody {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let or = |given: u32, default: Duration| match given {
             0 => u32::try_from(default.as_secs()).unwrap_or(u32::MAX),
             given => given,
         };
-        RoomInfo {
+        let info = RoomInfo {
             sid: id.to_string(),
             name: name.to_string(),
             empty_timeout: or(config.empty_timeout, self.timeouts.empty),
@@ -439,6 +449,12 @@ impl Rooms {
             creation_time_ms: i64::try_from(since_1970.as_millis()).unwrap_or(0),
             enabled_codecs: publish_codecs(),
             ..Default::default()
+        };
+        // Whoever asks is told what is wrong with it before.
+        let asked = body::loudest_microphones(config).ok().flatten();
+        RoomBody {
+            info,
+            loudest_microphones: asked.unwrap_or(self.loudest_microphones),
         }
     }
 }

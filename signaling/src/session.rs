@@ -182,6 +182,7 @@ impl Session {
             without_red: !spec.client.receives_red(),
             anonymous: spec.rights.hidden,
             never_pause: spec.never_pause,
+            loudest_microphones: spec.loudest_microphones,
             claim: spec.claim,
         };
         let (add_tracks, offer) = (std::mem::take(&mut spec.add_tracks), spec.offer.take());

@@ -15,6 +15,7 @@ pub mod forward;
 pub mod ingress;
 pub mod key_frames;
 pub mod layer;
+pub mod loudest;
 pub mod nack;
 pub mod pipe;
 pub mod quality;

@@ -148,7 +148,8 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(track) = self.tracks.remove(key.0) else {
             return Vec::new();
         };
-        self.leave_room(&track.spec);
+        let counts = track.spec.speaks && track.upstream.is_none();
+        self.leave_room(&track.spec, counts);
         let ended = track.subscriptions.iter().filter_map(|&key| {
             let subscription = self.subscriptions.remove(key.0)?;
             Some((key, subscription.forwarder.next_sequence()))

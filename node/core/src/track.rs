@@ -8,6 +8,7 @@ use crate::demand::Demand;
 use crate::forward::{EncodingSet, MAX_ENCODINGS, Portion};
 use crate::key_frames::KeyFrameRequests;
 use crate::layer::{Layer, LayerMeter, LayerRates, Limit};
+use crate::loudest::Level;
 use crate::nack::{LossTracker, MAX_MISSING};
 use crate::router::relay::{Relay, Upstream};
 use crate::router::{LayerWish, Pending, SubscriptionKey};
@@ -29,7 +30,8 @@ pub struct TrackSpec<R, P> {
     pub room: R,
     pub participant: P,
     pub is_video: bool,
-    /// Counts for active speakers.
+    /// It is a microphone: where it is published it counts for active speakers, and everywhere it may be one
+    /// of those that are not loud enough to be heard.
     pub speaks: bool,
     /// Lost packets are asked for.
     pub nack: bool,
@@ -69,6 +71,10 @@ pub(crate) struct Track<R, P> {
     pub(crate) relays: Vec<Relay>,
     /// It is published elsewhere.
     pub(crate) upstream: Option<Upstream>,
+    /// What a microphone's packets said since somebody looked.
+    pub(crate) level: Level,
+    /// Others are louder: nobody here is sent it.
+    pub(crate) is_unheard: bool,
 }
 
 #[derive(Debug)]
@@ -163,6 +169,8 @@ impl<R, P> Track<R, P> {
             subscriptions: Vec::new(),
             relays: Vec::new(),
             upstream: None,
+            level: Level::default(),
+            is_unheard: false,
             spec,
         }
     }
@@ -184,7 +192,7 @@ impl<R, P> Track<R, P> {
             (0, allowed)
         };
         Portion {
-            paused,
+            paused: paused || self.is_unheard,
             encoding,
             layer,
         }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
 use pipemesh_node_core::layer::{Layer, LayerRates, MeasuredLayer};
+use pipemesh_node_core::loudest::Told;
 use pipemesh_node_core::quality::Quality;
 use pipemesh_node_core::router::TrackKey;
 use pipemesh_node_core::router::relay::{Interest, RelayedReport};
 use pipemesh_node_core::rtcp::SenderInfo;
 use pipemesh_node_core::track::{Size, TrackSpec};
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{RoomId, TrackId};
 use pipemesh_proto::pipe;
 
 use crate::session::plan::{Extensions, PayloadType};
@@ -62,6 +63,7 @@ pub(super) fn state(subscription: u32, state: &TrackState, format: Format) -> pi
         live: state.live.bits().into(),
         extensions: Some(extensions(state.extensions)),
         payload_types: state.codecs.iter().map(payload_type).collect(),
+        microphone: spec.speaks,
     }
 }
 
@@ -89,7 +91,7 @@ pub(super) fn read_state(state: &pipe::TrackState) -> Option<(TrackState, Format
         room: 0,
         participant: SessionKey(0),
         is_video: format.codec().is_video(),
-        speaks: false,
+        speaks: state.microphone && !format.codec().is_video(),
         nack: true,
         muted: state.muted,
         encodings,
@@ -232,6 +234,31 @@ pub(super) fn read_speakers(told: &pipe::Speakers) -> Option<(RoomId, Arc<[Speak
     Some((told.room_id.parse().ok()?, speakers.collect::<Option<_>>()?))
 }
 
+pub(super) fn microphones(room: &RoomId, told: &[Told<TrackId>]) -> pipe::Microphones {
+    let microphone = |told: &Told<TrackId>| pipe::Microphone {
+        track_id: told.microphone.to_string(),
+        loudness: told.loudness.into(),
+    };
+    pipe::Microphones {
+        room_id: room.to_string(),
+        microphones: told.iter().map(microphone).collect(),
+    }
+}
+
+pub(super) fn read_microphones(told: &pipe::Microphones) -> Option<(RoomId, Arc<[Told<TrackId>]>)> {
+    let microphone = |told: &pipe::Microphone| {
+        Some(Told {
+            microphone: told.track_id.parse().ok()?,
+            loudness: u8::try_from(told.loudness).ok()?,
+        })
+    };
+    let microphones = told.microphones.iter().map(microphone);
+    Some((
+        told.room_id.parse().ok()?,
+        microphones.collect::<Option<_>>()?,
+    ))
+}
+
 pub(super) fn quality(room: &RoomId, judged: &[Judgement]) -> pipe::Quality {
     let judgement = |(participant, quality, score): &Judgement| pipe::ParticipantQuality {
         participant_id: participant.to_string(),
@@ -306,6 +333,31 @@ mod tests {
         let told = state(7, &known, format);
         assert_eq!(told.subscription, 7);
         assert_eq!(read_state(&told), Some((known, format)));
+    }
+
+    #[test]
+    fn microphones_are_told_as_loud_as_they_are() {
+        let room: RoomId = "RM_room".parse().unwrap();
+        let known: Arc<[Told<TrackId>]> = Arc::new([
+            Told {
+                microphone: "TR_ann".parse().unwrap(),
+                loudness: 127,
+            },
+            Told {
+                microphone: "TR_ben".parse().unwrap(),
+                loudness: 0,
+            },
+        ]);
+        let told = microphones(&room, &known);
+        assert_eq!(read_microphones(&told), Some((room, known)));
+        let check = |change: fn(&mut pipe::Microphones)| {
+            let mut told = told.clone();
+            change(&mut told);
+            assert_eq!(read_microphones(&told), None, "{told:?}");
+        };
+        check(|told| told.room_id.clear());
+        check(|told| told.microphones[0].track_id = "ann".to_owned());
+        check(|told| told.microphones[1].loudness = 256);
     }
 
     #[test]

@@ -129,6 +129,8 @@ pub(crate) struct OpenSession {
     pub(crate) anonymous: bool,
     /// Tracks may pause for want of bandwidth.
     pub(crate) may_pause: bool,
+    /// Of the room's microphones so many are heard, the loudest; 0: all.
+    pub(crate) loudest_microphones: u32,
     pub(crate) rights: DataRights,
     pub(crate) connections: Vec<(Role, Credentials)>,
     pub(crate) events: mailbox::Sender<Event>,
@@ -160,4 +162,6 @@ pub(crate) struct Inspected {
     pub(crate) track: TrackId,
     /// `None`: nothing.
     pub(crate) sent: Option<Sent>,
+    /// It is a microphone, and others are louder.
+    pub(crate) is_unheard: bool,
 }

@@ -131,6 +131,7 @@ impl Shard {
 
     fn open_session(&mut self, open: OpenSession, now: Instant) {
         let room = self.open_room(&open.room);
+        self.limit_microphones(room, open.loudest_microphones, now);
         let session = Session::new(
             open.key,
             room,
@@ -251,10 +252,15 @@ impl Shard {
     fn inspect(&self, sessions: &[SessionKey]) -> Vec<Inspected> {
         let known = sessions.iter().filter_map(|key| {
             let session = self.sessions.get(*self.session_index.get(key)?)?;
-            Some(session.wanted.iter().map(|(track, wanted)| Inspected {
-                session: *key,
-                track: track.clone(),
-                sent: wanted.subscription.and_then(|key| self.router.sent(key)),
+            Some(session.wanted.iter().map(|(track, wanted)| {
+                Inspected {
+                    session: *key,
+                    track: track.clone(),
+                    sent: wanted.subscription.and_then(|key| self.router.sent(key)),
+                    is_unheard: wanted
+                        .subscription
+                        .is_some_and(|key| self.router.is_unheard(key)),
+                }
             }))
         });
         known.flatten().collect()

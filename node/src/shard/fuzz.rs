@@ -201,6 +201,7 @@ impl Stage {
             identity: number.to_string(),
             anonymous: false,
             may_pause: number == GOURMET,
+            loudest_microphones: 0,
             rights: DataRights::default(),
             connections: vec![(Role::Publisher, credentials)],
             events,

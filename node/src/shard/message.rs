@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pipemesh_node_core::forward::EncodingSet;
 use pipemesh_node_core::layer::LayerRates;
+use pipemesh_node_core::loudest::Told;
 use pipemesh_node_core::router::relay::{Alias, Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::ring::Producer;
-use pipemesh_proto::ids::{NodeId, ParticipantId, RoomId, SessionId, TrackId};
+use pipemesh_proto::ids::{NodeId, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
 
 use super::command::SessionKey;
@@ -66,6 +67,8 @@ pub(crate) enum Message {
     RoomClosed(RoomId),
     Speakers(RoomId, Arc<[Speaker]>),
     Quality(RoomId, Arc<[Judgement]>),
+    /// Changes among the sender's loudest microphones.
+    Microphones(RoomId, Arc<[Told<TrackId>]>),
     /// A data packet with its true sender on it.
     Data {
         room: RoomId,
@@ -103,6 +106,9 @@ impl Message {
             (Self::Speakers(room, speakers), Self::Speakers(same, newer)) if room == same => {
                 *speakers = merged(speakers, newer, |speaker| &speaker.participant);
             }
+            (Self::Microphones(room, told), Self::Microphones(same, newer)) if room == same => {
+                *told = merged(told, newer, |told| &told.microphone);
+            }
             (Self::Quality(room, judged), Self::Quality(same, newer)) if room == same => {
                 *judged = merged(judged, newer, |(participant, ..)| participant);
             }
@@ -114,7 +120,9 @@ impl Message {
     /// Whether a room is not the same before and after this, so that what is said of it may not be moved
     /// across.
     pub(crate) fn divides(&self, later: &Self) -> bool {
-        let (Self::Speakers(about, _) | Self::Quality(about, _)) = later else {
+        let (Self::Speakers(about, _) | Self::Quality(about, _) | Self::Microphones(about, _)) =
+            later
+        else {
             return false;
         };
         match self {
@@ -128,15 +136,15 @@ impl Message {
     }
 }
 
-/// The last word about each participant.
-fn merged<T: Clone>(
+/// The last word about each participant, or each of their tracks.
+fn merged<T: Clone, I: PartialEq>(
     earlier: &[T],
     later: &[T],
-    participant: impl Fn(&T) -> &ParticipantId,
+    about: impl Fn(&T) -> &I,
 ) -> Arc<[T]> {
     let is_told_anew = |one: &&T| {
-        let mut anew = later.iter().map(&participant);
-        anew.any(|other| other == participant(*one))
+        let mut anew = later.iter().map(&about);
+        anew.any(|other| other == about(*one))
     };
     let kept = earlier.iter().filter(|one| !is_told_anew(one));
     kept.chain(later).cloned().collect()

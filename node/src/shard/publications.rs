@@ -63,7 +63,11 @@ impl Shard {
             sizes: spec.sizes,
         };
         session.published.push(track.clone());
+        let (room, is_microphone) = (spec.room, spec.speaks);
         let key = self.router.publish(spec, now);
+        if is_microphone {
+            self.add_microphone(room, &track, key, true, now);
+        }
         let published = Published {
             key,
             session: Some(index),
@@ -88,6 +92,7 @@ impl Shard {
         };
         self.set_publisher(published.key, None);
         self.tell_ended(published.key);
+        self.remove_microphone(track, published.key);
         for (key, _) in self.router.unpublish(published.key) {
             self.note_ended(key);
         }

@@ -300,6 +300,7 @@ impl Shard {
             self.tracks.remove(&remote.track);
             self.set_publisher(known.key, None);
             self.tell_ended(known.key);
+            self.remove_microphone(&remote.track, known.key);
             for (key, _) in self.router.unpublish(known.key) {
                 self.note_ended(key);
             }
@@ -376,12 +377,11 @@ impl Shard {
         }
         let spec = TrackSpec {
             room: remote.room,
-            // Who speaks is judged where the packets arrive.
-            speaks: false,
             // What a ring had no room for is in the origin's cache.
             nack: true,
             ..state.spec.clone()
         };
+        let is_microphone = spec.speaks;
         let key = self.router.publish(spec, now);
         self.router.set_live(key, state.live, now);
         let published = Published {
@@ -401,6 +401,9 @@ impl Shard {
         self.remote.by_key.insert(key, index);
         self.tracks.insert(track.clone(), published);
         self.set_publisher(key, Some(publisher));
+        if is_microphone {
+            self.add_microphone(room, &track, key, false, now);
+        }
         let members = self.rooms.get(&room).map(|room| room.members.clone());
         for member in members.unwrap_or_default() {
             if self.sessions[member].wanted.contains_key(&track) {
@@ -623,13 +626,14 @@ impl Shard {
             }
             Message::Ended(alias) => self.handle_ended(from, alias),
             Message::Unknown(alias) => self.handle_unknown(from, alias, now),
-            Message::Follow(room) => self.handle_follow(from, room),
+            Message::Follow(room) => self.handle_follow(from, room, now),
             Message::Unfollow(room) => self.handle_unfollow(from, &room),
-            Message::RoomOpened(room) => self.handle_room_opened(from, &room),
-            Message::RoomHere(room, speakers) => self.handle_room_here(from, &room, speakers),
+            Message::RoomOpened(room) => self.handle_room_opened(from, &room, now),
+            Message::RoomHere(room, speakers) => self.handle_room_here(from, &room, speakers, now),
             Message::RoomClosed(room) => self.handle_room_closed(from, &room),
             Message::Speakers(room, changes) => self.handle_speakers(from, &room, &changes),
             Message::Quality(room, judged) => self.handle_quality(&room, &judged),
+            Message::Microphones(room, told) => self.handle_microphones(from, &room, &told, now),
             Message::Data {
                 room,
                 packet,

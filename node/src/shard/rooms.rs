@@ -17,6 +17,7 @@ use super::Shard;
 use super::command::SessionKey;
 use super::event::{Event, Judgement, Speaker};
 use super::message::Message;
+use super::microphones::Microphones;
 use super::neighbours::ShardSet;
 use super::session::{Parcel, RoomKey};
 
@@ -33,6 +34,7 @@ pub(super) struct Room {
     elsewhere: ShardSet,
     /// Who speaks there, and where.
     speaking: Vec<(u16, Speaker)>,
+    pub(super) microphones: Microphones,
 }
 
 impl Room {
@@ -44,6 +46,7 @@ impl Room {
             landed: 0,
             elsewhere: ShardSet::default(),
             speaking: Vec::new(),
+            microphones: Microphones::default(),
         }
     }
 
@@ -130,7 +133,7 @@ impl Shard {
         self.rooms.get_mut(self.room_keys.get(id)?)
     }
 
-    fn tell_elsewhere(&mut self, key: RoomKey, message: impl Fn(RoomId) -> Message) {
+    pub(super) fn tell_elsewhere(&mut self, key: RoomKey, message: impl Fn(RoomId) -> Message) {
         let Some(room) = self.rooms.get(&key) else {
             return;
         };
@@ -140,26 +143,26 @@ impl Shard {
         }
     }
 
-    fn is_elsewhere(&self, key: RoomKey) -> bool {
+    pub(super) fn is_elsewhere(&self, key: RoomKey) -> bool {
         self.rooms
             .get(&key)
             .is_some_and(|room| room.is_elsewhere() || !self.followers.of(&room.id).is_empty())
     }
 
-    pub(super) fn handle_follow(&mut self, from: u16, id: RoomId) {
+    pub(super) fn handle_follow(&mut self, from: u16, id: RoomId, now: Instant) {
+        self.followers.insert(id.clone(), from);
         if let Some(&key) = self.room_keys.get(&id) {
             let speakers = self.name_speakers(&self.router.active_speakers(key));
-            let message = Message::RoomHere(id.clone(), speakers);
-            self.neighbours.tell(from, message);
+            self.neighbours.tell(from, Message::RoomHere(id, speakers));
+            self.greet_microphones(from, key, now);
         }
-        self.followers.insert(id, from);
     }
 
     pub(super) fn handle_unfollow(&mut self, from: u16, id: &RoomId) {
         self.followers.remove(id, from);
     }
 
-    pub(super) fn handle_room_opened(&mut self, from: u16, id: &RoomId) {
+    pub(super) fn handle_room_opened(&mut self, from: u16, id: &RoomId, now: Instant) {
         let Some(&key) = self.room_keys.get(id) else {
             return;
         };
@@ -169,14 +172,24 @@ impl Shard {
         let speakers = self.name_speakers(&self.router.active_speakers(key));
         let message = Message::RoomHere(id.clone(), speakers);
         self.neighbours.tell(from, message);
+        self.greet_microphones(from, key, now);
     }
 
-    pub(super) fn handle_room_here(&mut self, from: u16, id: &RoomId, speakers: Vec<Speaker>) {
-        let Some(room) = self.room_mut(id) else {
+    pub(super) fn handle_room_here(
+        &mut self,
+        from: u16,
+        id: &RoomId,
+        speakers: Vec<Speaker>,
+        now: Instant,
+    ) {
+        let Some(&key) = self.room_keys.get(id) else {
             return;
         };
-        room.elsewhere.insert(from);
+        if let Some(room) = self.rooms.get_mut(&key) {
+            room.elsewhere.insert(from);
+        }
         self.handle_speakers(from, id, &speakers);
+        self.greet_microphones(from, key, now);
     }
 
     pub(super) fn handle_room_closed(&mut self, from: u16, id: &RoomId) {
@@ -199,6 +212,7 @@ impl Shard {
         let Some(room) = self.room_mut(id) else {
             return;
         };
+        room.microphones.forget(from);
         let silent = room.speaking.iter().filter(|(shard, _)| *shard == from);
         let silent: Vec<Speaker> = silent
             .map(|(_, speaker)| Speaker {

@@ -101,7 +101,7 @@ async fn of_a_session_it_is_said_what_it_is_sent() {
         panic!("{session:?}");
     };
     assert_eq!(subscription.spatial, Some(1));
-    assert!(!subscription.paused);
+    assert!(!subscription.paused && !subscription.unheard);
     assert_eq!(ask("S_room_ann").await.unwrap(), [], "she is elsewhere");
     assert_eq!(ask("").await.unwrap().len(), 2);
     let refused = ask("not an id").await.unwrap_err();

@@ -16,6 +16,7 @@ mod identity;
 mod inspection;
 mod layers;
 mod limits;
+mod microphones;
 mod nonces;
 mod pipes;
 mod redundancy;

@@ -29,6 +29,7 @@ use crate::context::Context;
 use crate::orders::{Answer, AskError, Data, Leave, Order, Outcome, What};
 use crate::rooms::RoomState;
 use crate::rooms::admin::{by_process, participants};
+use crate::rooms::body::{InvalidTag, loudest_microphones};
 use crate::rooms::record::Member;
 use crate::session::client::MAX_METADATA;
 
@@ -99,8 +100,11 @@ impl Api<'_> {
             departure_timeout: request.departure_timeout,
             max_participants: request.max_participants,
             metadata: request.metadata,
+            tags: request.tags,
             ..Default::default()
         };
+        let invalid = |tag: InvalidTag| Failure::new(Code::InvalidArgument, tag.to_string());
+        loudest_microphones(&config).map_err(invalid)?;
         let (rooms, nodes) = (&self.context.rooms, &self.context.nodes);
         nodes.known(NODES_KNOWN).await;
         let place = placement::Request {

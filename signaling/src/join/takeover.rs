@@ -74,6 +74,7 @@ pub(crate) async fn take_over(
         auto_subscribe: asked.auto_subscribe,
         adaptive_stream: asked.adaptive_stream,
         never_pause: open.is_some_and(|open| open.never_pause),
+        loudest_microphones: room.loudest_microphones(),
         record,
         claimed_at: claim.sequence,
         claim: claim.number(),

@@ -11,6 +11,7 @@ use pipemesh_topology::store::{
 };
 use prost::Message;
 
+use super::body::RoomBody;
 use super::record::Member;
 use super::{RoomState, Rooms, end};
 
@@ -87,7 +88,10 @@ impl Rooms {
             let Some(room) = self.store.read_room(name).await? else {
                 return Ok(None);
             };
-            let before = RoomInfo::decode(room.room.body.clone()).unwrap_or_default();
+            let RoomBody {
+                info: before,
+                loudest_microphones,
+            } = RoomBody::decode(&room.room.body);
             let mut info = before.clone();
             change(&mut info);
             let (id, version) = (room.room.id.clone(), room.room.version);
@@ -101,9 +105,13 @@ impl Rooms {
             if info == before {
                 return Ok(Some(counted));
             }
+            let body = RoomBody {
+                info,
+                loudest_microphones,
+            };
             let update = RoomUpdate {
                 homes: None,
-                body: Some(info.encode_to_vec().into()),
+                body: Some(body.encode()),
             };
             match self.store.update_room(name, &id, version, update).await? {
                 UpdateRoom::Done { .. } => return Ok(Some(counted)),

@@ -11,8 +11,8 @@ use livekit_protocol::Room as RoomInfo;
 use pipemesh_proto::ids::{NodeId, RoomId, SessionId};
 use pipemesh_topology::store::{self, Change, NewRoom, Room, RoomEvent, RoomSnapshot};
 use pipemesh_topology::{Homes, Identity, RoomName};
-use prost::Message;
 
+use super::body::RoomBody;
 use super::record::Member;
 
 /// Changes a state remembers. Who has missed more looks at everybody.
@@ -30,7 +30,7 @@ pub(crate) struct RoomState {
     /// Counts the changes that this process saw, whatever the store counts.
     pub(crate) revision: u64,
     /// Without what is counted.
-    info: RoomInfo,
+    body: RoomBody,
     /// With it: counted once per state, by whoever asks first.
     counted: OnceLock<Arc<RoomInfo>>,
     /// Where it is, likewise.
@@ -82,7 +82,7 @@ impl RoomState {
             homes: snapshot.room.homes.clone(),
             sequence: snapshot.sequence,
             revision: 0,
-            info: RoomInfo::default(),
+            body: RoomBody::default(),
             counted: OnceLock::new(),
             nodes: OnceLock::new(),
             members: BTreeMap::new(),
@@ -107,7 +107,7 @@ impl RoomState {
 
     fn set_room(&mut self, room: &Room) {
         self.homes = room.homes.clone();
-        self.info = RoomInfo::decode(room.body.clone()).unwrap_or_default();
+        self.body = RoomBody::decode(&room.body);
     }
 
     /// Applies the next event; `false` if it is not the next or ends the room. `keeps`: sessions whose
@@ -300,7 +300,7 @@ impl RoomState {
             id: self.id.clone(),
             homes: self.homes.clone(),
             version: 0,
-            body: self.info.encode_to_vec().into(),
+            body: self.body.encode(),
         }
     }
 
@@ -309,7 +309,7 @@ impl RoomState {
         NewRoom {
             id: self.id.clone(),
             homes: self.homes.clone(),
-            body: self.info.encode_to_vec().into(),
+            body: self.body.encode(),
             after: store::next_life(self.sequence),
         }
     }
@@ -331,6 +331,11 @@ impl RoomState {
         Changes::Of(newer.filter_map(|(_, who)| who.clone()).collect())
     }
 
+    /// Of its microphones so many are heard, the loudest; 0: all.
+    pub(crate) fn loudest_microphones(&self) -> u32 {
+        self.body.loudest_microphones
+    }
+
     /// As clients are told.
     pub(crate) fn info(&self) -> Arc<RoomInfo> {
         Arc::clone(self.counted.get_or_init(|| Arc::new(self.count())))
@@ -350,7 +355,7 @@ impl RoomState {
     }
 
     fn count(&self) -> RoomInfo {
-        let mut info = self.info.clone();
+        let mut info = self.body.info.clone();
         for member in self.members.values() {
             info.active_recording |= member.is_recorder();
             if !member.is_visible() {

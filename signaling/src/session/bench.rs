@@ -449,6 +449,7 @@ impl Bench {
             auto_subscribe: setup.auto_subscribe,
             adaptive_stream: setup.adaptive_stream,
             never_pause: false,
+            loudest_microphones: 0,
             record: mine,
             claimed_at,
             claim: 1,

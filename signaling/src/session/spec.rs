@@ -28,6 +28,8 @@ pub(crate) struct Spec {
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
     pub(crate) never_pause: bool,
+    /// Of the room's microphones so many are heard; 0: all.
+    pub(crate) loudest_microphones: u32,
     /// As claimed in the store.
     pub(crate) record: MemberRecord,
     /// Where in the room's events the claim is.

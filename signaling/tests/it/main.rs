@@ -9,6 +9,7 @@ mod fake_node;
 mod fixture;
 mod geo;
 mod joining;
+mod microphones;
 mod nodes;
 mod process;
 mod refusals;

@@ -62,10 +62,14 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         if track.spec.muted {
             return Err(DropReason::Muted);
         }
-        if let Some(level) = media.audio_level.filter(|_| track.spec.speaks)
-            && let Some(room) = self.rooms.get_mut(&track.spec.room)
-        {
-            room.hear(&track.spec, level, now, &mut self.agenda);
+        // Who speaks is judged where the packets arrive.
+        if track.spec.speaks && track.upstream.is_none() {
+            track.level.add(media.audio_level);
+            if let Some(level) = media.audio_level
+                && let Some(room) = self.rooms.get_mut(&track.spec.room)
+            {
+                room.hear(&track.spec, level, now, &mut self.agenda);
+            }
         }
         let encoding = &mut track.encodings[usize::from(source.encoding)];
         if encoding.pending.is_empty() {

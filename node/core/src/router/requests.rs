@@ -101,7 +101,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .iter()
             .map(|key| self.subscriptions[key.0].wish);
         let here = wishes
-            .filter(|wish| !wish.paused)
+            .filter(|wish| !wish.paused && !track.is_unheard)
             .map(|wish| track.wanted(wish).spatial + 1)
             .max()
             .unwrap_or(0);

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::agenda::{Agenda, Timer};
-use super::{Output, Router};
+use super::{Output, Router, SubscriptionKey, TrackKey};
+use crate::loudest::Level;
 use crate::speaker::{self, SpeakerChange, Speakers};
 use crate::track::TrackSpec;
 
@@ -50,18 +51,44 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             .unwrap_or_default()
     }
 
+    /// What a microphone's packets said since this was asked last.
+    pub fn take_level(&mut self, key: TrackKey) -> Level {
+        let track = self.track_mut(key);
+        track
+            .map(|track| std::mem::take(&mut track.level))
+            .unwrap_or_default()
+    }
+
+    /// Whether anybody here is to be sent a microphone, whoever wishes it; all are until it is said. Nothing of
+    /// one that is not heard is asked for upstream, either.
+    pub fn set_heard(&mut self, key: TrackKey, is_heard: bool, now: Instant) {
+        let Some(track) = self.track_mut(key) else {
+            return;
+        };
+        let is_unheard = track.spec.speaks && !is_heard;
+        if std::mem::replace(&mut track.is_unheard, is_unheard) != is_unheard {
+            self.reconsider(key, now);
+        }
+    }
+
+    /// Whether a track is a microphone that nobody here is sent because others are louder.
+    pub fn is_unheard(&self, key: SubscriptionKey) -> bool {
+        let track = self.subscription(key).and_then(|it| self.track(it.track));
+        track.is_some_and(|track| track.is_unheard)
+    }
+
     pub(super) fn enter_room(&mut self, name: R) {
         let room = self.rooms.entry(name).or_insert_with(Room::new);
         room.tracks += 1;
     }
 
-    /// A track of the room has ended.
-    pub(super) fn leave_room(&mut self, spec: &TrackSpec<R, P>) {
+    /// A track of the room has ended. `counts`: for active speakers.
+    pub(super) fn leave_room(&mut self, spec: &TrackSpec<R, P>, counts: bool) {
         let Some(room) = self.rooms.get_mut(&spec.room) else {
             return;
         };
         room.tracks -= 1;
-        if spec.speaks && room.speakers.remove(spec.participant) {
+        if counts && room.speakers.remove(spec.participant) {
             let change = SpeakerChange {
                 participant: spec.participant,
                 level: 0.0,

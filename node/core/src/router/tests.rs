@@ -532,3 +532,93 @@ fn who_speaks_is_told_and_ends_with_the_track() {
     assert_eq!(router.poll_output(), None);
     assert_eq!(router.len(), (0, 0, 0));
 }
+
+#[test]
+fn what_is_not_heard_is_sent_to_nobody_and_goes_on_unbroken() {
+    let start = start();
+    let mut router = TestRouter::new(start);
+    let track = router.publish(microphone(1), start);
+    let screen = TrackSpec {
+        speaks: false,
+        ..microphone(2)
+    };
+    let screen = router.publish(screen, start);
+    let wish = LayerWish::default();
+    let listener = router.subscribe(track, wish, Codec::Opus, 100, start);
+    let listener = listener.unwrap();
+    let mut numbers = Vec::new();
+    for packet in 0..60_u16 {
+        let now = start + Duration::from_millis(u64::from(packet) * 20);
+        router.handle_timeout(now);
+        match packet {
+            20 => router.set_heard(track, false, now),
+            40 => router.set_heard(track, true, now),
+            _ => {}
+        }
+        // What is no microphone is not silenced, whatever is said of it.
+        router.set_heard(screen, false, now);
+        assert_eq!(router.is_unheard(listener), (20..40).contains(&packet));
+        let packet = audio(packet, u32::from(packet) * 960);
+        let forwarded = deliver(&mut router, track, &packet, 30, now).unwrap();
+        numbers.extend(forwarded.iter().map(|(_, rewrite)| rewrite.sequence));
+    }
+    // Its receiver does not take it for loss.
+    assert_eq!(numbers, (100..140).collect::<Vec<_>>());
+    let other = router.subscribe(screen, wish, Codec::Opus, 0, start);
+    assert!(!router.is_unheard(other.unwrap()));
+    let forwarded = deliver(&mut router, screen, &audio(0, 0), 30, start);
+    assert_eq!(forwarded.unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_not_heard_is_not_asked_for_and_its_level_is_measured_where_it_is_published() {
+    let start = start();
+    let (mut origin, mut taker) = (TestRouter::new(start), TestRouter::new(start));
+    let here = origin.publish(microphone(1), start);
+    let there = taker.publish(microphone(1), start);
+    let (port, alias) = (relay::Port(1), relay::Alias(1));
+    assert!(origin.relay(here, port, alias, relay::Interest::default(), start));
+    taker.set_live(there, origin.live(here), start);
+    taker.set_heard(there, false, start);
+    let wish = LayerWish::default();
+    taker.subscribe(there, wish, Codec::Opus, 0, start).unwrap();
+    let mut passed = Vec::new();
+    for packet in 0..30_u16 {
+        let now = start + Duration::from_millis(u64::from(packet) * 20);
+        match packet {
+            10 => taker.set_heard(there, true, now),
+            20 => taker.set_heard(there, false, now),
+            _ => {}
+        }
+        // The origin learns at once what is used.
+        origin.relay(here, port, alias, taker.interest(there), now);
+        let bytes = audio(packet, u32::from(packet) * 960);
+        deliver(&mut origin, here, &bytes, 30, now).unwrap();
+        origin.pass_on(
+            Source {
+                track: here,
+                encoding: 0,
+            },
+            packet,
+            |_, _, stamp| {
+                passed.push((packet, stamp));
+                true
+            },
+        );
+        taker.set_live(there, origin.live(here), now);
+        if let Some((number, stamp)) = passed.last().filter(|(number, _)| *number == packet) {
+            let source = Source {
+                track: there,
+                encoding: 0,
+            };
+            assert!(taker.accept(source, *stamp, now), "{number}");
+            deliver(&mut taker, there, &bytes, 30, now).unwrap();
+        }
+    }
+    let numbers: Vec<u16> = passed.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (10..20).collect::<Vec<_>>());
+    assert_eq!(origin.take_level(here).loudness(), Some(127 - 30));
+    assert_eq!(origin.take_level(here).loudness(), None, "it was taken");
+    assert_eq!(taker.take_level(there).loudness(), None);
+    assert!(taker.active_speakers(1).is_empty());
+}

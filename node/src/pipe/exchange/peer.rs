@@ -70,6 +70,13 @@ impl Exchange {
                 Some(_) => {}
                 None => self.stats.malformed += 1,
             },
+            Word::Microphones(told) => match translate::read_microphones(&told) {
+                Some((room, told)) if self.follows.contains(&room) => {
+                    self.tell_shards(|| Message::Microphones(room.clone(), Arc::clone(&told)));
+                }
+                Some(_) => {}
+                None => self.stats.malformed += 1,
+            },
             Word::Quality(told) => match translate::read_quality(&told) {
                 Some((room, judged)) if self.follows.contains(&room) => {
                     self.tell_shards(|| Message::Quality(room.clone(), Arc::clone(&judged)));

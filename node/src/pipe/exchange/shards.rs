@@ -92,6 +92,9 @@ impl Exchange {
             Message::Speakers(room, speakers) => {
                 self.say(Word::Speakers(translate::speakers(&room, &speakers)));
             }
+            Message::Microphones(room, told) => {
+                self.say(Word::Microphones(translate::microphones(&room, &told)));
+            }
             Message::Quality(room, judged) => {
                 self.say(Word::Quality(translate::quality(&room, &judged)));
             }

@@ -104,6 +104,7 @@ impl Pair {
             identity: key.0.to_string(),
             anonymous: false,
             may_pause: true,
+            loudest_microphones: 0,
             rights: DataRights::default(),
             connections: Vec::new(),
             events,

@@ -1,6 +1,6 @@
 //! A participant with a microphone.
 
-use pipemesh_proto::node::{ConnectionLayout, ConnectionRole, ConnectionState};
+use pipemesh_proto::node::{AddTrack, ConnectionLayout, ConnectionRole, ConnectionState, Open};
 
 use super::control::{self, Session, microphone, participant};
 use super::sdp::{self, OPUS, Section, extension};
@@ -22,8 +22,17 @@ impl Talker {
 
     pub(crate) async fn join(signaling: &control::Signaling, name: &str) -> Self {
         let open = participant(name, "room", ConnectionLayout::Single);
-        let mut session = signaling.open(open).await;
         let track = microphone(&format!("TR_{name}"), "microphone");
+        Self::join_as(signaling, open, track).await
+    }
+
+    /// `open`: with one connection.
+    pub(crate) async fn join_as(
+        signaling: &control::Signaling,
+        open: Open,
+        track: AddTrack,
+    ) -> Self {
+        let mut session = signaling.open(open).await;
         session.add_track(track).await;
         let wire = Wire::new().await;
         let offer = sdp::offer(wire.local(), &[Section::microphone("microphone")]);
@@ -47,6 +56,18 @@ impl Talker {
         }
     }
 
+    /// Sends the next 20 ms, which say in their payload which ones they are.
+    pub(crate) fn go_on(&mut self, level: u8) {
+        self.index += 1;
+        self.send(self.index, level);
+    }
+
+    /// Which 20 ms those are.
+    pub(crate) fn index_of(payload: &[u8]) -> u64 {
+        let index = payload.last_chunk::<8>().expect("it is one of ours");
+        u64::from_be_bytes(*index)
+    }
+
     /// Sends a packet, for the first time or again: it is the same each time.
     pub(crate) fn send(&self, index: u64, level: u8) {
         self.wire.send(Outgoing {
@@ -58,7 +79,7 @@ impl Talker {
                 (extension::MID, b"0".to_vec()),
                 (extension::AUDIO_LEVEL, vec![0x80 | level]),
             ],
-            payload: vec![0x78; 80],
+            payload: [&[0x78; 72][..], &index.to_be_bytes()].concat(),
             ..Outgoing::default()
         });
     }

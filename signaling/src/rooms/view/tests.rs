@@ -1,4 +1,5 @@
 use livekit_protocol::ParticipantInfo;
+use prost::Message;
 
 use super::*;
 use crate::rooms::record::{MemberRecord, Presence};
