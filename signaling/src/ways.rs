@@ -138,7 +138,8 @@ impl Survey {
                 .or(back)
                 .map(|pipe| pipe.rtt_us)
                 .filter(|rtt| *rtt > 0),
-            // Who sends knows what is lost.
+            // Who gets it knows what it takes, who sends it what is lost.
+            latency_us: back.map(|pipe| pipe.latency_us).filter(|it| *it > 0),
             loss: there.map(|pipe| pipe.loss),
         }
     }
@@ -161,21 +162,27 @@ pub(crate) struct Leg {
     /// `None`: neither end says.
     pub(crate) state: Option<PipeState>,
     pub(crate) rtt_us: Option<u64>,
-    /// Towards the node that comes later.
+    /// Towards the node that comes later, as is what follows.
+    pub(crate) latency_us: Option<u64>,
     pub(crate) loss: Option<f64>,
 }
 
 impl Leg {
     fn rtt_ms(&self) -> Option<f64> {
-        self.rtt_us.map(|rtt| rtt as f64 / 1000.0)
+        self.rtt_us.map(millis)
     }
 
     /// Added to what is said of the node it leads to.
     fn add_to(&self, told: &mut Value) {
         told["pipe"] = json!(self.state.map(state_name));
         told["rtt_ms"] = json!(self.rtt_ms());
+        told["one_way_ms"] = json!(self.latency_us.map(millis));
         told["loss"] = json!(self.loss);
     }
+}
+
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
 }
 
 /// How a pipe is of which both ends may say something: it is no better than either says.

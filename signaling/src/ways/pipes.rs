@@ -6,7 +6,7 @@ use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_proto::node::PipeSummary;
 use serde_json::{Value, json};
 
-use super::{Survey, state_name, worst};
+use super::{Survey, millis, state_name, worst};
 
 /// Each pair of nodes once, by their ids. What only one end says of the other way is unknown.
 pub(crate) fn to_json(survey: &Survey) -> Value {
@@ -29,7 +29,7 @@ pub(crate) fn to_json(survey: &Survey) -> Value {
             "nodes": [a.as_str(), b.as_str()],
             "regions": [region(a), region(b)],
             "state": worst(states).map_or("unknown", state_name),
-            "rtt_ms": rtt.map(|rtt| rtt as f64 / 1000.0),
+            "rtt_ms": rtt.map(millis),
             "connections": known.map(|pipe| pipe.connections),
             "there": one_way(of_a, of_b),
             "back": one_way(of_b, of_a),
@@ -44,7 +44,9 @@ fn one_way(sender: Option<&PipeSummary>, taker: Option<&PipeSummary>) -> Value {
     let received = taker.map(|pipe| pipe.received_bits_per_second);
     let given = sender.map(|pipe| pipe.tracks_given);
     let taken = taker.map(|pipe| pipe.tracks_taken);
+    let latency = taker.map(|pipe| pipe.latency_us).filter(|it| *it > 0);
     json!({
+        "one_way_ms": latency.map(millis),
         "loss": sender.map(|pipe| pipe.loss),
         "bits_per_second": sent.or(received),
         "tracks": given.or(taken),

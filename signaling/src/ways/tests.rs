@@ -21,6 +21,7 @@ fn answer(
         node_id: (*other).to_owned(),
         state: PipeState::Up.into(),
         rtt_us: rtt_ms * 1000,
+        latency_us: rtt_ms * 600,
         loss: 0.005,
         sent_bits_per_second: 2_000_000,
         received_bits_per_second: 1_000_000,
@@ -120,18 +121,20 @@ fn a_way_leads_from_the_origin_to_where_the_track_is_received() {
 }
 
 #[test]
-fn who_sends_says_what_is_lost() {
+fn who_sends_says_what_is_lost_and_who_receives_how_long_it_takes() {
     let mut survey = two_regions();
     let legs = |survey: &Survey| {
         let hops = path(survey, "TR_cam", &node("a"), &node("e")).unwrap();
         let legs = hops.into_iter().filter_map(|hop| hop.leg);
-        legs.map(|leg| (leg.state, leg.loss)).collect::<Vec<_>>()
+        let told = legs.map(|leg| (leg.state, leg.latency_us, leg.loss));
+        told.collect::<Vec<_>>()
     };
-    let up = Some(PipeState::Up);
-    assert_eq!(legs(&survey), [(up, Some(0.005)), (up, Some(0.005))]);
+    let (up, lost) = (Some(PipeState::Up), Some(0.005));
+    let from_c = (up, Some(1_200), lost);
+    assert_eq!(legs(&survey), [(up, Some(48_600), lost), from_c]);
     // A gateway that says nothing takes from the origin, and its pipes are known from their other ends alone.
     mute(&mut survey, "c", "us", Mute::TooOld);
-    assert_eq!(legs(&survey), [(up, Some(0.005)), (up, None)]);
+    assert_eq!(legs(&survey), [(up, None, lost), (up, Some(1_200), None)]);
 }
 
 #[test]

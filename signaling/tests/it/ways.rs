@@ -48,6 +48,7 @@ impl Call {
             node_id: other.to_owned(),
             state: PipeState::Up.into(),
             rtt_us: 80_500,
+            latency_us: 41_000,
             loss: 0.25,
             sent_bits_per_second: 1_000_000,
             received_bits_per_second: 2_000,
@@ -128,6 +129,7 @@ async fn a_participant_is_told_the_way_of_what_they_receive() {
             "role": "gateway",
             "pipe": "up",
             "rtt_ms": 80.5,
+            "one_way_ms": 41.0,
             "loss": 0.25,
         },
     ]);
@@ -191,8 +193,8 @@ async fn an_operator_sees_pipes_and_the_tree_of_a_room() {
             "state": "up",
             "rtt_ms": 80.5,
             "connections": 1,
-            "there": { "loss": 0.25, "bits_per_second": 1_000_000, "tracks": 1 },
-            "back": { "loss": 0.25, "bits_per_second": 1_000_000, "tracks": 1 },
+            "there": { "one_way_ms": 41.0, "loss": 0.25, "bits_per_second": 1_000_000, "tracks": 1 },
+            "back": { "one_way_ms": 41.0, "loss": 0.25, "bits_per_second": 1_000_000, "tracks": 1 },
         }],
         "mute": [],
     });
@@ -254,5 +256,6 @@ async fn a_node_that_says_nothing_is_listed() {
     assert!(told["mute"][0]["why"].is_string(), "{told}");
     // The other end knows of the pipe.
     assert_eq!(told["pipes"][0]["there"]["loss"], Value::Null);
+    assert_eq!(told["pipes"][0]["there"]["one_way_ms"], 41.0);
     assert_eq!(told["pipes"][0]["there"]["bits_per_second"], 2_000);
 }
