@@ -215,7 +215,68 @@ fn of_a_pipe_both_ends_tell() {
     let mut survey = survey([answer("a", "eu", &[("b", 51), ("c", 0)], &[]), quiet]);
     mute(&mut survey, "c", "us", Mute::TooOld);
     let told = serde_json::to_string_pretty(&pipes::to_json(&survey)).unwrap();
-    expect![[r#""#]].assert_eq(&told);
+    expect![[r#"
+        {
+          "mute": [
+            {
+              "node": "c",
+              "region": "us",
+              "why": "its version does not say which way tracks take"
+            }
+          ],
+          "pipes": [
+            {
+              "back": {
+                "bits_per_second": 2000000,
+                "loss": 0.005,
+                "one_way_ms": 30.6,
+                "tracks": 0
+              },
+              "connections": 1,
+              "nodes": [
+                "a",
+                "b"
+              ],
+              "regions": [
+                "eu",
+                "us"
+              ],
+              "rtt_ms": 51.0,
+              "state": "silent",
+              "there": {
+                "bits_per_second": 2000000,
+                "loss": 0.005,
+                "one_way_ms": 30.0,
+                "tracks": 2
+              }
+            },
+            {
+              "back": {
+                "bits_per_second": 1000000,
+                "loss": null,
+                "one_way_ms": null,
+                "tracks": 1
+              },
+              "connections": 1,
+              "nodes": [
+                "a",
+                "c"
+              ],
+              "regions": [
+                "eu",
+                "us"
+              ],
+              "rtt_ms": null,
+              "state": "up",
+              "there": {
+                "bits_per_second": 2000000,
+                "loss": 0.005,
+                "one_way_ms": null,
+                "tracks": 2
+              }
+            }
+          ]
+        }"#]].assert_eq(&told);
 }
 
 #[test]
@@ -233,7 +294,34 @@ fn a_room_is_drawn() {
     };
     let trees = [grow(&survey, camera()), grow(&survey, microphone)];
     let text = dot::draw("demo", &survey, &trees);
-    expect![[r#""#]].assert_eq(&text);
+    expect![[r#"
+        digraph "room" {
+          rankdir=LR;
+          label="demo: 2 tracks, 13 subscriptions";
+          node [shape=box, fontname="sans-serif"];
+          edge [fontname="sans-serif"];
+          subgraph "cluster_0" {
+            label="eu";
+            "node a" [label="a\n3 subscriptions"];
+            "track TR_cam" [shape=note, label="ann\ncamera\nTR_cam\n13 subscriptions"];
+            "node b" [label="b\n2 subscriptions"];
+            "track TR_mic" [shape=note, label="ben\nmicrophone say \"hi\" \\ to all of the forty character…\nTR_mic\n0 subscriptions"];
+          }
+          subgraph "cluster_1" {
+            label="us";
+            "node c" [label="c\n0 subscriptions"];
+            "node d" [label="d\n7 subscriptions"];
+            "node e" [label="e\n1 subscription"];
+            "node f" [label="f\ndoes not answer", style=dashed];
+          }
+          "track TR_cam" -> "node a" [style=dotted, arrowhead=none];
+          "track TR_mic" -> "node b" [style=dotted, arrowhead=none];
+          "node a" -> "node b" [label="TR_cam\n1.0 ms, 0.5 % lost"];
+          "node a" -> "node c" [label="TR_cam\n80.0 ms, 0.5 % lost"];
+          "node c" -> "node d" [label="TR_cam\n2.0 ms, 0.5 % lost"];
+          "node c" -> "node e" [label="TR_cam\n2.0 ms, 0.5 % lost"];
+        }
+    "#]].assert_eq(&text);
     well_formed(&text);
 }
 
