@@ -5,6 +5,7 @@
 //! forwarded like any other, and what is taken through it is sent like to another shard. Packets never
 //! wait for the director. The protocol is told in `docs/pipe.md`.
 
+mod alarm;
 mod bell;
 mod caller;
 mod congestion;

@@ -47,11 +47,13 @@ pub(crate) struct Who<'a> {
     pub(crate) data: bool,
     pub(crate) mode: ReceiveMode,
     pub(crate) seed: u64,
+    /// Where they are to be served, if it matters.
+    pub(crate) region: Option<&'a str>,
 }
 
 pub(crate) async fn join(
     generator: &Generator,
-    mesh: &Mesh,
+    url: &str,
     who: Who<'_>,
 ) -> anyhow::Result<Participant> {
     let grants = VideoGrants {
@@ -63,6 +65,7 @@ pub(crate) async fn join(
     let token = AccessToken::with_api_key("devkey", "secret")
         .with_identity(&who.name)
         .with_grants(grants)
+        .with_attributes(who.region.map(|region| ("pipemesh.region", region)))
         .to_jwt()?;
     let participant = generator
         .join(Join {
@@ -70,7 +73,7 @@ pub(crate) async fn join(
             mode: who.mode,
             data: who.data,
             patience: PATIENCE,
-            ..Join::new(&mesh.url, token, who.layout)
+            ..Join::new(url, token, who.layout)
         })
         .await?;
     if who.data {
@@ -104,8 +107,9 @@ impl Crowd {
                 data: true,
                 mode: ReceiveMode::Full,
                 seed: room as u64 + 1,
+                region: None,
             };
-            let publisher = join(&generator, &mesh, who).await?;
+            let publisher = join(&generator, &mesh.url, who).await?;
             publisher.publish("media", media(shape), PATIENCE).await?;
             publishers.push(publisher);
         }
@@ -119,8 +123,9 @@ impl Crowd {
                 data: true,
                 mode: ReceiveMode::Sampled(VERIFIED as u32),
                 seed: 1_000 + number as u64,
+                region: None,
             };
-            join(&generator, &mesh, who).await
+            join(&generator, &mesh.url, who).await
         }))
         .buffer_unordered(AT_A_TIME)
         .try_collect()
@@ -338,8 +343,9 @@ pub(crate) async fn sessions(
                 data,
                 mode: ReceiveMode::Sampled(VERIFIED as u32),
                 seed: 1_000 + number as u64,
+                region: None,
             };
-            join(&crowd.generator, &crowd.mesh, who).await
+            join(&crowd.generator, &crowd.mesh.url, who).await
         });
         let joins = stream::iter(joins).buffer_unordered(AT_A_TIME);
         joins.try_collect::<Vec<_>>().await

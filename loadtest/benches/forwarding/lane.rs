@@ -18,7 +18,7 @@ use crate::server::{self, HEADER_LEN, Kind, Schedule};
 use crate::{Figure, Pace, Shape};
 
 /// As the load generator's.
-const POLL_EVERY: Duration = Duration::from_micros(150);
+pub(crate) const POLL_EVERY: Duration = Duration::from_micros(150);
 /// One packet in so many is opened.
 pub(crate) const VERIFIED: u64 = 23;
 
@@ -180,8 +180,8 @@ impl Lane {
     }
 }
 
-/// Sends every room's packets to the reference.
-struct Publisher {
+/// Sends every room's packets to a server.
+pub(crate) struct Publisher {
     sockets: [UdpSocket; 1],
     egress: Egress,
     to: Destination,
@@ -194,7 +194,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(shape: Shape, port: u16, origin: Instant) -> anyhow::Result<Self> {
+    pub(crate) fn new(shape: Shape, port: u16, origin: Instant) -> anyhow::Result<Self> {
         let rooms = (0..shape.rooms).map(|room| {
             let sealer = Sealer::new(&server::master(true, room)?);
             Ok((sealer, Run::default(), 0))
@@ -218,7 +218,7 @@ impl Publisher {
         })
     }
 
-    fn send(&mut self, now: Instant) {
+    pub(crate) fn send(&mut self, now: Instant) {
         while let Some(room) = self.schedule.pop(now) {
             let (sealer, run, index) = &mut self.rooms[room];
             let time = self.origin.elapsed().as_micros() as u64;

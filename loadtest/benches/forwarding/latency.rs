@@ -74,12 +74,13 @@ pub(crate) async fn node(pace: Pace) -> anyhow::Result<u64> {
         data: true,
         mode: ReceiveMode::Full,
         seed,
+        region: None,
     };
-    let publisher = crowd::join(&generator, &mesh, who("publisher", 1)).await?;
+    let publisher = crowd::join(&generator, &mesh.url, who("publisher", 1)).await?;
     publisher
         .publish("media", crowd::media(SHAPE), crowd::PATIENCE)
         .await?;
-    let receiver = crowd::join(&generator, &mesh, who("receiver", 2)).await?;
+    let receiver = crowd::join(&generator, &mesh.url, who("receiver", 2)).await?;
     let flows = |stats: &pipemesh_loadtest::client::stats::Stats| !stats.video_latency.is_empty();
     receiver
         .until("media flows", crowd::PATIENCE, flows)

@@ -10,20 +10,25 @@
 //! - the *node* is `pipemesh-node` as in production, with real ICE, DTLS, SRTP, RTCP, histories and
 //!   statistics, reached through `pipemesh-signaling`.
 //!
+//! Pipes are measured in the same way: between two such nodes, beside QUIC alone (`pipes`).
+//!
 //! What counts is CPU time of the server's process per packet sent, as the kernel accounts it, and only
 //! as a ratio of neighbours in one run. `cargo bench -p pipemesh-loadtest --bench forwarding`; needs
 //! `target/release/pipemesh-{node,signaling}`. Arguments: names of shapes, `quick`, or nothing for all.
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
+mod bare;
 mod crowd;
 mod lane;
 mod latency;
 mod mesh;
+mod pipes;
 mod process;
 mod report;
 mod rooms;
 mod server;
+mod span;
 
 use std::time::Duration;
 
@@ -184,7 +189,10 @@ fn main() -> anyhow::Result<()> {
     if let [flag, rest @ ..] = arguments.as_slice()
         && flag == "--serve"
     {
-        return server::run(rest);
+        return match bare::run(rest) {
+            Some(outcome) => outcome,
+            None => server::run(rest),
+        };
     }
     process::leave_first_core()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -228,6 +236,17 @@ fn main() -> anyhow::Result<()> {
         let node = runtime.block_on(latency::node(pace))?;
         report.add("echo_p50_us", echo as f64, "us", 0.0);
         report.add("latency_1to1_p50_us", node as f64, "us", echo as f64);
+    }
+    if is_wanted("pipes") {
+        runtime.block_on(pipes::measure(pace, &mut report))?;
+    }
+    if is_wanted("pipe_hop") {
+        let echo = latency::echo(pace)?;
+        let hop = runtime.block_on(pipes::hop(pace))?;
+        report.add("pipe_hop_p50_us", hop, "us", echo as f64);
+    }
+    if is_wanted("pipe_watchers") {
+        runtime.block_on(pipes::watchers(pace, &mut report))?;
     }
     if is_wanted("joins") {
         runtime.block_on(rooms::joins(pace, &mut report))?;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 use crate::process::Process;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Mesh {
     /// Ends first: it has nothing to say about a node that is gone.
@@ -67,25 +67,13 @@ impl Mesh {
             url: format!("http://{http}"),
             operator,
         };
-        let deadline = Instant::now() + PATIENCE;
-        while get(signaling_operator, "/readyz").is_none_or(|answer| !answer.contains(" 200 ")) {
-            if Instant::now() > deadline {
-                bail!("the mesh is not ready after {PATIENCE:?}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until("the mesh is ready", || is_ready(signaling_operator))?;
         Ok(mesh)
     }
 
     pub(crate) fn counters(&self) -> anyhow::Result<Counters> {
         let metrics = get(self.operator, "/metrics").context("the node's metrics")?;
-        let sum = |name: &str, label: &str| -> f64 {
-            let lines = metrics.lines().filter(|line| line.starts_with(name));
-            let values = lines.filter(|line| line.contains(label));
-            values
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-                .sum()
-        };
+        let sum = |name, label| sum(&metrics, name, label);
         Ok(Counters {
             forwarded: sum("pipemesh_rtp_packets_sent_total", "forwarded"),
             messages: sum("pipemesh_udp_send_calls_total", "message"),
@@ -102,24 +90,59 @@ pub(crate) struct Counters {
     pub(crate) allocations: f64,
 }
 
-fn arguments(settings: &[(&str, String)]) -> Vec<String> {
+pub(crate) fn arguments(settings: &[(&str, String)]) -> Vec<String> {
     settings
         .iter()
         .flat_map(|(name, value)| [format!("--{name}"), value.clone()])
         .collect()
 }
 
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release")).join(name);
+/// One of our programs, of `target/release` or where `PIPEMESH_BENCH_PROGRAMS` says: two builds of a node
+/// are compared by runs in turns.
+pub(crate) fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release");
+    let folder = std::env::var_os("PIPEMESH_BENCH_PROGRAMS").unwrap_or_else(|| OURS.into());
+    let path = PathBuf::from(folder).join(name);
     anyhow::ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)
 }
 
-fn free_tcp() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_tcp() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn get(address: SocketAddr, path: &str) -> Option<String> {
+/// Whether a process says so.
+pub(crate) fn is_ready(operator: SocketAddr) -> bool {
+    get(operator, "/readyz").is_some_and(|answer| answer.contains(" 200 "))
+}
+
+/// Waits for what is looked for again and again.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() > deadline {
+            bail!("in vain, for {PATIENCE:?}: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// The sum of a metric's series that have this label.
+pub(crate) fn metric(operator: SocketAddr, name: &str, label: &str) -> anyhow::Result<f64> {
+    let metrics = get(operator, "/metrics").context("metrics")?;
+    Ok(sum(&metrics, name, label))
+}
+
+fn sum(metrics: &str, name: &str, label: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    let values = lines.filter(|line| line.contains(label));
+    values
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(

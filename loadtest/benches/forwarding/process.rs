@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -23,10 +23,43 @@ pub(crate) fn leave_first_core() -> anyhow::Result<()> {
     Ok(pin_to_core(1)?)
 }
 
+/// Where a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// That of what is measured.
+    Measured,
+    /// That of everybody else.
+    Other,
+}
+
+impl Core {
+    fn number(self) -> anyhow::Result<usize> {
+        let measured = *MEASURED_CORE.get().context("a core was left to it")?;
+        match self {
+            Self::Measured => Ok(measured),
+            Self::Other => {
+                let own = allowed_cores()?;
+                own.first().copied().context("we run somewhere")
+            }
+        }
+    }
+}
+
+/// CPU time of a process: of the threads that serve clients' media, and of all others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    pub(crate) shards: Duration,
+    pub(crate) others: Duration,
+}
+
+/// How the threads are called that count as shards.
+pub(crate) const SHARD: &str = "shard-";
+
 /// Ends with its owner.
 pub(crate) struct Process {
     child: Child,
     input: Option<ChildStdin>,
+    output: Option<BufReader<ChildStdout>>,
 }
 
 impl Process {
@@ -36,8 +69,18 @@ impl Process {
         arguments: &[String],
         measured: bool,
     ) -> anyhow::Result<Self> {
+        Self::start_with(program, arguments, &[], measured)
+    }
+
+    /// With this environment, beside its own.
+    pub(crate) fn start_with(
+        program: &PathBuf,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        measured: bool,
+    ) -> anyhow::Result<Self> {
         let mut command = if measured {
-            let core = MEASURED_CORE.get().context("a core was left to it")?;
+            let core = Core::Measured.number()?;
             let mut command = Command::new("taskset");
             command.args(["-c", &core.to_string()]).arg(program);
             command
@@ -49,10 +92,16 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env("PIPEMESH_LOG", "error")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .spawn()
             .with_context(|| format!("{} cannot be started", program.display()))?;
         let input = child.stdin.take();
-        Ok(Self { child, input })
+        let output = child.stdout.take().map(BufReader::new);
+        Ok(Self {
+            child,
+            input,
+            output,
+        })
     }
 
     /// This program once more, as a server.
@@ -68,18 +117,41 @@ impl Process {
         Ok(input.flush()?)
     }
 
-    /// The first line it prints.
+    /// The next line it prints.
     pub(crate) fn answer(&mut self) -> anyhow::Result<String> {
-        let output = self.child.stdout.take().context("it answers once")?;
+        let output = self.output.as_mut().context("it has an output")?;
         let mut line = String::new();
-        if BufReader::new(output).read_line(&mut line)? == 0 {
+        if output.read_line(&mut line)? == 0 {
             bail!("the server ended without a word");
         }
         Ok(line.trim().to_owned())
     }
 
+    /// All its threads run there from now on.
+    pub(crate) fn move_to(&self, core: Core) -> anyhow::Result<()> {
+        let (core, process) = (core.number()?.to_string(), self.child.id().to_string());
+        let mut command = Command::new("taskset");
+        let moved = command.args(["-acp", &core, &process]).output()?;
+        anyhow::ensure!(moved.status.success(), "process {process} cannot be moved");
+        Ok(())
+    }
+
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu(&self.child.id().to_string())
+    }
+
+    pub(crate) fn shares(&self) -> anyhow::Result<Shares> {
+        let mut shares = Shares {
+            shards: Duration::ZERO,
+            others: Duration::ZERO,
+        };
+        each_thread(&self.child.id().to_string(), |name, cpu| {
+            match name.starts_with(SHARD) {
+                true => shares.shards += cpu,
+                false => shares.others += cpu,
+            }
+        })?;
+        Ok(shares)
     }
 
     /// Memory that is resident, in bytes.
@@ -96,16 +168,25 @@ impl Process {
 
 /// CPU time of all threads of a process: what utime and stime are scaled to, without their ticks.
 pub(crate) fn cpu(process: &str) -> anyhow::Result<Duration> {
-    let mut nanoseconds = 0;
+    let mut sum = Duration::ZERO;
+    each_thread(process, |_, cpu| sum += cpu)?;
+    Ok(sum)
+}
+
+/// The name of each thread of a process, and its CPU time.
+fn each_thread(process: &str, mut each: impl FnMut(&str, Duration)) -> anyhow::Result<()> {
     for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?.path();
         // A thread may end while we look.
-        let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+        let name = std::fs::read_to_string(task.join("comm"));
+        let stat = std::fs::read_to_string(task.join("schedstat"));
+        let (Ok(name), Ok(stat)) = (name, stat) else {
             continue;
         };
         let running = stat.split(' ').next().context("schedstat")?;
-        nanoseconds += running.parse::<u64>()?;
+        each(&name, Duration::from_nanos(running.parse()?));
     }
-    Ok(Duration::from_nanos(nanoseconds))
+    Ok(())
 }
 
 impl Drop for Process {

@@ -8,7 +8,7 @@ use crate::{Figure, Shape};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
 /// More than this lost, and a figure says nothing.
-const MOST_LOSS: f64 = 0.001;
+pub(crate) const MOST_LOSS: f64 = 0.001;
 /// … and so it does of who sends less than this part of what it is given, which is not lost on the way.
 const LEAST_SENT: f64 = 0.98;
 
@@ -35,7 +35,7 @@ impl Ratios {
 }
 
 /// The median, between what a quarter is below and what a quarter is above.
-fn quartiles(values: &mut [f64]) -> [f64; 3] {
+pub(crate) fn quartiles(values: &mut [f64]) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| {
         let place = values.len().saturating_sub(1) * quarter / 4;

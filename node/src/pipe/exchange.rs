@@ -7,6 +7,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod numbered;
 mod peer;
 mod rooms;
 mod shards;
@@ -23,6 +24,7 @@ use pipemesh_proto::ids::{NodeId, RoomId, TrackId};
 use pipemesh_proto::pipe;
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 
+use self::numbered::Numbered;
 use super::pieces::Pieces;
 use super::translate;
 use crate::session::sdp::Format;
@@ -31,6 +33,7 @@ use crate::tracks::Tracks;
 
 /// Tracks that another node may take: a room of a thousand people, several times over.
 const MAX_GIVEN: usize = 16_384;
+
 /// What the rest of the node has to hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
@@ -95,6 +98,8 @@ struct Received {
 
 /// A track of a shard here that the other node takes.
 struct Given {
+    /// The other node's number of it.
+    subscription: u32,
     track: TrackId,
     publication: Publication,
     /// Once a shard has been asked.
@@ -119,12 +124,13 @@ pub(crate) struct Exchange {
     own: NodeId,
     neighbours: Neighbours,
     tracks: Arc<Tracks>,
-    taken: BTreeMap<u32, Taken>,
+    /// By subscription.
+    taken: Numbered<Taken>,
     taken_by: BTreeMap<(u16, u64), u32>,
-    last_subscription: u32,
-    given: BTreeMap<u32, Given>,
-    given_by: BTreeMap<u64, u32>,
-    last_alias: u64,
+    /// By alias …
+    given: Numbered<Given>,
+    /// … and the aliases by the other node's subscriptions.
+    given_by: BTreeMap<u32, u32>,
     /// Subscriptions of the other node that have ended, and of which the sender has to hear.
     closed: Vec<u32>,
     /// Rooms of which people here are to hear what is said there …
@@ -179,12 +185,10 @@ impl Exchange {
             own,
             neighbours,
             tracks,
-            taken: BTreeMap::new(),
+            taken: Numbered::new(),
             taken_by: BTreeMap::new(),
-            last_subscription: 0,
-            given: BTreeMap::new(),
+            given: Numbered::new(),
             given_by: BTreeMap::new(),
-            last_alias: 0,
             closed: Vec::new(),
             follows: BTreeSet::new(),
             followed_by: BTreeSet::new(),
@@ -204,12 +208,8 @@ impl Exchange {
         self.is_connected = true;
         self.words.clear();
         self.datagrams.clear();
-        for (subscription, taken) in &mut self.taken {
-            self.words.push_back(taken.subscribe(*subscription));
-            if let Some(interest) = taken.interest {
-                let interest = translate::interest(*subscription, interest);
-                self.words.push_back(Word::Interest(interest));
-            }
+        for (subscription, taken) in self.taken.iter() {
+            self.words.extend(taken.request(subscription));
         }
         for room in &self.follows {
             let room_id = room.to_string();
@@ -224,7 +224,7 @@ impl Exchange {
         self.datagrams.clear();
         self.pieces = Pieces::default();
         self.last_sent = None;
-        for subscription in self.given.keys().copied().collect::<Vec<_>>() {
+        for subscription in self.given_by.keys().copied().collect::<Vec<_>>() {
             self.end_given(subscription);
         }
         self.end_rooms();
@@ -302,16 +302,22 @@ impl Exchange {
 }
 
 impl Taken {
-    fn subscribe(&self, subscription: u32) -> Word {
+    /// What the other node is asked for.
+    fn request(&self, subscription: u32) -> impl Iterator<Item = Word> + use<> {
         let publication = &self.publication;
-        Word::Subscribe(pipe::Subscribe {
+        let subscribe = Word::Subscribe(pipe::Subscribe {
             subscription,
             track_id: self.track.to_string(),
             origin_node_id: publication.node.to_string(),
             origin_session_id: publication.session.to_string(),
             room_id: publication.room.to_string(),
             role: publication.role.into(),
-        })
+        });
+        let interest = self.interest.map(|interest| {
+            let interest = translate::interest(subscription, interest);
+            Word::Interest(interest)
+        });
+        std::iter::once(subscribe).chain(interest)
     }
 }
 

@@ -4,19 +4,22 @@
 //! [`director`](super::director), when the other node called, or from here: a link that is of use, or that
 //! is to be ready before it is, calls until it is answered.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use pipemesh_node_core::pipe::frame::{self, Stream};
 use pipemesh_node_core::pipe::prober::{Prober, Size};
 use pipemesh_node_core::pipe::schedule::Event;
 use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_proto::pipe::CloseCode;
+use pipemesh_proto::pipe::pipe_message::Message as Word;
 use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::alarm::Alarm;
 use super::bell::Bell;
 use super::caller::Caller;
 use super::connection::{self, Established, Failed};
@@ -73,6 +76,7 @@ pub(super) struct Link {
     caller: Caller,
     exchange: Exchange,
     bell: Bell,
+    alarm: Alarm,
     orders: mpsc::Receiver<Order>,
     news: mpsc::Sender<(u16, News)>,
     established: Option<Established>,
@@ -123,6 +127,7 @@ impl Link {
             caller,
             exchange,
             bell,
+            alarm: Alarm::new(),
             orders,
             news,
             established: None,
@@ -193,25 +198,18 @@ impl Link {
         let probe_at = self.prober.as_ref().map(Prober::poll_timeout);
         let at = [call_at, post_at, listen_at, send_at, publish_at, probe_at];
         let at = at.into_iter().flatten().min();
-        let timer = async {
-            match at {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let is_talkative = self.exchange.words() > 0;
         let is_congested = self.exchange.is_congested();
-        let established = &mut self.established;
-        let (connection, words_in, words_out) = match established {
+        let (connection, words_in, words_out) = match &mut self.established {
             Some(it) => (
-                Some(it.connection.clone()),
+                Some(&it.connection),
                 Some(&mut it.words_in),
-                Some(it.words_out.clone()),
+                Some(&it.words_out),
             ),
             None => (None, None, None),
         };
         let datagram = async {
-            match &connection {
+            match connection {
                 Some(connection) => connection.read_datagram().await,
                 None => std::future::pending().await,
             }
@@ -223,9 +221,9 @@ impl Link {
             }
         };
         let room = async {
-            match &words_out {
-                Some(words) if is_talkative => drop(words.reserve().await),
-                _ => std::future::pending().await,
+            match words_out.filter(|_| is_talkative) {
+                Some(words) => drop(words.reserve().await),
+                None => std::future::pending().await,
             }
         };
         let untold = self.untold.is_some();
@@ -247,10 +245,7 @@ impl Link {
                 Err(error) => self.lose(&error),
             },
             word = word => match word {
-                Some(word) => {
-                    let delay = connection.map_or(Duration::ZERO, |it| it.rtt() / 2);
-                    self.exchange.handle_word(word, delay, Instant::now());
-                }
+                Some(word) => self.handle_word(word),
                 None => self.lose_stream(),
             },
             () = room => {}
@@ -260,7 +255,7 @@ impl Link {
                 Ok(Err(failed)) => self.note_failure(&failed),
                 Err(_) => {}
             },
-            () = timer => {
+            () = self.alarm.rung_by(at) => {
                 self.call_if_due();
                 self.listen(Instant::now());
             }
@@ -411,7 +406,8 @@ impl Link {
         if established.words_out.is_closed() {
             return self.lose_stream();
         }
-        while let Ok(permit) = established.words_out.try_reserve()
+        while self.exchange.words() > 0
+            && let Ok(permit) = established.words_out.try_reserve()
             && let Some(word) = self.exchange.poll_word()
         {
             permit.send(word);
@@ -489,36 +485,37 @@ impl Link {
 
     // What comes in.
 
+    fn handle_word(&mut self, word: Word) {
+        let established = self.established.as_ref();
+        let delay = established.map_or(Duration::ZERO, |it| it.connection.rtt() / 2);
+        self.exchange.handle_word(word, delay, Instant::now());
+    }
+
+    /// One datagram, and what has come with it.
     fn handle_datagrams(&mut self, first: &[u8]) {
         let now = Instant::now();
-        self.handle_datagram(first, now);
-        self.handle_more_datagrams(now);
+        let Self {
+            exchange,
+            prober,
+            established,
+            ..
+        } = self;
+        let mut handle = |datagram: &[u8]| {
+            let probe = exchange.handle_datagram(datagram);
+            if let (Some(probe), Some(prober)) = (probe, prober.as_mut()) {
+                prober.handle(&probe, now);
+            }
+        };
+        handle(first);
+        if let Some(established) = established {
+            read_more(&established.connection, handle);
+        }
         // One of a batch stands for all.
         let sent = self.exchange.take_last_sent();
         let prober = self.prober.as_ref();
         if let Some(latency) = sent.and_then(|sent| prober?.latency(sent, now)) {
             let mean = self.latency.unwrap_or(latency);
             self.latency = Some((mean * (LATENCY_LOOKS - 1) + latency) / LATENCY_LOOKS);
-        }
-    }
-
-    fn handle_datagram(&mut self, datagram: &[u8], now: Instant) {
-        let probe = self.exchange.handle_datagram(datagram);
-        if let (Some(probe), Some(prober)) = (probe, &mut self.prober) {
-            prober.handle(&probe, now);
-        }
-    }
-
-    fn handle_more_datagrams(&mut self, now: Instant) {
-        let Some(connection) = self.established.as_ref().map(|it| it.connection.clone()) else {
-            return;
-        };
-        for _ in 1..DATAGRAMS_PER_TURN {
-            // An error comes again when it is waited for.
-            let Some(Ok(datagram)) = connection.read_datagram().now_or_never() else {
-                return;
-            };
-            self.handle_datagram(&datagram, now);
         }
     }
 
@@ -570,5 +567,18 @@ impl Link {
             exchanged: self.exchange.stats,
         };
         self.stats.set(&self.node, stats);
+    }
+}
+
+/// Reads what has come so far: whoever waits for the next one is woken for it.
+fn read_more(connection: &quinn::Connection, mut handle: impl FnMut(&[u8])) {
+    let mut next = pin!(connection.read_datagram());
+    let mut look = Context::from_waker(Waker::noop());
+    for _ in 1..DATAGRAMS_PER_TURN {
+        // An error comes again when it is waited for.
+        let Poll::Ready(Ok(datagram)) = next.as_mut().poll(&mut look) else {
+            return;
+        };
+        handle(&datagram);
     }
 }

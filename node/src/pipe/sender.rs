@@ -1,15 +1,18 @@
 //! What leaves for another node: datagrams are made here, ordered by the core's [`Schedule`], and handed to
 //! QUIC no earlier than it sends them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use foldhash::fast::RandomState;
 use pipemesh_node_core::pipe::frame::{
     self, MAX_PIECES, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece, Stream,
 };
-use pipemesh_node_core::pipe::schedule::{Event, Kind, Packet, Schedule, Stats};
+use pipemesh_node_core::pipe::schedule::{
+    Event, Kind, OpenError, Packet, Schedule, Slot, Stats,
+};
 
 use super::congestion::Published;
 use super::transport::{SEND_BUFFER, media_size};
@@ -25,6 +28,8 @@ const PRIORITY: u8 = 0;
 /// See the module. One for each connection.
 pub(super) struct Sender {
     schedule: Schedule<Bytes>,
+    /// Of the streams that were sent anything: their numbers are the other node's choice.
+    slots: HashMap<u32, Slot, RandomState>,
     published: Arc<Published>,
     memory: BytesMut,
     /// Streams of which packets were dropped: what goes on with a key frame misses nothing of before.
@@ -37,6 +42,7 @@ impl Sender {
     pub(super) fn new(published: Arc<Published>, now: Instant) -> Self {
         Self {
             schedule: Schedule::new(now),
+            slots: HashMap::default(),
             published,
             memory: BytesMut::new(),
             torn: BTreeSet::new(),
@@ -100,9 +106,20 @@ impl Sender {
             frame_end,
             resend: head.is_repair,
         };
-        // Refused if it is open, as it nearly always is.
-        let _ = self.schedule.open(alias, kind, PRIORITY, now);
-        self.schedule.push(packet, datagram, now);
+        match self.slot(alias, kind, now) {
+            Ok(slot) => self.schedule.push_at(slot, packet, datagram, now),
+            // It is counted there.
+            Err(_) => self.schedule.push(packet, datagram, now),
+        }
+    }
+
+    fn slot(&mut self, alias: u32, kind: Kind, now: Instant) -> Result<Slot, OpenError> {
+        if let Some(slot) = self.slots.get(&alias) {
+            return Ok(*slot);
+        }
+        let slot = self.schedule.open(alias, kind, PRIORITY, now)?;
+        self.slots.insert(alias, slot);
+        Ok(slot)
     }
 
     /// A subscription is over.
@@ -113,6 +130,7 @@ impl Sender {
                 encoding,
             };
             self.schedule.close(stream.number());
+            self.slots.remove(&stream.number());
             self.torn.remove(&stream.number());
         }
     }
@@ -123,15 +141,27 @@ impl Sender {
             self.schedule.set_path(rate, self.published.queue());
         }
         self.schedule.handle_timeout(now);
-        while let Some(datagram) = self.schedule.pop(now, self.space(connection)) {
-            // What QUIC has no room for after all is lost like on the way.
-            let _ = connection.send_datagram(datagram);
-        }
-        while let Some(len) = self.schedule.poll_padding(now, self.space(connection)) {
+        while !self.schedule.is_empty() && self.fill(connection, now) {}
+        while self.schedule.is_padding()
+            && let Some(len) = self.schedule.poll_padding(now, self.space(connection))
+        {
             let mut padding = Vec::with_capacity(len);
             frame::write_padding(len, &mut padding);
             let _ = connection.send_datagram(Bytes::from(padding));
         }
+    }
+
+    /// Fills the room that there is; `false`: there is none. QUIC may make more meanwhile, but to ask it for
+    /// every datagram is to wait for its lock twice.
+    fn fill(&mut self, connection: &quinn::Connection, now: Instant) -> bool {
+        let room = self.space(connection);
+        let mut space = room;
+        while let Some(datagram) = self.schedule.pop(now, space) {
+            space = space.saturating_sub(datagram.len());
+            // What QUIC has no room for after all is lost like on the way.
+            let _ = connection.send_datagram(datagram);
+        }
+        space < room
     }
 
     /// What may be added to QUIC's own queue.

@@ -37,11 +37,6 @@ const MAX_BYTES: usize = 8 << 20;
 const MAX_PACKETS: usize = 1024;
 /// Control datagrams that wait at most; they are sent again by whoever needs them.
 const MAX_CONTROL: usize = 256;
-/// Bytes that an alias sends before it is another's turn, by its weight. Lower breaks frames up, and with
-/// them the runs of equal packets that leave together; higher makes the others wait.
-const QUANTUM: i64 = 4_800;
-/// An alias weighs at most this much more than another of its class.
-const MAX_WEIGHT: i64 = 8;
 /// How often rates are compared with the budget, while there is anything to compare.
 const TICK: Duration = Duration::from_millis(25);
 /// What may lie in the transport's own queue, where nothing can overtake it any more. Lower leaves the
@@ -64,6 +59,10 @@ pub struct Packet {
     /// Sent before, and asked for again.
     pub resend: bool,
 }
+
+/// Where an open alias lies: for who pushes many packets, and does not want it to be looked for each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
 
 /// What the other node and the publishers' node have to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,15 +134,15 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// Declares an alias. The higher its priority, the more of its class's turns it gets, and the later it
-    /// is suspended.
+    /// Declares an alias; its slot is good until it is closed. The higher its priority, the more of its
+    /// class's turns it gets, and the later it is suspended.
     pub fn open(
         &mut self,
         alias: u32,
         kind: Kind,
         priority: u8,
         now: Instant,
-    ) -> Result<(), OpenError> {
+    ) -> Result<Slot, OpenError> {
         if self.slots.contains_key(&alias) {
             return Err(OpenError::AlreadyOpen);
         }
@@ -159,7 +158,7 @@ impl<T> Schedule<T> {
         };
         self.aliases[slot] = Some(Alias::new(alias, kind, priority, now));
         self.slots.insert(alias, slot);
-        Ok(())
+        Ok(Slot(slot))
     }
 
     pub fn set_priority(&mut self, alias: u32, priority: u8) {
@@ -228,7 +227,13 @@ impl<T> Schedule<T> {
             self.stats.unknown += 1;
             return;
         };
-        let Some(alias) = self.aliases[slot].as_mut() else {
+        self.push_at(Slot(slot), packet, payload, now);
+    }
+
+    /// The same for an alias that is known to be open, and lies there.
+    pub fn push_at(&mut self, Slot(slot): Slot, packet: Packet, payload: T, now: Instant) {
+        let Some(alias) = self.aliases.get_mut(slot).and_then(Option::as_mut) else {
+            self.stats.unknown += 1;
             return;
         };
         let class = alias.class(packet.resend);
@@ -260,6 +265,7 @@ impl<T> Schedule<T> {
             alias.go_on();
         }
         self.waiting += packet.len;
+        let share = alias.share();
         let lane = alias.lane_mut(class);
         lane.entries.push_back(Entry {
             payload,
@@ -270,7 +276,7 @@ impl<T> Schedule<T> {
         });
         if !lane.listed {
             lane.listed = true;
-            lane.deficit = 0;
+            lane.deficit = share;
             self.turns[class as usize].push_back(slot);
         }
     }
@@ -305,6 +311,11 @@ impl<T> Schedule<T> {
             }
         }
         None
+    }
+
+    /// Whether more of the path is tried out than is used.
+    pub fn is_padding(&self) -> bool {
+        self.padding.next().is_some()
     }
 
     /// Bytes of padding to send now, while more of the path is tried out than is used. Only when nothing
@@ -381,19 +392,20 @@ impl<T> Schedule<T> {
         self.aliases[slot].as_mut()
     }
 
+    /// Of the slot whose turn it is.
     fn turn(&mut self, slot: usize, class: Class, now: Instant, space: usize) -> Turn<T> {
         self.expire(slot, class, now);
         let Some(alias) = self.aliases[slot].as_mut() else {
             return Turn::Empty;
         };
-        let weight = i64::from(alias.priority) + 1;
+        let share = alias.share();
         let lane = alias.lane_mut(class);
         let Some(entry) = lane.entries.front() else {
             lane.listed = false;
             return Turn::Empty;
         };
         if lane.deficit < entry.len as i64 {
-            lane.deficit += QUANTUM * weight.min(MAX_WEIGHT);
+            lane.deficit += share;
             return Turn::Over;
         }
         if entry.len > space {
@@ -403,6 +415,10 @@ impl<T> Schedule<T> {
             return Turn::Empty;
         };
         lane.deficit -= entry.len as i64;
+        lane.listed = !lane.entries.is_empty();
+        if !lane.listed {
+            self.turns[class as usize].pop_front();
+        }
         self.waiting -= entry.len;
         self.stats.pop(class, entry.len);
         Turn::Sends(entry.payload)

@@ -26,12 +26,12 @@ impl Exchange {
             Word::Interest(interest) => self.handle_interest(&interest),
             Word::Unsubscribe(ended) => self.end_given(ended.subscription),
             Word::Received(received) => {
-                let given = self.given.get(&received.subscription);
-                if let Some(given) = given
+                if let Some(given) = self.given_mut(received.subscription)
                     && let Some(at) = &given.at
                 {
-                    let message = Message::Received(at.alias, given.track.clone());
-                    self.neighbours.tell(at.shard, message);
+                    let (shard, track) = (at.shard, given.track.clone());
+                    let message = Message::Received(at.alias, track);
+                    self.neighbours.tell(shard, message);
                 }
             }
             Word::State(state) => self.handle_state(&state),
@@ -100,7 +100,7 @@ impl Exchange {
     }
 
     fn tell_taker(&mut self, subscription: u32, message: impl FnOnce(Alias) -> Option<Message>) {
-        let Some(taken) = self.taken.get(&subscription) else {
+        let Some(taken) = self.taken.get(subscription) else {
             return;
         };
         match message(taken.alias) {
@@ -110,7 +110,7 @@ impl Exchange {
     }
 
     fn handle_state(&mut self, state: &pipe::TrackState) {
-        let Some(taken) = self.taken.get_mut(&state.subscription) else {
+        let Some(taken) = self.taken.get_mut(state.subscription) else {
             return;
         };
         let Some((state, format)) = translate::read_state(state) else {
@@ -152,12 +152,14 @@ impl Exchange {
             return self.say(unknown);
         }
         let given = Given {
+            subscription,
             track: track.clone(),
             publication: publication.clone(),
             at: None,
             interest: None,
         };
-        self.given.insert(subscription, given);
+        let alias = self.given.insert(given);
+        self.given_by.insert(subscription, alias);
         match entry {
             // What is taken from elsewhere goes on for as long as somebody says that they want it.
             Some(entry) if is_own => self.ask_shard(subscription, &entry),
@@ -171,12 +173,9 @@ impl Exchange {
 
     /// A track that the other node has asked for is here.
     pub(crate) fn serve(&mut self, subscription: u32) {
-        let Some(given) = self.given.get(&subscription) else {
+        let Some(given) = self.given(subscription).filter(|it| it.at.is_none()) else {
             return;
         };
-        if given.at.is_some() {
-            return;
-        }
         match self.find(&given.track, &given.publication) {
             Some(entry) => self.ask_shard(subscription, &entry),
             None => self.refuse(subscription),
@@ -185,7 +184,7 @@ impl Exchange {
 
     /// A track that the other node has asked for cannot be had: it was asked for long enough.
     pub(crate) fn refuse(&mut self, subscription: u32) {
-        if self.given.contains_key(&subscription) {
+        if self.given_by.contains_key(&subscription) {
             self.end_given(subscription);
             self.say(Word::Ended(pipe::Ended { subscription }));
         }
@@ -197,12 +196,13 @@ impl Exchange {
     }
 
     fn ask_shard(&mut self, subscription: u32, entry: &TrackEntry) {
-        let Some(given) = self.given.get_mut(&subscription) else {
+        let Some(&number) = self.given_by.get(&subscription) else {
             return;
         };
-        let shard = entry.origin.shard;
-        self.last_alias += 1;
-        let alias = Alias(self.last_alias);
+        let Some(given) = self.given.get_mut(number) else {
+            return;
+        };
+        let (shard, alias) = (entry.origin.shard, Alias(number.into()));
         given.at = Some(At {
             shard,
             alias,
@@ -211,7 +211,6 @@ impl Exchange {
             suspended: EncodingSet::default(),
             highest: [0; MAX_ENCODINGS],
         });
-        self.given_by.insert(alias.0, subscription);
         let subscribe = Subscribe {
             track: given.track.clone(),
             generation: entry.origin.generation,
@@ -224,20 +223,21 @@ impl Exchange {
     }
 
     fn handle_interest(&mut self, told: &pipe::Interest) {
-        let Some(given) = self.given.get_mut(&told.subscription) else {
+        let interest = translate::read_interest(told);
+        let Some(given) = self.given_mut(told.subscription) else {
             return;
         };
-        let interest = translate::read_interest(told);
         given.interest = Some(interest);
         if let Some(at) = &given.at
             && let Some(track) = at.key()
         {
+            let (shard, alias) = (at.shard, at.alias);
             let message = Message::Interest {
                 track,
-                alias: at.alias,
+                alias,
                 interest,
             };
-            self.neighbours.tell(at.shard, message);
+            self.neighbours.tell(shard, message);
         }
     }
 
@@ -256,11 +256,9 @@ impl Exchange {
     }
 
     pub(super) fn forget_given(&mut self, subscription: u32) -> Option<Given> {
-        let given = self.given.remove(&subscription)?;
+        let alias = self.given_by.remove(&subscription)?;
+        let given = self.given.remove(alias)?;
         self.closed.push(subscription);
-        if let Some(at) = &given.at {
-            self.given_by.remove(&at.alias.0);
-        }
         if given.publication.node != self.own {
             let track = given.track.clone();
             self.news.push_back(News::Released {
@@ -287,7 +285,7 @@ impl Exchange {
 
     fn handle_piece(&mut self, head: &MediaHead, piece: Piece, part: &[u8]) {
         // Kept for tracks that are taken only.
-        if !self.taken.contains_key(&head.stream.subscription) {
+        if self.taken.get(head.stream.subscription).is_none() {
             self.stats.unknown += 1;
             return;
         }
@@ -298,7 +296,7 @@ impl Exchange {
 
     /// Gives a packet to the shard that takes it.
     fn pass(&mut self, head: &MediaHead, packet: &[u8]) {
-        let taken = self.taken.get_mut(&head.stream.subscription);
+        let taken = self.taken.get_mut(head.stream.subscription);
         let Some(taken) = taken.filter(|taken| taken.is_described) else {
             self.stats.unknown += 1;
             return;
@@ -340,8 +338,16 @@ impl Exchange {
         self.neighbours.tell(shard, message);
     }
 
+    fn given(&self, subscription: u32) -> Option<&Given> {
+        self.given.get(*self.given_by.get(&subscription)?)
+    }
+
+    pub(super) fn given_mut(&mut self, subscription: u32) -> Option<&mut Given> {
+        self.given.get_mut(*self.given_by.get(&subscription)?)
+    }
+
     pub(super) fn given_source(&self, stream: Stream) -> Option<(&At, Source)> {
-        let at = self.given.get(&stream.subscription)?.at.as_ref()?;
+        let at = self.given(stream.subscription)?.at.as_ref()?;
         let source = Source {
             track: at.key()?,
             encoding: stream.encoding,

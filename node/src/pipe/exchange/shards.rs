@@ -11,13 +11,14 @@ use pipemesh_proto::pipe;
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 
 use super::super::translate;
-use super::{Exchange, News, Taken};
+use super::{Exchange, Given, News, Taken};
 use crate::shard::{Message, RecordHeader, Subscribe, TrackState};
 
 /// Messages from shards per turn; then packets have theirs.
 const MESSAGES_PER_TURN: usize = 256;
 /// Messages that wait for the other node before data packets are left out.
 const MOST_DATA: usize = 4096;
+
 impl Exchange {
     pub(crate) fn handle_messages(&mut self, now: Instant) {
         for _ in 0..MESSAGES_PER_TURN {
@@ -64,24 +65,27 @@ impl Exchange {
             }
             Message::State(alias, state) => self.describe(alias, state),
             Message::Report(alias, report) => {
-                if let Some(subscription) = self.given_as(alias) {
-                    let report = translate::report(subscription, &report, now);
+                if let Some(given) = self.given_as(alias) {
+                    let report = translate::report(given.subscription, &report, now);
                     self.say(Word::Report(report));
                 }
             }
             Message::Rates(alias, rates) => {
-                if let Some(subscription) = self.given_as(alias) {
-                    self.say(Word::Rates(translate::rates(subscription, &rates)));
+                if let Some(given) = self.given_as(alias) {
+                    let rates = translate::rates(given.subscription, &rates);
+                    self.say(Word::Rates(rates));
                 }
             }
             Message::Ended(alias) => {
-                if let Some(subscription) = self.given_as(alias) {
+                if let Some(Given { subscription, .. }) = self.given_as(alias) {
+                    let subscription = *subscription;
                     self.forget_given(subscription);
                     self.say(Word::Ended(pipe::Ended { subscription }));
                 }
             }
             Message::Unknown(alias) => {
-                if let Some(subscription) = self.given_as(alias) {
+                if let Some(Given { subscription, .. }) = self.given_as(alias) {
+                    let subscription = *subscription;
                     self.forget_given(subscription);
                     self.say(Word::Unknown(pipe::Unknown { subscription }));
                 }
@@ -138,39 +142,41 @@ impl Exchange {
         let Some(publication) = publication else {
             return;
         };
-        let subscription = match self.taken_by.get(&(shard, alias.0)) {
-            Some(subscription) => *subscription,
-            None => {
-                self.last_subscription = (self.last_subscription + 1) % Stream::SUBSCRIPTIONS;
-                self.last_subscription
-            }
-        };
-        // Asked for again, it is used as before.
-        let before = self.taken.get(&subscription);
-        let interest = before.and_then(|taken| taken.interest);
         let taken = Taken {
             shard,
             alias,
             track,
             generation,
             publication,
-            interest,
+            interest: None,
             is_described: false,
             streams: Default::default(),
         };
-        self.say(taken.subscribe(subscription));
-        if let Some(interest) = interest {
-            self.say(Word::Interest(translate::interest(subscription, interest)));
+        let subscription = match self.taken_by(shard, alias) {
+            Some((subscription, before)) => {
+                // Asked for again, it is used as before.
+                let interest = before.interest;
+                *before = Taken { interest, ..taken };
+                subscription
+            }
+            None => {
+                let subscription = self.taken.insert(taken);
+                self.taken_by.insert((shard, alias.0), subscription);
+                subscription
+            }
+        };
+        if self.is_connected
+            && let Some(taken) = self.taken.get(subscription)
+        {
+            self.words.extend(taken.request(subscription));
         }
-        self.taken.insert(subscription, taken);
-        self.taken_by.insert((shard, alias.0), subscription);
     }
 
     fn end_taken(&mut self, shard: u16, alias: Alias, moved: bool) {
         let Some(subscription) = self.taken_by.remove(&(shard, alias.0)) else {
             return;
         };
-        let Some(taken) = self.taken.remove(&subscription) else {
+        let Some(taken) = self.taken.remove(subscription) else {
             return;
         };
         let (track, generation) = (taken.track, taken.generation);
@@ -210,31 +216,29 @@ impl Exchange {
 
     fn taken_by(&mut self, shard: u16, alias: Alias) -> Option<(u32, &mut Taken)> {
         let subscription = *self.taken_by.get(&(shard, alias.0))?;
-        Some((subscription, self.taken.get_mut(&subscription)?))
+        Some((subscription, self.taken.get_mut(subscription)?))
     }
 
     /// A shard describes a track that the other node takes.
     fn describe(&mut self, alias: Alias, state: Arc<TrackState>) {
-        let Some(subscription) = self.given_as(alias) else {
+        let Some(given) = self.given_as(alias) else {
             return;
         };
-        let Some(given) = self.given.get_mut(&subscription) else {
-            return;
-        };
+        let (subscription, interest) = (given.subscription, given.interest);
         let Some(at) = &mut given.at else {
             return;
         };
         let track = state.key;
         let is_new = at.key() != Some(track);
         at.state = Some(state);
-        let told = at.describe(subscription);
-        if is_new && let Some(interest) = given.interest {
+        let (shard, told) = (at.shard, at.describe(subscription));
+        if is_new && let Some(interest) = interest {
             let message = Message::Interest {
                 track,
                 alias,
                 interest,
             };
-            self.neighbours.tell(at.shard, message);
+            self.neighbours.tell(shard, message);
         }
         if let Some(told) = told {
             self.say(told);
@@ -244,7 +248,7 @@ impl Exchange {
     /// The way to the other node has no room for a stream, or has again: its receivers go over to another one,
     /// and come back.
     pub(crate) fn suspend(&mut self, stream: Stream, is_suspended: bool) {
-        let given = self.given.get_mut(&stream.subscription);
+        let given = self.given_mut(stream.subscription);
         let Some(at) = given.and_then(|given| given.at.as_mut()) else {
             return;
         };
@@ -270,8 +274,9 @@ impl Exchange {
         self.closed.pop()
     }
 
-    fn given_as(&self, alias: Alias) -> Option<u32> {
-        self.given_by.get(&alias.0).copied()
+    /// What a shard gives under this name.
+    fn given_as(&mut self, alias: Alias) -> Option<&mut Given> {
+        self.given.get_mut(u32::try_from(alias.0).ok()?)
     }
 
     /// Takes what has come out of the shards' rings, for `send`.
@@ -286,11 +291,10 @@ impl Exchange {
                 let Some((record, packet)) = RecordHeader::read(record) else {
                     continue;
                 };
-                let subscription = self.given_by.get(&record.alias.0);
-                let given = subscription.and_then(|number| self.given.get_mut(number));
-                let (Some(given), Some(&subscription)) = (given, subscription) else {
+                let Some(given) = self.given_as(record.alias) else {
                     continue;
                 };
+                let subscription = given.subscription;
                 let Some(at) = given.at.as_mut() else {
                     continue;
                 };

@@ -11,6 +11,11 @@ use super::stats::{Reason, Stats};
 use super::suspension::Rank;
 use super::{Event, Packet};
 
+/// Bytes that an alias sends before it is another's turn, by its weight. Lower breaks frames up, and with
+/// them the runs of equal packets that leave together; higher makes the others wait.
+const QUANTUM: i64 = 4_800;
+/// An alias weighs at most this much more than another of its class.
+const MAX_WEIGHT: i64 = 8;
 /// What its rate is measured over.
 const RATE_OVER: Duration = Duration::from_secs(1);
 
@@ -63,6 +68,12 @@ impl<T> Alias<T> {
             key_frame_wanted: false,
             has_news: false,
         }
+    }
+
+    /// Bytes that it sends in one turn.
+    pub(super) fn share(&self) -> i64 {
+        let weight = i64::from(self.priority) + 1;
+        QUANTUM * weight.min(MAX_WEIGHT)
     }
 
     pub(super) fn class(&self, resend: bool) -> Class {
