@@ -74,6 +74,7 @@ impl Node {
             ("mesh-node-id", id.to_owned()),
             ("media-bind", "127.0.0.1".to_owned()),
             ("media-port", media.to_string()),
+            ("media-tcp-port", "off".to_owned()),
             ("media-shards", "1".to_owned()),
             ("control-listen", control.to_string()),
             ("operator-listen", operator.to_string()),

@@ -10,9 +10,7 @@ use foldhash::fast::RandomState;
 use pipemesh_node_core::pipe::frame::{
     self, MAX_PIECES, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece, Stream,
 };
-use pipemesh_node_core::pipe::schedule::{
-    Event, Kind, OpenError, Packet, Schedule, Slot, Stats,
-};
+use pipemesh_node_core::pipe::schedule::{Event, Kind, OpenError, Packet, Schedule, Slot, Stats};
 
 use super::congestion::Published;
 use super::transport::{SEND_BUFFER, media_size};

@@ -149,6 +149,32 @@ fn aliases_take_turns_by_their_priority() {
 }
 
 #[test]
+fn who_has_little_to_send_is_not_passed_over() {
+    let mut bench = Bench::new();
+    for name in 0..10 {
+        bench.push(packet(BASE), name);
+    }
+    bench.push(packet(OTHER_BASE), 10);
+    let names: Vec<u32> = bench.pop_all().into_iter().map(|(_, name)| name).collect();
+    // After one share of the other's.
+    assert_eq!(names, [0, 1, 2, 3, 10, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_slot_is_good_until_its_alias_is_closed() {
+    let mut bench = Bench::new();
+    let (now, kind) = (bench.now, layer(0));
+    let slot = bench.schedule.open(20, kind, 0, now).unwrap();
+    bench.schedule.push_at(slot, packet(20), (20, 1), now);
+    bench.push(packet(20), 2);
+    assert_eq!(bench.pop_all(), [(20, 1), (20, 2)]);
+    bench.schedule.close(20);
+    bench.schedule.push_at(slot, packet(20), (20, 3), now);
+    assert_eq!(bench.pop_all(), []);
+    assert_eq!(bench.schedule.stats().unknown, 1);
+}
+
+#[test]
 fn audio_that_is_late_goes_packet_by_packet() {
     let mut bench = Bench::new();
     bench.push(packet(AUDIO), 1);
