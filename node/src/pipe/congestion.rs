@@ -54,7 +54,7 @@ impl Published {
         self.window.load(Ordering::Relaxed)
     }
 
-    fn set(&self, rule: &Congestion) {
+    pub(super) fn set(&self, rule: &Congestion) {
         let rate = rule.rate().map_or(UNKNOWN, Bitrate::as_bps);
         self.rate.store(rate, Ordering::Relaxed);
         let loss = (rule.loss() * MILLION) as u32;

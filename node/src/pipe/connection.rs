@@ -276,7 +276,7 @@ fn check(
     peers: &Peers,
 ) -> Result<NodeId, Failed> {
     let (min, max) = (hello.version_min, hello.version_max);
-    if max < PIPE_VERSION_MIN || min > PIPE_VERSION {
+    if !is_spoken(min, max) {
         return Err(Failed::Version { min, max });
     }
     let named = hello.node_id.parse();
@@ -284,6 +284,11 @@ fn check(
     let registered = peers.find(&node).map(|peer| peer.key);
     tls.admit(connection, &node, registered, &hello.proof)?;
     Ok(node)
+}
+
+/// Whether there is a version that this one and one of versions `min` to `max` both speak.
+pub(super) fn is_spoken(min: u32, max: u32) -> bool {
+    max >= PIPE_VERSION_MIN && min <= PIPE_VERSION
 }
 
 impl Established {
@@ -343,7 +348,7 @@ async fn speak(mut send: SendStream, mut words: mpsc::Receiver<Word>) {
 }
 
 /// Each message is preceded by its length in four bytes.
-fn write(word: Word, out: &mut BytesMut) {
+pub(super) fn write(word: Word, out: &mut BytesMut) {
     let message = PipeMessage {
         message: Some(word),
     };
@@ -374,8 +379,12 @@ async fn read(receive: &mut RecvStream) -> Result<Option<Word>, Broken> {
     }
     let mut bytes = vec![0; length];
     receive.read_exact(&mut bytes).await.map_err(broken)?;
-    let message = PipeMessage::decode(bytes.as_slice()).map_err(|_| Broken::Stream)?;
-    Ok(message.message)
+    decode(&bytes).map_err(|_| Broken::Stream)
+}
+
+/// What follows a length. `None`: a message that this version does not know.
+pub(super) fn decode(bytes: &[u8]) -> Result<Option<Word>, prost::DecodeError> {
+    Ok(PipeMessage::decode(bytes)?.message)
 }
 
 #[cfg(test)]

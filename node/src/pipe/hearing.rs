@@ -69,6 +69,12 @@ impl Hearing {
         let of_node = pairs.filter(|(other, _)| other == node);
         of_node.map(|(_, room)| room.clone()).collect()
     }
+
+    /// Whether nobody listens.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.listeners.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +116,6 @@ mod tests {
         );
         assert!(hearing.forget(&"ben".parse().unwrap()).is_empty());
         assert_eq!(hear(&mut hearing, "ada", &[]), ["unfollow d"]);
-        assert!(hearing.sessions.is_empty() && hearing.listeners.is_empty());
+        assert!(hearing.is_idle());
     }
 }

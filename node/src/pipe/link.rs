@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::alarm::Alarm;
 use super::bell::Bell;
 use super::caller::Caller;
+use super::calls::{Calls, Ear, Met};
 use super::connection::{self, Established, Failed};
 use super::exchange::{Exchange, News};
 use super::sender::Sender;
@@ -33,19 +34,8 @@ use super::transport::media_size;
 const DATAGRAMS_PER_TURN: usize = 512;
 /// A shard that takes no messages at present is tried again this soon.
 const POST_AGAIN: Duration = Duration::from_millis(1);
-/// Between two calls of a node that does not answer, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Whom the other node is to call is given this long to do so.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// Messages that wait for the other node. One that takes none for so long is cut off, and asked anew.
 const MOST_WORDS: usize = 65_536;
-
-/// How often it is looked whether the other node still says anything, if only that it lives.
-const LISTEN_EVERY: Duration = Duration::from_millis(250);
-/// A node that says nothing for so long is taken for dead by those who can get their tracks elsewhere. QUIC
-/// gives it up later. Shorter: a machine that is busy for a moment has its tracks taken from it.
-const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 
 /// What the latency of the way from there is the mean of: so many looks.
 const LATENCY_LOOKS: u32 = 16;
@@ -80,20 +70,14 @@ pub(super) struct Link {
     orders: mpsc::Receiver<Order>,
     news: mpsc::Sender<(u16, News)>,
     established: Option<Established>,
-    calls: JoinSet<Result<Established, Failed>>,
-    is_kept: bool,
-    call_at: Instant,
-    pause: Duration,
+    calling: JoinSet<Result<Established, Failed>>,
+    calls: Calls,
     /// Of the present connection.
     sender: Option<Sender>,
     prober: Option<Prober>,
     /// What packets take from there.
     latency: Option<Duration>,
-    /// Datagrams that have come on this connection, and when the last one did, as far as it was looked.
-    heard: (u64, Instant),
-    listen_at: Instant,
-    /// What the director was last told.
-    is_heard: Option<bool>,
+    ear: Ear,
     /// News that the director has no room for.
     untold: Option<News>,
     stats: PipeStats,
@@ -121,7 +105,9 @@ impl Link {
         news: mpsc::Sender<(u16, News)>,
         stats: PipeStats,
     ) -> Self {
+        let now = Instant::now();
         Self {
+            calls: Calls::new(caller.is_first(&node), now),
             node,
             number,
             caller,
@@ -131,19 +117,14 @@ impl Link {
             orders,
             news,
             established: None,
-            calls: JoinSet::new(),
-            is_kept: false,
-            call_at: Instant::now(),
-            pause: FIRST_PAUSE,
+            calling: JoinSet::new(),
             sender: None,
             prober: None,
             latency: None,
-            heard: (0, Instant::now()),
-            listen_at: Instant::now(),
-            is_heard: None,
+            ear: Ear::new(now),
             untold: None,
             stats,
-            publish_at: Instant::now(),
+            publish_at: now,
             is_published: false,
             connections: 0,
             lost: 0,
@@ -186,12 +167,12 @@ impl Link {
     /// Waits for something to come and handles it; `false`: nothing is to come any more.
     async fn wait(&mut self) -> bool {
         let more = self.exchange.has_arrivals();
-        let call_at = self.is_calling_due().then_some(self.call_at);
+        let call_at = self.call_at();
         let post_at = self
             .exchange
             .is_waiting()
             .then(|| Instant::now() + POST_AGAIN);
-        let listen_at = self.established.is_some().then_some(self.listen_at);
+        let listen_at = self.established.is_some().then(|| self.ear.poll_timeout());
         let sender = self.sender.as_ref();
         let send_at = sender.and_then(|sender| sender.poll_timeout(Instant::now()));
         let publish_at = (!self.is_published).then_some(self.publish_at);
@@ -250,7 +231,7 @@ impl Link {
             },
             () = room => {}
             () = news => {}
-            Some(called) = self.calls.join_next() => match called {
+            Some(called) = self.calling.join_next() => match called {
                 Ok(Ok(established)) => self.establish(established),
                 Ok(Err(failed)) => self.note_failure(&failed),
                 Err(_) => {}
@@ -265,27 +246,16 @@ impl Link {
 
     /// Looks whether the other node has said anything of late.
     fn listen(&mut self, now: Instant) {
-        let Some(established) = &self.established else {
-            return;
-        };
-        if now < self.listen_at {
-            return;
+        if let Some(established) = &self.established {
+            let datagrams = established.connection.stats().udp_rx.datagrams;
+            let news = self.ear.handle_timeout(datagrams, now);
+            self.report(news);
         }
-        self.listen_at = now + LISTEN_EVERY;
-        let datagrams = established.connection.stats().udp_rx.datagrams;
-        if datagrams != self.heard.0 {
-            self.heard = (datagrams, now);
-        }
-        self.is_heard_now(now - self.heard.1 < SUSPECT_AFTER);
     }
 
-    /// Tells the director, if it is news.
-    fn is_heard_now(&mut self, is_heard: bool) {
-        if self.is_heard.replace(is_heard) != Some(is_heard) {
-            self.exchange.report(match is_heard {
-                true => News::Heard,
-                false => News::Silent,
-            });
+    fn report(&mut self, news: Option<News>) {
+        if let Some(news) = news {
+            self.exchange.report(news);
         }
     }
 
@@ -294,7 +264,7 @@ impl Link {
             Order::Established(established) => self.establish(*established),
             Order::Serve(subscription) => self.exchange.serve(subscription),
             Order::Refuse(subscription) => self.exchange.refuse(subscription),
-            Order::Keep(kept) => self.is_kept = kept,
+            Order::Keep(is_kept) => self.calls.keep(is_kept),
             Order::Follow(room) => self.exchange.follow(room),
             Order::Unfollow(room) => self.exchange.unfollow(&room),
         }
@@ -302,39 +272,41 @@ impl Link {
 
     // Connections.
 
-    fn is_calling_due(&self) -> bool {
-        let is_wanted = self.is_kept || self.exchange.is_used();
-        is_wanted && self.established.is_none() && self.calls.is_empty()
+    /// When the other node is to be called.
+    fn call_at(&self) -> Option<Instant> {
+        let is_away = self.established.is_none() && self.calling.is_empty();
+        let at = self.calls.poll_timeout(self.exchange.is_used());
+        at.filter(|_| is_away)
     }
 
     fn call_if_due(&mut self) {
-        if !self.is_calling_due() || Instant::now() < self.call_at {
+        if self.call_at().is_none_or(|at| Instant::now() < at) {
             return;
         }
         let (caller, node) = (self.caller.clone(), self.node.clone());
-        self.calls.spawn(async move { caller.call(&node).await });
+        self.calling.spawn(async move { caller.call(&node).await });
     }
 
     fn note_failure(&mut self, failed: &Failed) {
         self.stats.count(failed.refusal());
         if self.established.is_none() {
-            self.is_heard_now(false);
+            let news = self.ear.handle_silence();
+            self.report(news);
         }
-        let pause = self.pause.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.call_at = Instant::now() + pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let share = rand::rng().random_range(0.5..1.0);
+        let pause = self.calls.handle_failure(share, Instant::now());
         let error = failed as &dyn std::error::Error;
         tracing::warn!(node = %self.node, error, ?pause, "a node cannot be called; trying again");
     }
 
-    /// Two connections may meet when both sides call: the one that the smaller id began stays. Of two that
-    /// the same side began the later one does: the earlier is dead to who began it.
     fn establish(&mut self, established: Established) {
-        let is_preferred = established.dialled == self.caller.is_first(&self.node);
         if let Some(known) = &self.established {
-            let is_same_side = known.dialled == established.dialled;
+            let met = |it: &Established| Met {
+                dialled: it.dialled,
+                boot_id: it.boot_id,
+            };
             let is_alive = known.connection.close_reason().is_none();
-            if is_alive && !is_same_side && !is_preferred && known.boot_id == established.boot_id {
+            if is_alive && self.calls.stays(met(known), met(&established)) {
                 let code = CloseCode::Duplicate;
                 connection::close(&established.connection, code, "another connection is there");
                 return;
@@ -349,17 +321,16 @@ impl Link {
             called = established.dialled,
             "a pipe is connected"
         );
-        self.pause = FIRST_PAUSE;
+        self.calls.handle_meeting();
         self.connections += 1;
         self.forget_connection();
         let now = Instant::now();
         self.sender = Some(Sender::new(Arc::clone(&established.published), now));
         self.prober = Some(Prober::new(self.exchange.clock(), now));
         self.established = Some(established);
-        self.heard = (0, now);
-        self.listen_at = now + LISTEN_EVERY;
         self.exchange.connected();
-        self.is_heard_now(true);
+        let news = self.ear.handle_meeting(now);
+        self.report(news);
     }
 
     fn lose(&mut self, error: &quinn::ConnectionError) {
@@ -367,13 +338,9 @@ impl Link {
         tracing::warn!(node = %self.node, error, "a pipe is lost");
         self.forget_connection();
         self.exchange.disconnected();
-        self.is_heard_now(false);
-        // Whose turn it is to call does so at once.
-        let patience = match self.caller.is_first(&self.node) {
-            true => Duration::ZERO,
-            false => PATIENCE,
-        };
-        self.call_at = Instant::now() + patience;
+        let news = self.ear.handle_silence();
+        self.report(news);
+        self.calls.handle_loss(Instant::now());
     }
 
     fn forget_connection(&mut self) {
@@ -429,25 +396,7 @@ impl Link {
         let (Some(established), Some(sender)) = (established, sender) else {
             return exchange.receive(now, |_, _, _| *unsent += 1);
         };
-        while let Some(subscription) = exchange.poll_closed() {
-            sender.close(subscription);
-        }
-        let connection = &established.connection;
-        let longest = connection.max_datagram_size().unwrap_or(0);
-        exchange.receive(now, |kind, head, packet| {
-            sender.push(kind, head, packet, longest, now);
-        });
-        while let Some(datagram) = exchange.poll_datagram() {
-            sender.push_control(datagram, now);
-        }
-        sender.flush(connection, now);
-        while let Some(event) = sender.poll_event() {
-            match event {
-                Event::Suspended(alias) => exchange.suspend(Stream::of(alias), true),
-                Event::Resumed(alias) => exchange.suspend(Stream::of(alias), false),
-                Event::KeyFrameNeeded(alias) => exchange.want_key_frame(Stream::of(alias)),
-            }
-        }
+        sender.carry(exchange, &mut established.connection, now);
     }
 
     /// Says what the way is like, as far as it is known here, and draws the consequences.
@@ -546,7 +495,7 @@ impl Link {
         let (taken, given) = self.exchange.counts();
         let stats = LinkStats {
             is_connected: connection.is_some(),
-            is_heard: connection.is_some() && self.is_heard == Some(true),
+            is_heard: connection.is_some() && self.ear.is_heard(),
             rates: self.traffic.count(bytes, now),
             connections: self.connections,
             round_trip: path.map_or(Duration::ZERO, |path| path.rtt),

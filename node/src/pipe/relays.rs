@@ -77,7 +77,7 @@ pub(super) struct Relays {
 
 impl Relays {
     #[cfg(test)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.tracks.len()
     }
 

@@ -13,6 +13,7 @@ use pipemesh_node_core::pipe::frame::{
 use pipemesh_node_core::pipe::schedule::{Event, Kind, OpenError, Packet, Schedule, Slot, Stats};
 
 use super::congestion::Published;
+use super::exchange::Exchange;
 use super::transport::{SEND_BUFFER, media_size};
 
 /// Memory for datagrams is taken in pieces of this size.
@@ -22,6 +23,30 @@ const CHUNK: usize = 64 << 10;
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Of all tracks: what one is worth more than another is the subscribers' business.
 const PRIORITY: u8 = 0;
+
+/// What takes datagrams away: a connection.
+pub(super) trait Way {
+    /// Bytes of the longest datagram that it takes at present.
+    fn longest(&self) -> usize;
+    /// What is free of the [`SEND_BUFFER`] in which they wait for it.
+    fn room(&self) -> usize;
+    /// What there is no room for after all is lost like on the way.
+    fn send(&mut self, datagram: Bytes);
+}
+
+impl Way for quinn::Connection {
+    fn longest(&self) -> usize {
+        self.max_datagram_size().unwrap_or(0)
+    }
+
+    fn room(&self) -> usize {
+        self.datagram_send_buffer_space()
+    }
+
+    fn send(&mut self, datagram: Bytes) {
+        let _ = self.send_datagram(datagram);
+    }
+}
 
 /// See the module. One for each connection.
 pub(super) struct Sender {
@@ -48,6 +73,28 @@ impl Sender {
         }
     }
 
+    /// Takes what leaves of an exchange, and hands over what there is room for.
+    pub(super) fn carry(&mut self, exchange: &mut Exchange, way: &mut impl Way, now: Instant) {
+        while let Some(subscription) = exchange.poll_closed() {
+            self.close(subscription);
+        }
+        let longest = way.longest();
+        exchange.receive(now, |kind, head, packet| {
+            self.push(kind, head, packet, longest, now);
+        });
+        while let Some(datagram) = exchange.poll_datagram() {
+            self.push_control(datagram, now);
+        }
+        self.flush(way, now);
+        while let Some(event) = self.poll_event() {
+            match event {
+                Event::Suspended(alias) => exchange.suspend(Stream::of(alias), true),
+                Event::Resumed(alias) => exchange.suspend(Stream::of(alias), false),
+                Event::KeyFrameNeeded(alias) => exchange.want_key_frame(Stream::of(alias)),
+            }
+        }
+    }
+
     /// A datagram that is no packet.
     pub(super) fn push_control(&mut self, datagram: Vec<u8>, now: Instant) {
         let len = datagram.len();
@@ -55,14 +102,7 @@ impl Sender {
     }
 
     /// `longest`: what QUIC takes in one datagram.
-    pub(super) fn push(
-        &mut self,
-        kind: Kind,
-        head: &MediaHead,
-        packet: &[u8],
-        longest: usize,
-        now: Instant,
-    ) {
+    fn push(&mut self, kind: Kind, head: &MediaHead, packet: &[u8], longest: usize, now: Instant) {
         const { assert!(MAX_PIECES == 2, "a packet goes in halves") };
         let mut head = *head;
         // What was dropped here was not lost on the way: nobody is to ask for it.
@@ -121,7 +161,7 @@ impl Sender {
     }
 
     /// A subscription is over.
-    pub(super) fn close(&mut self, subscription: u32) {
+    fn close(&mut self, subscription: u32) {
         for encoding in 0..pipemesh_node_core::forward::MAX_ENCODINGS as u8 {
             let stream = Stream {
                 subscription,
@@ -134,42 +174,40 @@ impl Sender {
     }
 
     /// Hands over what there is room for.
-    pub(super) fn flush(&mut self, connection: &quinn::Connection, now: Instant) {
+    fn flush(&mut self, way: &mut impl Way, now: Instant) {
         if let Some(rate) = self.published.rate() {
             self.schedule.set_path(rate, self.published.queue());
         }
         self.schedule.handle_timeout(now);
-        while !self.schedule.is_empty() && self.fill(connection, now) {}
+        while !self.schedule.is_empty() && self.fill(way, now) {}
         while self.schedule.is_padding()
-            && let Some(len) = self.schedule.poll_padding(now, self.space(connection))
+            && let Some(len) = self.schedule.poll_padding(now, self.space(way))
         {
             let mut padding = Vec::with_capacity(len);
             frame::write_padding(len, &mut padding);
-            let _ = connection.send_datagram(Bytes::from(padding));
+            way.send(Bytes::from(padding));
         }
     }
 
     /// Fills the room that there is; `false`: there is none. QUIC may make more meanwhile, but to ask it for
     /// every datagram is to wait for its lock twice.
-    fn fill(&mut self, connection: &quinn::Connection, now: Instant) -> bool {
-        let room = self.space(connection);
+    fn fill(&mut self, way: &mut impl Way, now: Instant) -> bool {
+        let room = self.space(way);
         let mut space = room;
         while let Some(datagram) = self.schedule.pop(now, space) {
             space = space.saturating_sub(datagram.len());
-            // What QUIC has no room for after all is lost like on the way.
-            let _ = connection.send_datagram(datagram);
+            way.send(datagram);
         }
         space < room
     }
 
-    /// What may be added to QUIC's own queue.
-    fn space(&self, connection: &quinn::Connection) -> usize {
-        let free = connection.datagram_send_buffer_space();
-        let waiting = SEND_BUFFER.saturating_sub(free);
+    /// What may be added to the connection's own queue.
+    fn space(&self, way: &impl Way) -> usize {
+        let waiting = SEND_BUFFER.saturating_sub(way.room());
         self.schedule.transport_share().saturating_sub(waiting)
     }
 
-    pub(super) fn poll_event(&mut self) -> Option<Event> {
+    fn poll_event(&mut self) -> Option<Event> {
         let event = self.schedule.poll_event()?;
         if let Event::KeyFrameNeeded(alias) | Event::Suspended(alias) = event {
             self.torn.insert(alias);
