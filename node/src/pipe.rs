@@ -1,15 +1,17 @@
 //! Pipes: tracks of other nodes, taken through QUIC connections between the nodes.
 //!
-//! The [`director`] decides which tracks are taken from whom and has a [`link`] for each node that is spoken
-//! to. A link is one more neighbour of every shard ([`exchange`]): a track that comes through it is
-//! forwarded like any other, and what is taken through it is sent like to another shard. Packets never
-//! wait for the director. The protocol is told in `docs/pipe.md`.
+//! Which tracks are taken from whom is told in [`decisions`], without any I/O; the [`director`] does what was
+//! decided, and has a [`link`] for each node that is spoken to. A link is one more neighbour of every shard
+//! ([`exchange`]): a track that comes through it is forwarded like any other, and what is taken through it is
+//! sent like to another shard. Packets never wait for the director. The protocol is told in `docs/pipe.md`.
 
 mod alarm;
 mod bell;
 mod caller;
+mod calls;
 mod congestion;
 mod connection;
+mod decisions;
 mod director;
 mod exchange;
 mod hearing;
@@ -20,6 +22,8 @@ mod peers;
 mod pieces;
 mod relays;
 mod sender;
+#[cfg(test)]
+mod sim;
 mod stats;
 mod tls;
 mod traffic;

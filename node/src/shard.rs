@@ -8,6 +8,8 @@
 //! room share wherever they sit.
 
 mod allocation;
+#[cfg(test)]
+pub(crate) mod alone;
 mod command;
 mod connection;
 mod control;
@@ -440,15 +442,19 @@ impl Shard {
 
     fn handle_router_output(&mut self) {
         while let Some(output) = self.router.poll_output() {
-            match output {
-                Output::RequestKeyFrame(source) => self.request_key_frame(source),
-                Output::RequestPackets(source) => self.request_packets(source),
-                Output::DemandChanged(track, encodings) => self.tell_demand(track, encodings),
-                Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
-                Output::InterestChanged(track) => self.tell_interest(track),
-                Output::LiveChanged(track) => self.tell_live(track),
-                Output::RatesMeasured(track) => self.tell_rates(track),
-            }
+            self.handle_output(output);
+        }
+    }
+
+    fn handle_output(&mut self, output: Output<RoomKey, SessionKey>) {
+        match output {
+            Output::RequestKeyFrame(source) => self.request_key_frame(source),
+            Output::RequestPackets(source) => self.request_packets(source),
+            Output::DemandChanged(track, encodings) => self.tell_demand(track, encodings),
+            Output::SpeakersChanged(room, changes) => self.tell_speakers(room, &changes),
+            Output::InterestChanged(track) => self.tell_interest(track),
+            Output::LiveChanged(track) => self.tell_live(track),
+            Output::RatesMeasured(track) => self.tell_rates(track),
         }
     }
 

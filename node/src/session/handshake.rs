@@ -209,6 +209,16 @@ pub struct Handshakes {
 pub struct Overloaded;
 
 impl Handshakes {
+    /// Of no pool, for a shard to which nobody connects.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            shard: 0,
+            inlets: Vec::new(),
+            counters: Arc::default(),
+        }
+    }
+
     /// Begins a handshake; it ends with `Finished` or `Failed`, once.
     pub fn start(&self, connection: ConnectionKey) -> Result<(), Overloaded> {
         let load = &self.inlet(connection).load;

@@ -116,6 +116,12 @@ impl RemoteTracks {
         self.tracks.len()
     }
 
+    /// What else is remembered of them.
+    #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.by_id.len() + self.by_key.len() + self.awaited.len()
+    }
+
     /// Where the origin of an encoding is, what we call the track there, and what the origin calls the
     /// encoding.
     fn at_origin(&self, source: Source) -> Option<(u16, Alias, Source)> {

@@ -65,6 +65,11 @@ impl Followers {
         self.0.get(room).map_or(&[], Vec::as_slice)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn insert(&mut self, room: RoomId, pipe: u16) {
         let followers = self.0.entry(room).or_default();
         if !followers.contains(&pipe) {

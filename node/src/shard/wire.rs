@@ -78,6 +78,20 @@ pub(crate) struct Wire {
     pub(crate) forwarded: u64,
     pub(crate) repaired: u64,
     pub(crate) paced: PacerStats,
+    /// What was sent to whom, for tests without sockets.
+    #[cfg(test)]
+    pub(crate) overheard: Option<Vec<Overheard>>,
+}
+
+/// A packet that a subscriber is sent.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overheard {
+    pub(crate) to: SubscriptionKey,
+    pub(crate) encoding: u8,
+    /// The publisher's.
+    pub(crate) header: pipemesh_node_core::rtp::Header,
+    pub(crate) rewrite: Rewrite,
 }
 
 impl Wire {
@@ -100,6 +114,8 @@ impl Wire {
             forwarded: 0,
             repaired: 0,
             paced: PacerStats::default(),
+            #[cfg(test)]
+            overheard: None,
         }
     }
 
@@ -128,6 +144,10 @@ impl Wire {
     /// Seals a burst's packets for everybody who gets them. `extensions` are those of the publisher's
     /// section.
     pub(crate) fn forward(&mut self, burst: &mut Burst<'_>, extensions: &Extensions, now: Instant) {
+        #[cfg(test)]
+        if let Some(overheard) = &mut self.overheard {
+            return overhear(burst, overheard);
+        }
         let encoding = burst.source().encoding;
         let mut packets = [const { None }; MAX_BURST];
         let mut sequences = [0; MAX_BURST];
@@ -552,6 +572,20 @@ fn flush_early(
 struct Origin<'a> {
     encoding: u8,
     sequences: &'a [u64],
+}
+
+#[cfg(test)]
+fn overhear(burst: &mut Burst<'_>, overheard: &mut Vec<Overheard>) {
+    let encoding = burst.source().encoding;
+    let headers: Vec<_> = burst.packets().map(|packet| packet.header).collect();
+    while let Some(to) = burst.next_subscriber() {
+        overheard.extend(burst.forwards().iter().map(|forward| Overheard {
+            to,
+            encoding,
+            header: headers[forward.packet],
+            rewrite: forward.rewrite,
+        }));
+    }
 }
 
 #[cfg(test)]
