@@ -271,6 +271,11 @@ impl Decisions {
                     self.relays.gone(&track, generation, from);
                 }
             }
+            News::Moved { track, generation } => {
+                if let Some(from) = self.by_number.get(&number) {
+                    self.relays.moved(&track, generation, from);
+                }
+            }
             News::Asked {
                 subscription,
                 track,
@@ -309,6 +314,15 @@ impl Decisions {
             } => {
                 let wanter = Wanter::Pipe(number, subscription);
                 self.relays.unwant(&track, &wanter);
+                let view = View {
+                    node: &self.own,
+                    region: &self.region,
+                    mesh: &self.nodes,
+                    excluded: &self.silent,
+                };
+                self.relays.follow_one(&track, |track, publication, role| {
+                    path(&view, track, publication, role)
+                });
             }
         }
         self.carry_out();

@@ -43,8 +43,10 @@ pub(crate) enum News {
         generation: u64,
         format: Format,
     },
-    /// A track is not taken from there any more.
+    /// A track is not taken from there any more, and …
     Gone { track: TrackId, generation: u64 },
+    /// … comes from elsewhere.
+    Moved { track: TrackId, generation: u64 },
     /// The other node asks for a track that is published neither here nor there: answer by
     /// [`Exchange::serve`] once it is taken here.
     Asked {
@@ -235,6 +237,17 @@ impl Exchange {
     pub(crate) fn is_used(&self) -> bool {
         let is_silent = self.follows.is_empty() && self.followed_by.is_empty();
         !self.taken.is_empty() || !self.given.is_empty() || !is_silent
+    }
+
+    /// Encodings of given tracks that the way there has no room for.
+    #[cfg(test)]
+    pub(crate) fn suspended(&self) -> BTreeMap<TrackId, u8> {
+        let given = self.given.values();
+        let bits = given.filter_map(|given| {
+            let bits = given.at.as_ref()?.suspended.bits();
+            (bits != 0).then(|| (given.track.clone(), bits))
+        });
+        bits.collect()
     }
 
     pub(crate) fn counts(&self) -> (usize, usize) {

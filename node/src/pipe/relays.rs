@@ -64,6 +64,10 @@ struct Wanted {
     shard: u16,
     generation: u64,
     from: NodeId,
+    /// Where it comes from until it has come from there: what the shard goes back to if it does not.
+    former: Option<Path>,
+    /// It has gone back.
+    is_back: bool,
     is_described: bool,
     wanters: BTreeSet<Wanter>,
 }
@@ -132,6 +136,8 @@ impl Relays {
             shard,
             generation,
             from: path.from,
+            former: None,
+            is_back: false,
             is_described: false,
             wanters: BTreeSet::from([wanter]),
         };
@@ -180,12 +186,33 @@ impl Relays {
         })
     }
 
-    /// A shard has given a track up that came from `from`: it has ended, or is not to be had.
+    /// A shard does not take a track from `from` any more: it has ended, or is not to be had. If it came from
+    /// elsewhere before, it still does.
     pub(super) fn gone(&mut self, track: &TrackId, generation: u64, from: &NodeId) {
-        let wanted = self.tracks.get(track);
+        let wanted = self.tracks.get_mut(track);
         // One that comes from another node by now goes on.
-        if wanted.is_some_and(|it| it.generation == generation && it.from == *from) {
+        let wanted = wanted.filter(|it| it.generation == generation && it.from == *from);
+        let Some(wanted) = wanted else {
+            return;
+        };
+        let Some(former) = wanted.former.take() else {
+            return self.end(track);
+        };
+        wanted.is_back = true;
+        wanted.set_path(former);
+    }
+
+    /// A shard takes a track from elsewhere than from `from` by now: it has come from there.
+    pub(super) fn moved(&mut self, track: &TrackId, generation: u64, from: &NodeId) {
+        let wanted = self.tracks.get_mut(track);
+        let Some(wanted) = wanted.filter(|it| it.generation == generation) else {
+            return;
+        };
+        if wanted.is_back && wanted.from == *from {
+            // It came from elsewhere, and has ended there; that was heard first.
             self.end(track);
+        } else if wanted.former.as_ref().is_some_and(|it| it.from == *from) {
+            wanted.former = None;
         }
     }
 
@@ -200,18 +227,28 @@ impl Relays {
     /// Works every path out anew: nodes have come or gone.
     pub(super) fn follow(&mut self, path: impl Fn(&TrackId, &Publication, Role) -> Path) {
         for track in self.tracks.keys().cloned().collect::<Vec<_>>() {
-            let Some(wanted) = self.tracks.get(&track) else {
-                continue;
-            };
-            let is_pipe = |wanter: &Wanter| matches!(wanter, Wanter::Pipe(..));
-            let role = match wanted.wanters.iter().any(is_pipe) {
-                true => Role::Gateway,
-                false => Role::Leaf,
-            };
-            let path = path(&track, &wanted.publication, role);
-            if path.from != wanted.from {
-                self.reroute(&track, path);
-            }
+            self.follow_one(&track, &path);
+        }
+    }
+
+    /// The same for one track, if it is taken: who wants it has changed. Who was a gateway and is asked by no
+    /// other node any more is a leaf again, beside the gateway that its region has.
+    pub(super) fn follow_one(
+        &mut self,
+        track: &TrackId,
+        path: impl Fn(&TrackId, &Publication, Role) -> Path,
+    ) {
+        let Some(wanted) = self.tracks.get(track) else {
+            return;
+        };
+        let is_pipe = |wanter: &Wanter| matches!(wanter, Wanter::Pipe(..));
+        let role = match wanted.wanters.iter().any(is_pipe) {
+            true => Role::Gateway,
+            false => Role::Leaf,
+        };
+        let path = path(track, &wanted.publication, role);
+        if path.from != wanted.from {
+            self.reroute(track, path);
         }
     }
 
@@ -233,11 +270,12 @@ impl Relays {
         let Some(wanted) = self.tracks.get_mut(track) else {
             return;
         };
-        wanted.publication = Arc::new(Publication {
-            role: path.role,
-            ..Publication::clone(&wanted.publication)
+        wanted.former = Some(Path {
+            from: wanted.from.clone(),
+            role: wanted.publication.role,
         });
-        wanted.from = path.from;
+        wanted.is_back = false;
+        wanted.set_path(path);
         self.outputs.push_back(Output::Land {
             track: track.clone(),
             shard: wanted.shard,
@@ -261,6 +299,16 @@ impl Relays {
             self.outputs
                 .push_back(Output::Gone(track.clone(), of, wanter));
         }
+    }
+}
+
+impl Wanted {
+    fn set_path(&mut self, path: Path) {
+        self.publication = Arc::new(Publication {
+            role: path.role,
+            ..Publication::clone(&self.publication)
+        });
+        self.from = path.from;
     }
 }
 

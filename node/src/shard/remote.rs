@@ -446,10 +446,22 @@ impl Shard {
 
     /// Who was asked for a track has not got it. Who brought it before still does, if anybody.
     fn fall_back(&mut self, index: usize) {
+        let alias = self.remote.alias(index);
         let remote = &mut self.remote.tracks[index];
-        match remote.former.take() {
-            Some(former) => remote.origin.shard = former,
-            None => self.end_remote(index),
+        let Some(former) = remote.former.take() else {
+            return self.end_remote(index);
+        };
+        let refused = std::mem::replace(&mut remote.origin.shard, former);
+        let message = Message::Unsubscribe {
+            track: remote.track.clone(),
+            alias,
+            moved: false,
+        };
+        let known = remote.known.as_ref().map(|known| known.key);
+        self.neighbours.tell(refused, message);
+        // It was told to who was to bring it meanwhile.
+        if let Some(key) = known {
+            self.tell_interest(key);
         }
     }
 

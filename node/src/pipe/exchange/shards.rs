@@ -180,9 +180,10 @@ impl Exchange {
             return;
         };
         let (track, generation) = (taken.track, taken.generation);
-        if !moved {
-            self.news.push_back(News::Gone { track, generation });
-        }
+        self.news.push_back(match moved {
+            false => News::Gone { track, generation },
+            true => News::Moved { track, generation },
+        });
         self.say(Word::Unsubscribe(pipe::Unsubscribe { subscription }));
     }
 

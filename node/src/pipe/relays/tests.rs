@@ -98,6 +98,7 @@ fn a_track_that_ends_is_over_for_all() {
         outputs(&mut relays).is_empty(),
         "that is not where it comes from"
     );
+    relays.moved(&track(), 1, &node("gate"));
     relays.gone(&track(), 1, &node("origin"));
     assert_eq!(
         outputs(&mut relays),
@@ -159,4 +160,60 @@ fn what_a_pipe_wanted_ends_with_it() {
     assert_eq!(outputs(&mut relays), ["land origin 1"]);
     relays.end_pipe(65);
     assert_eq!(outputs(&mut relays), ["leave 1"]);
+}
+
+#[test]
+fn a_node_that_does_not_bring_a_track_leaves_it_with_who_did() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
+    relays.follow(|_, _, _| leaf("other"));
+    relays.gone(&track(), 1, &node("other"));
+    assert_eq!(outputs(&mut relays), ["land gate 1", "land other 1"]);
+    // It is worked out anew with the next change.
+    relays.follow(|_, _, _| leaf("other"));
+    assert_eq!(outputs(&mut relays), ["land other 1"]);
+    // This time it came, and the former one was let go.
+    relays.moved(&track(), 1, &node("gate"));
+    relays.gone(&track(), 1, &node("other"));
+    assert_eq!(outputs(&mut relays), ["leave 1", "gone ada"]);
+}
+
+#[test]
+fn news_of_two_pipes_may_come_in_either_order() {
+    let mut relays = Relays::default();
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
+    relays.follow(|_, _, _| leaf("other"));
+    relays.gone(&track(), 1, &node("other"));
+    relays.moved(&track(), 1, &node("gate"));
+    assert_eq!(
+        outputs(&mut relays),
+        ["land gate 1", "land other 1", "leave 1", "gone ada"]
+    );
+    // There and back: that the first was left once says nothing.
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 2);
+    relays.follow(|_, _, _| leaf("other"));
+    relays.follow(|_, _, _| leaf("gate"));
+    relays.moved(&track(), 2, &node("gate"));
+    assert_eq!(
+        outputs(&mut relays),
+        ["land gate 2", "land other 2", "land gate 2"]
+    );
+}
+
+#[test]
+fn a_gateway_that_no_node_asks_any_more_is_a_leaf() {
+    let mut relays = Relays::default();
+    let pipe = Wanter::Pipe(64, 5);
+    relays.want(track(), elsewhere("s1"), pipe.clone(), gateway(), 0, 1);
+    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 2);
+    assert_eq!(outputs(&mut relays), ["land origin 1"]);
+    let path = |_: &TrackId, _: &Publication, role| match role {
+        Role::Gateway => gateway(),
+        _ => leaf("gate"),
+    };
+    relays.follow_one(&track(), path);
+    assert!(outputs(&mut relays).is_empty());
+    relays.unwant(&track(), &pipe);
+    relays.follow_one(&track(), path);
+    assert_eq!(outputs(&mut relays), ["land gate 1"]);
 }

@@ -113,6 +113,7 @@ impl World {
             self.checks.narrow_at = Some(now);
         }
         self.complain();
+        self.tell_suspended();
         let copies = std::mem::take(&mut self.checks.copies);
         let chain = std::mem::take(&mut self.checks.longest_chain);
         // The second that is over was one of peace as a whole.
@@ -143,6 +144,28 @@ impl World {
         }
         if let Err(wrong) = self.check_people() {
             self.fail(wrong);
+        }
+    }
+
+    /// What pipes have no room for, where it has changed.
+    fn tell_suspended(&mut self) {
+        let mut told = Vec::new();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let links = node.iter_mut().flat_map(|node| node.links.values_mut());
+            for link in links {
+                let suspended = link.exchange.suspended();
+                if suspended != link.suspended {
+                    link.suspended.clone_from(&suspended);
+                    told.push((index, link.peer, suspended));
+                }
+            }
+        }
+        for (index, peer, suspended) in told {
+            self.coverage.suspended += suspended.len() as u64;
+            self.tell(|it| {
+                let (own, peer) = (it.name(index), it.name(peer));
+                format!("{own}: towards {peer} there is no room for {suspended:?}")
+            });
         }
     }
 

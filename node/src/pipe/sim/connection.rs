@@ -178,10 +178,6 @@ impl End {
         self.round_trip.unwrap_or(ASSUMED_ROUND_TRIP)
     }
 
-    pub(super) fn sender(&self) -> &Sender {
-        &self.sender
-    }
-
     /// Takes what an exchange has to send. `speak`: what becomes of the bytes of a word.
     pub(super) fn carry(
         &mut self,
@@ -250,11 +246,19 @@ impl End {
         });
     }
 
-    /// When a sign of life is asked for.
-    fn timeout(&self) -> Duration {
+    /// What a packet takes to be acknowledged, at most.
+    fn patience(&self) -> Duration {
         let variation = self.variation * 4;
-        let one = self.round_trip() + variation.max(TIMEOUT_LEAST) + ACK_DELAY;
-        one * (1 << self.timeouts.min(6))
+        self.round_trip() + variation.max(TIMEOUT_LEAST) + ACK_DELAY
+    }
+
+    /// After so long a sign of life is asked for.
+    fn timeout(&self) -> Duration {
+        self.patience() * (1 << self.timeouts.min(6))
+    }
+
+    fn idle(&self) -> Duration {
+        IDLE.max(self.patience() * 3)
     }
 
     /// What is to be put on its way.
@@ -263,7 +267,7 @@ impl End {
     }
 
     pub(super) fn poll_timeout(&self, now: Instant) -> Instant {
-        let idle = self.last_received + IDLE;
+        let idle = self.last_received + self.idle();
         let keep_alive = self.last_sent + KEEP_ALIVE;
         let others = [
             self.ack_at,
@@ -278,7 +282,7 @@ impl End {
 
     /// `false`: nothing was heard for too long.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
-        if now >= self.last_received + IDLE.max(self.timeout() * 3) {
+        if now >= self.last_received + self.idle() {
             return false;
         }
         if self.ack_at.is_some_and(|at| at <= now) {
@@ -426,7 +430,7 @@ impl End {
         let span = span.map_or(Duration::ZERO, |(first, last)| {
             self.sent[last].at - self.sent[first].at
         });
-        let is_persistent = span > self.timeout() * 3;
+        let is_persistent = span > self.patience() * 3;
         for number in lost {
             let Some(sent) = self.sent.remove(&number) else {
                 continue;

@@ -75,7 +75,7 @@ counts! {
     key_frames 5.0 "key frames asked for",
     checks 10.0 "checks of everything",
     versions 0.05 "refused for their version",
-    suspended 0.05 "packets of suspended layers",
+    suspended 0.05 "suspensions",
     pieces 0.5 "packets in pieces",
     lost 20.0 "packets lost",
     overflowed 1.0 "packets beyond a queue",

@@ -39,11 +39,6 @@ impl Encoder {
         }
     }
 
-    /// Under another SSRC, as an encoder that was set up anew.
-    pub(super) fn restart(&mut self, ssrc: u32, rng: &mut StdRng) {
-        *self = Self::new(ssrc, rng);
-    }
-
     pub(super) fn want_key_frame(&mut self) {
         self.wants_key_frame = true;
     }

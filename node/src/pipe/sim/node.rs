@@ -111,6 +111,8 @@ pub(super) struct Link {
     pub(super) end: Option<End>,
     /// Packets for which there was no connection.
     pub(super) unsent: u64,
+    /// As it was last told.
+    pub(super) suspended: BTreeMap<TrackId, u8>,
 }
 
 /// What a session is told by what is decided.
@@ -314,6 +316,7 @@ impl Node {
             call: None,
             end: None,
             unsent: 0,
+            suspended: BTreeMap::new(),
             node: node.clone(),
         };
         self.links.insert(number, link);

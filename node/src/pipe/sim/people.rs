@@ -46,7 +46,6 @@ pub(super) struct Seat {
     pub(super) shard: u8,
     pub(super) camera: Option<Camera>,
     pub(super) wants: BTreeMap<TrackId, Want>,
-    pub(super) since: Instant,
 }
 
 /// What they publish.
@@ -97,7 +96,6 @@ pub(super) struct Want {
     pub(super) is_video: bool,
     pub(super) state: State,
     pub(super) got: Got,
-    pub(super) since: Instant,
 }
 
 /// What came of a track.

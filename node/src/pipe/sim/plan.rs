@@ -249,7 +249,8 @@ fn draw_fault(world: &mut World, size: Size, begins: Duration) -> Duration {
             };
             draw_weather(&mut drawing, region, far, weather);
         }
-        12 | 13 => {
+        // What pipes of one region share is wide.
+        12 | 13 if region != far => {
             let is_both = drawing.world.rng.random_bool(0.5);
             drawing.fault("narrow place");
             let rate = Some(drawing.world.rng.random_range(1_200_000..2_400_000));
@@ -269,7 +270,7 @@ fn draw_fault(world: &mut World, size: Size, begins: Duration) -> Duration {
             }
             return Duration::from_secs(15);
         }
-        14 => {
+        12..=14 => {
             drawing.fault("drain");
             drawing.begin(Step::Drain(node, true));
             drawing.end(Step::Drain(node, false));

@@ -85,7 +85,6 @@ impl World {
             shard,
             camera: None,
             wants: BTreeMap::new(),
-            since: now,
         });
         self.coverage.sessions += 1;
         self.tell(|it| format!("{} is on {}", it.members[index].id, it.name(node)));
@@ -436,7 +435,6 @@ impl World {
                         is_video,
                         state: State::Asked,
                         got: Got::default(),
-                        since: now,
                     };
                     self.subscribe(index, track, want);
                 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::pipe::schedule::{Class, Reason};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_topology::{NodeRecord, NodeState, PipeAddress, Snapshot};
 use rand::rngs::StdRng;
@@ -396,17 +395,5 @@ impl World {
         self.coverage.overflowed = network.overflowed;
         self.coverage.too_long = network.too_long;
         self.coverage.cut_off = network.cut_off;
-        let links = self
-            .nodes
-            .iter()
-            .flatten()
-            .flat_map(|node| node.links.values());
-        let ends = links.filter_map(|link| link.end.as_ref());
-        let suspended = ends.map(|end| {
-            let stats = end.sender().stats();
-            let dropped = Class::ALL.map(|class| stats.dropped(class, Reason::Suspended).packets);
-            dropped.into_iter().sum::<u64>()
-        });
-        self.coverage.suspended = suspended.sum();
     }
 }

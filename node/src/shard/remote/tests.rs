@@ -2,7 +2,7 @@
 
 use pipemesh_node_core::codec::Codec;
 use pipemesh_node_core::router::relay::Stamp;
-use pipemesh_node_core::router::{LayerWish, SubscriptionKey};
+use pipemesh_node_core::router::{LayerWish, Router, SubscriptionKey};
 use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_core::track::Size;
 use pipemesh_node_media::poll::{Poller, Waker};
@@ -508,4 +508,93 @@ fn a_record_says_what_was_written() {
     assert_eq!((read.stamp, read.repaired), (stamp, false));
     assert_eq!(packet, b"packet");
     assert!(RecordHeader::read(&record[..RecordHeader::LEN - 1]).is_none());
+}
+
+/// A shard takes a track from one pipe, is told to take it from another one, and that one has not got it.
+#[test]
+fn who_does_not_bring_a_track_is_not_asked_for_it_any_more() {
+    use pipemesh_node_media::poll::Sleeper;
+    use pipemesh_proto::pipe::Role;
+
+    use super::super::alone::Alone;
+    use super::super::message::Publication;
+    use super::super::neighbours::FIRST_PIPE;
+
+    let now = Instant::now();
+    let waker = || Sleeper::new(|| {}).waker();
+    let (mut shards, doors) = Neighbours::connect(&[waker()]);
+    let mut shard = Alone::new(shards.remove(0), 1, now);
+    let mut pipes = Vec::new();
+    for number in [FIRST_PIPE, FIRST_PIPE + 1] {
+        let (pipe, door) = doors.pipe(number, waker());
+        shard.command(Command::Meet(
+            number,
+            door,
+            tokio::sync::oneshot::channel().0,
+        ));
+        pipes.push(pipe);
+    }
+    let land = |shard: &mut Alone, from: u16| {
+        let origin = Origin {
+            shard: from,
+            generation: GENERATION,
+        };
+        let publication = Arc::new(Publication {
+            node: "far".parse().unwrap(),
+            session: "s1".parse().unwrap(),
+            room: "RM_r".parse().unwrap(),
+            role: Role::Leaf,
+        });
+        let track = track();
+        shard.command(Command::Land(Landing {
+            track,
+            origin,
+            publication,
+        }));
+        shard.turn(now);
+    };
+    let heard = |pipe: &mut Neighbours| -> Vec<Message> {
+        std::iter::from_fn(|| Some(pipe.poll_message()?.1)).collect()
+    };
+    land(&mut shard, FIRST_PIPE);
+    let [Message::Subscribe(subscribe)] = &heard(&mut pipes[0])[..] else {
+        panic!("the first is asked");
+    };
+    let alias = subscribe.alias;
+    let mut router = Router::new(now);
+    let spec = TrackSpec {
+        room: 1,
+        participant: SessionKey(1),
+        is_video: false,
+        speaks: false,
+        nack: true,
+        muted: false,
+        encodings: 1,
+        sizes: Vec::new(),
+    };
+    let state = TrackState {
+        key: router.publish(spec.clone(), now),
+        spec,
+        live: Default::default(),
+        extensions: Default::default(),
+        codecs: vec![OPUS],
+    };
+    pipes[0].tell(0, Message::State(alias, Arc::new(state)));
+    shard.turn(now);
+    land(&mut shard, FIRST_PIPE + 1);
+    assert!(matches!(
+        &heard(&mut pipes[1])[..],
+        [Message::Subscribe(_), Message::Interest { .. }]
+    ));
+    heard(&mut pipes[0]);
+    pipes[1].tell(0, Message::Ended(alias));
+    shard.turn(now);
+    assert!(matches!(
+        &heard(&mut pipes[1])[..],
+        [Message::Unsubscribe { moved: false, .. }]
+    ));
+    assert!(
+        matches!(&heard(&mut pipes[0])[..], [Message::Interest { .. }]),
+        "what is used is said to who brings it"
+    );
 }
