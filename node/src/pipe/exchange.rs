@@ -242,8 +242,7 @@ impl Exchange {
     /// Encodings of given tracks that the way there has no room for.
     #[cfg(test)]
     pub(crate) fn suspended(&self) -> BTreeMap<TrackId, u8> {
-        let given = self.given.values();
-        let bits = given.filter_map(|given| {
+        let bits = self.given.iter().filter_map(|(_, given)| {
             let bits = given.at.as_ref()?.suspended.bits();
             (bits != 0).then(|| (given.track.clone(), bits))
         });

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use pipemesh_node_core::pipe::frame::{self, Stream};
+use pipemesh_node_core::pipe::frame;
 use pipemesh_node_core::pipe::prober::{Prober, Size};
-use pipemesh_node_core::pipe::schedule::Event;
 use pipemesh_proto::ids::{NodeId, RoomId};
 use pipemesh_proto::pipe::CloseCode;
 use pipemesh_proto::pipe::pipe_message::Message as Word;

@@ -88,6 +88,7 @@ impl Alone {
             may_pause: true,
             rights: DataRights::default(),
             connections: Vec::new(),
+            loudest_microphones: 0,
             events,
         }));
     }

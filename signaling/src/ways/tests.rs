@@ -276,7 +276,8 @@ fn of_a_pipe_both_ends_tell() {
               }
             }
           ]
-        }"#]].assert_eq(&told);
+        }"#]]
+    .assert_eq(&told);
 }
 
 #[test]
