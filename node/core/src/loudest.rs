@@ -66,6 +66,8 @@ pub struct Told<K> {
 pub struct Loudest<K> {
     most: usize,
     microphones: BTreeMap<K, Microphone>,
+    /// Those of this router that have ended, and of which others have not been told that.
+    ended: Vec<K>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl<K: Ord + Clone> Loudest<K> {
         Self {
             most,
             microphones: BTreeMap::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -139,8 +142,11 @@ impl<K: Ord + Clone> Loudest<K> {
             return;
         };
         known.is_here = false;
-        if known.own.take().is_some() {
+        if let Some(own) = known.own.take() {
             known.loudness = 0;
+            if own.told > 0 {
+                self.ended.push(microphone.clone());
+            }
         }
         if known.from.is_none() {
             self.microphones.remove(microphone);
@@ -241,7 +247,13 @@ impl<K: Ord + Clone> Loudest<K> {
     /// What has changed among the loudest microphones of this router.
     pub fn news(&mut self) -> Vec<Told<K>> {
         let most = self.most;
-        let mut news = Vec::new();
+        let ended = std::mem::take(&mut self.ended).into_iter();
+        let mut news: Vec<_> = ended
+            .map(|microphone| Told {
+                microphone,
+                loudness: 0,
+            })
+            .collect();
         for (place, (microphone, known)) in self.own_loudest().into_iter().enumerate() {
             let loudness = if place < most { known.loudness } else { 0 };
             let Some(own) = &mut known.own else { continue };

@@ -118,6 +118,9 @@ impl Shard {
             // Its place is another's with the next window.
             loudest.end(track);
         }
+        if let Some(room) = room {
+            self.tell_microphones(room);
+        }
     }
 
     /// A window has ended.
@@ -143,6 +146,11 @@ impl Shard {
             }
         }
         self.choose_microphones(room, now);
+        self.tell_microphones(room);
+    }
+
+    /// Tells others what has changed among the loudest here.
+    fn tell_microphones(&mut self, room: RoomKey) {
         let known = self.rooms.get_mut(&room);
         let loudest = known.and_then(|known| known.microphones.loudest.as_mut());
         let news = loudest.map(Loudest::news).unwrap_or_default();

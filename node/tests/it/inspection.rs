@@ -9,7 +9,7 @@ use crate::pipes::{Mesh, watch};
 use crate::support::camera::RIDS;
 use crate::support::node::TestNode;
 use crate::support::publisher::Publisher;
-use crate::support::random;
+use crate::support::{random, within};
 
 /// From whom the room's only track is taken, as what, and how many watch.
 fn way(inspected: &InspectPipesResponse) -> (&str, RelayRole, u32) {
@@ -51,9 +51,17 @@ async fn nodes_say_which_way_a_track_takes() {
     let id = all[gateway].node_id.as_str();
     assert_eq!(way(&all[leaf]), (id, RelayRole::Leaf, watchers(leaf)));
 
-    let pipe = all[0].pipes.iter().find(|pipe| pipe.node_id == id).unwrap();
-    assert_eq!(pipe.state(), PipeState::Up);
-    assert!(pipe.rtt_us > 0, "{pipe:?}");
+    // How a pipe is its link tells a moment later.
+    let up = async {
+        loop {
+            let told = here.inspect_pipes("room").await;
+            let pipe = told.pipes.iter().find(|pipe| pipe.node_id == id).unwrap();
+            if pipe.state() == PipeState::Up && pipe.rtt_us > 0 && pipe.tracks_given == 1 {
+                return;
+            }
+        }
+    };
+    within("the pipe to be told of", up).await;
     // Who watches makes no difference where nobody asks for it.
     let request = InspectPipesRequest {
         room_id: "RM_room".to_owned(),

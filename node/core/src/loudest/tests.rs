@@ -250,6 +250,27 @@ fn who_is_muted_or_gone_makes_room_at_once() {
 }
 
 #[test]
+fn who_leaves_makes_room_on_other_routers() {
+    let mut mesh = Mesh::new(2, 2, FAR);
+    mesh.open(0..6, NOISE);
+    mesh.set(1, VOICE);
+    mesh.set(2, VOICE);
+    mesh.run(Duration::from_secs(5));
+    assert_eq!(mesh.heard(0), BTreeSet::from([1, 2]));
+    // It is gone at both before anybody says so.
+    mesh.levels.remove(&1);
+    for router in &mut mesh.routers {
+        router.end(&1);
+    }
+    mesh.run(Duration::from_millis(200));
+    for router in 0..2 {
+        assert_eq!(mesh.routers[router].len(), 5);
+        let heard = mesh.heard(router);
+        assert!(heard.len() == 2 && heard.contains(&2), "{heard:?}");
+    }
+}
+
+#[test]
 fn what_another_router_told_ends_with_it() {
     let mut here = Loudest::new(1);
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
