@@ -285,6 +285,11 @@ impl Decisions {
                 if self.nodes.node(&publication.node).is_none() {
                     return self.answer(track, publication.session, wanter, false);
                 }
+                // Which of both is later, only signaling knows, and is about to say to one of the two. Nobody
+                // who asks takes the place of what is wanted here.
+                if self.relays.takes_another(&track, &publication.session) {
+                    return self.order(number, Order::Defer(subscription));
+                }
                 // On whichever shard: all of them serve other nodes equally well.
                 let shard = subscription % u32::from(self.shards.max(1));
                 let elsewhere = Elsewhere {
@@ -403,15 +408,18 @@ impl Decisions {
                 self.note_ended(&session, &track);
             }
             Wanter::Pipe(number, subscription) => {
-                let Some(node) = self.by_number.get(&number) else {
-                    return;
-                };
                 let order = match is_known {
                     true => Order::Serve(subscription),
                     false => Order::Refuse(subscription),
                 };
-                self.outputs.push_back(Output::Link(node.clone(), order));
+                self.order(number, order);
             }
+        }
+    }
+
+    fn order(&mut self, number: u16, order: Order) {
+        if let Some(node) = self.by_number.get(&number) {
+            self.outputs.push_back(Output::Link(node.clone(), order));
         }
     }
 
@@ -442,3 +450,6 @@ fn path(view: &View<'_>, track: &TrackId, publication: &Publication, role: Role)
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

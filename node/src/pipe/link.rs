@@ -48,8 +48,10 @@ pub(super) enum Order {
     Established(Box<Established>),
     /// A track that the other node has asked for is here …
     Serve(u32),
-    /// … or cannot be had.
+    /// … or cannot be had, …
     Refuse(u32),
+    /// … or not yet: it is to ask again.
+    Defer(u32),
     /// It is to be connected, used or not.
     Keep(bool),
     /// People here are to hear what is said in a room there …
@@ -263,6 +265,7 @@ impl Link {
             Order::Established(established) => self.establish(*established),
             Order::Serve(subscription) => self.exchange.serve(subscription),
             Order::Refuse(subscription) => self.exchange.refuse(subscription),
+            Order::Defer(subscription) => self.exchange.defer(subscription),
             Order::Keep(is_kept) => self.calls.keep(is_kept),
             Order::Follow(room) => self.exchange.follow(room),
             Order::Unfollow(room) => self.exchange.unfollow(&room),

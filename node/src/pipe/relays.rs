@@ -144,6 +144,12 @@ impl Relays {
         self.tracks.insert(track, wanted);
     }
 
+    /// Whether something else is taken under this id, by whomever it is published.
+    pub(super) fn takes_another(&self, track: &TrackId, session: &SessionId) -> bool {
+        let wanted = self.tracks.get(track);
+        wanted.is_some_and(|wanted| wanted.publication.session != *session)
+    }
+
     /// … or does not any more.
     pub(super) fn unwant(&mut self, track: &TrackId, wanter: &Wanter) {
         let Some(wanted) = self.tracks.get_mut(track) else {

@@ -190,6 +190,14 @@ impl Exchange {
         }
     }
 
+    /// A track that the other node has asked for cannot be had now: it asks again.
+    pub(crate) fn defer(&mut self, subscription: u32) {
+        if self.given_by.contains_key(&subscription) {
+            self.end_given(subscription);
+            self.say(Word::Unknown(pipe::Unknown { subscription }));
+        }
+    }
+
     fn find(&self, track: &TrackId, publication: &Publication) -> Option<TrackEntry> {
         let entry = self.tracks.get(track)?;
         (entry.session == publication.session && entry.room == publication.room).then_some(entry)

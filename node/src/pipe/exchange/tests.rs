@@ -482,6 +482,16 @@ fn a_gateway_fetches_what_it_is_asked_for() {
     gateway.exchange.refuse(*subscription);
     carry(&mut leaf, &mut gateway);
     assert!(matches!(leaf.hear(), Some(Message::Ended(TAKER))));
+    // … or not now.
+    leaf.subscribe("origin");
+    carry(&mut leaf, &mut gateway);
+    let news = gateway.news();
+    let [.., News::Asked { subscription, .. }] = news.as_slice() else {
+        panic!("{news:?}");
+    };
+    gateway.exchange.defer(*subscription);
+    carry(&mut leaf, &mut gateway);
+    assert!(matches!(leaf.hear(), Some(Message::Unknown(TAKER))));
 }
 
 #[test]

@@ -338,6 +338,7 @@ impl Node {
             Order::Established(_) => {}
             Order::Serve(subscription) => link.exchange.serve(subscription),
             Order::Refuse(subscription) => link.exchange.refuse(subscription),
+            Order::Defer(subscription) => link.exchange.defer(subscription),
             Order::Keep(is_kept) => link.calls.keep(is_kept),
             Order::Follow(room) => link.exchange.follow(room),
             Order::Unfollow(room) => link.exchange.unfollow(&room),
