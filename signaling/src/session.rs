@@ -260,7 +260,7 @@ impl Session {
     }
 
     /// Whether the node serves the client, as far as is known.
-    fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Moving)
     }
 
@@ -350,6 +350,10 @@ impl Session {
         if at <= now {
             self.say_leave(DisconnectReason::Migration, Action::Reconnect);
             self.phase = Phase::Moving;
+            // From now on it has so long, whether it is there or not.
+            if self.socket != Socket::Attached {
+                self.socket = Socket::Awaited(None);
+            }
             // Whoever joins under the same identity takes its place, and is who it was.
             self.set_presence(Presence::Away);
             self.deadlines = Deadlines {
@@ -385,7 +389,11 @@ impl Session {
                 }));
             }
             Phase::Opening => self.end(Some(CloseReason::Left), Fate::Remove),
-            Phase::Moving => self.end(Some(CloseReason::Moved), Fate::Remove),
+            // It has been told to join anew, and is who it was when it does.
+            Phase::Moving => {
+                self.link.break_off();
+                self.end(None, Fate::Keep);
+            }
             Phase::Rejoining | Phase::Elsewhere => self.end(None, Fate::Remove),
             Phase::Ended => {}
         }

@@ -332,7 +332,7 @@ impl Driver {
 
     fn node_broke(&mut self, error: &StreamError) {
         self.unsent.clear();
-        if !self.session.is_open() {
+        if !self.session.is_served() {
             self.node = Link::Gone;
             return;
         }

@@ -377,7 +377,8 @@ impl Session {
         tracing::info!(?reason, "the node closed the session");
         match (reason, self.phase) {
             (_, Phase::Opening) => self.end(None, Fate::Remove),
-            (CloseReason::TakenOver, Phase::Open) => {
+            (CloseReason::TakenOver, Phase::Moving) => self.handle_taken_over(),
+            (CloseReason::TakenOver, _) => {
                 self.say_leave(DisconnectReason::Migration, Action::Resume);
                 self.link.break_off();
                 self.await_successor(Phase::Elsewhere, now);

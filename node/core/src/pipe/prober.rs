@@ -69,11 +69,15 @@ impl Prober {
         if now < self.next_at {
             return None;
         }
-        self.next_at = now + INTERVAL;
         let in_doubt = self.full_lost > 0 && self.sequence.is_multiple_of(2);
         let size = match self.sequence.is_multiple_of(FULL_EVERY) || in_doubt {
             true => Size::Full,
             false => Size::Small,
+        };
+        // The other side tells of the last one alone: a full one is to be the last for two of its turns.
+        self.next_at = match size {
+            Size::Full => now + 2 * INTERVAL,
+            Size::Small => now + INTERVAL,
         };
         // 0 stands for none.
         let sent = micros(self.origin, now).max(1);

@@ -139,9 +139,9 @@ impl End {
                     number: u64::from(packet.len() as u32) << 20,
                     restarts: 0,
                     resumes: false,
-                    key_frame: packet.len() % 2 == 0,
+                    key_frame: packet.len().is_multiple_of(2),
                 },
-                repaired: packet.len() % 3 == 0,
+                repaired: packet.len().is_multiple_of(3),
             };
             // A ring that is full is the shard's business.
             let _ = ring.push(&record.write(), packet);
@@ -166,7 +166,7 @@ impl End {
                     self.given.remove(&alias.0);
                 }
                 Message::Ended(alias) | Message::Unknown(alias) => {
-                    let moved = alias.0 % 2 == 0;
+                    let moved = alias.0.is_multiple_of(2);
                     self.tell(Message::Unsubscribe {
                         track: track(0),
                         alias,
@@ -197,7 +197,7 @@ impl End {
         while self.exchange.poll_closed().is_some() {}
         while let Some(news) = self.exchange.poll_news() {
             match news {
-                News::Asked { subscription, .. } if subscription % 2 == 0 => {
+                News::Asked { subscription, .. } if subscription.is_multiple_of(2) => {
                     self.exchange.serve(subscription);
                 }
                 News::Asked { subscription, .. } => self.exchange.refuse(subscription),

@@ -64,12 +64,11 @@ impl Network {
         let mut rng = StdRng::seed_from_u64(seed);
         let count = regions.iter().max().map_or(0, |most| most + 1);
         let mut distances = vec![vec![NEAR; count]; count];
-        for from in 0..count {
-            for to in 0..from {
-                let distance = Duration::from_millis(rng.random_range(5..=140));
-                distances[from][to] = distance;
-                distances[to][from] = distance;
-            }
+        let pairs = (0..count).flat_map(|from| (0..from).map(move |to| (from, to)));
+        for (from, to) in pairs {
+            let distance = Duration::from_millis(rng.random_range(5..=140));
+            distances[from][to] = distance;
+            distances[to][from] = distance;
         }
         Self {
             regions,

@@ -144,3 +144,28 @@ fn people_follow_one_after_the_other() {
     assert_eq!(is_told(&mut bench), []);
     assert_eq!(bench.me().presence, Presence::Here);
 }
+
+#[test]
+fn a_process_that_ends_keeps_who_is_moving() {
+    let mut bench = moving();
+    bench.session.handle_stop();
+    bench.drain();
+    let end = bench.ended.take().unwrap();
+    assert_eq!((end.close, end.record), (None, Fate::Keep));
+    assert_eq!(bench.me().presence, Presence::Away);
+}
+
+#[test]
+fn a_stream_that_breaks_meanwhile_is_restored() {
+    let mut bench = moving();
+    assert!(bench.session.is_served());
+    bench.session.handle_node_broken();
+    bench.drain();
+    let snapshot = contract::Snapshot::default();
+    bench.node.has(&snapshot);
+    bench.session.handle_snapshot(snapshot, bench.now);
+    bench.drain();
+    bench.asked();
+    bench.says(goodbye());
+    is_gone(&mut bench);
+}
