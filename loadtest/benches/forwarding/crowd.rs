@@ -179,10 +179,12 @@ fn room_name(room: usize) -> String {
 }
 
 impl Crowd {
-    /// Publishers fall silent, or go on.
-    pub(crate) fn hush(&self, muted: bool) {
-        let publishers = self.publishers.iter();
-        publishers.for_each(|it| it.mute("media", muted));
+    pub(crate) fn hush(&self) {
+        hush(&self.publishers, true);
+    }
+
+    pub(crate) fn go_on(&self, shape: Shape) {
+        go_on(&self.publishers, shape);
     }
 
     /// What forwarding costs the node.
@@ -244,7 +246,7 @@ impl Crowd {
     /// heartbeats whether media flows or not; what they allocate is not the packets' doing.
     pub(crate) async fn allocations(&self, pace: Pace) -> anyhow::Result<f64> {
         let busy = self.allocating().await?;
-        self.hush(true);
+        self.hush();
         tokio::time::sleep(pace.warm_up).await;
         let idle = self.allocating().await?;
         println!(
@@ -279,6 +281,23 @@ impl Crowd {
     }
 }
 
+/// Publishers fall silent, or go on, all at once.
+pub(crate) fn hush(publishers: &[Participant], muted: bool) {
+    publishers.iter().for_each(|it| it.mute("media", muted));
+}
+
+/// They go on one after the other, spread over the time between two bursts, as what they are compared with is
+/// sent: those that begin together send together, and what travels together costs less.
+pub(crate) fn go_on(publishers: &[Participant], shape: Shape) {
+    let between = Duration::from_secs(1) / shape.bursts_per_second;
+    let begin = Instant::now();
+    for (number, publisher) in (0..).zip(publishers) {
+        let at = begin + between * number / shape.rooms as u32;
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        publisher.mute("media", false);
+    }
+}
+
 /// CPU time per packet that arrives and goes to nobody.
 pub(crate) async fn ingress(pace: Pace) -> anyhow::Result<f64> {
     let shape = Shape {
@@ -291,13 +310,13 @@ pub(crate) async fn ingress(pace: Pace) -> anyhow::Result<f64> {
     tokio::time::sleep(pace.warm_up).await;
     // What participants cost that send nothing is none of the packets' doing.
     let idle = {
-        crowd.hush(true);
+        crowd.hush();
         tokio::time::sleep(pace.warm_up).await;
         let (cpu, began) = (crowd.mesh.node.cpu()?, Instant::now());
         tokio::time::sleep(pace.window).await;
         (crowd.mesh.node.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64()
     };
-    crowd.hush(false);
+    crowd.go_on(shape);
     tokio::time::sleep(pace.warm_up).await;
     let (sent, cpu, began) = (crowd.sent().await?, crowd.mesh.node.cpu()?, Instant::now());
     tokio::time::sleep(pace.window).await;

@@ -267,12 +267,12 @@ async fn measure(shape: Shape, pace: Pace, report: &mut Report) -> anyhow::Resul
     let mut ratios = Ratios::default();
     for _ in 0..ROUNDS {
         // It is there meanwhile, and has nothing to do.
-        crowd.hush(true);
+        crowd.hush();
         let round = [
             lane::measure(server::Kind::Floor, shape, pace)?,
             lane::measure(server::Kind::Reference, shape, pace)?,
             {
-                crowd.hush(false);
+                crowd.go_on(shape);
                 crowd.window(shape, pace).await?
             },
         ];

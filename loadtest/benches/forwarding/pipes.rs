@@ -13,7 +13,7 @@ use pipemesh_loadtest::client::stats::Stats;
 use pipemesh_loadtest::client::{Generator, Layout, Participant, ReceiveMode};
 
 use crate::bare::Bare;
-use crate::crowd::{self, PATIENCE, Who};
+use crate::crowd::{self, PATIENCE, Who, go_on, hush};
 use crate::lane::{POLL_EVERY, Publisher, VERIFIED};
 use crate::process::{Core, Shares};
 use crate::report::{MOST_LOSS, Report, quartiles};
@@ -203,7 +203,7 @@ impl Stage {
         let bare = (after.0 - before.0).as_secs_f64() / (after.1 - before.1) as f64;
         drop(publisher);
 
-        self.stagger();
+        go_on(&self.publishers, self.shape);
         flow(&self.watchers).await?;
         tokio::time::sleep(pace.warm_up).await;
         let before = (self.received().await?, self.sent().await?);
@@ -223,18 +223,6 @@ impl Stage {
             per_second: sent / elapsed,
             loss: lost as f64 / sent,
         })
-    }
-
-    /// Publishers go on one after the other, spread over the time between two packets, as QUIC alone is told to
-    /// send: those that begin together send together, and what leaves together costs less.
-    fn stagger(&self) {
-        let between = Duration::from_secs(1) / self.shape.bursts_per_second;
-        let begin = Instant::now();
-        for (number, publisher) in (0..).zip(&self.publishers) {
-            let at = begin + between * number / self.shape.rooms as u32;
-            std::thread::sleep(at.saturating_duration_since(Instant::now()));
-            publisher.mute("media", false);
-        }
     }
 
     fn node(&self, side: Side) -> anyhow::Result<Shares> {
@@ -287,11 +275,6 @@ fn who<'a>(room: &'a str, name: &str, region: &'a str, seed: u64) -> Who<'a> {
         seed,
         region: Some(region),
     }
-}
-
-/// Publishers fall silent, or go on.
-fn hush(publishers: &[Participant], muted: bool) {
-    publishers.iter().for_each(|it| it.mute("media", muted));
 }
 
 async fn stats(participant: &Participant) -> anyhow::Result<Stats> {

@@ -743,6 +743,8 @@ fn packets_that_come_late_do_not_bring_back_what_has_no_room() {
         }
         pair.run(1);
         pair.suspend(Some(2));
+        // Nor is anybody told of it who takes the track from there.
+        assert!(!pair.taker.live(pair.there).contains(2));
         pair.run(60);
         assert_eq!(pair.far_encoding(far), Some(1), "{with_key_frame}");
         let before = pair.far[&far].len();

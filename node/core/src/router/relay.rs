@@ -212,7 +212,13 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
 
     /// The encodings that are being sent.
     pub fn live(&self, key: TrackKey) -> EncodingSet {
-        self.track(key).map(|track| track.live).unwrap_or_default()
+        let track = self.track(key);
+        // What packets speak of alone may be taken back, and nobody would be told of that.
+        let live = track.map(|track| match &track.upstream {
+            Some(upstream) => upstream.told,
+            None => track.live,
+        });
+        live.unwrap_or_default()
     }
 
     /// The last sender report of each encoding that had one.
