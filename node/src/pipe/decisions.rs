@@ -282,12 +282,12 @@ impl Decisions {
                 publication,
             } => {
                 let wanter = Wanter::Pipe(number, subscription);
-                if self.nodes.node(&publication.node).is_none() {
-                    return self.answer(track, publication.session, wanter, false);
-                }
                 // Which of both is later, only signaling knows, and is about to say to one of the two. Nobody
-                // who asks takes the place of what is wanted here.
-                if self.relays.takes_another(&track, &publication.session) {
+                // who asks takes the place of what is wanted here. And a node that is not known may have
+                // started a moment ago, or ended: the registry is about to say so to one of the two.
+                if self.nodes.node(&publication.node).is_none()
+                    || self.relays.takes_another(&track, &publication.session)
+                {
                     return self.order(number, Order::Defer(subscription));
                 }
                 // On whichever shard: all of them serve other nodes equally well.

@@ -37,6 +37,9 @@ const HEAVY_FOR: u8 = 3;
 const LOSS_PACKETS: u64 = 300;
 /// … or in packets that are lost: then it is heavy, and known sooner.
 const LOST_PACKETS: u64 = 30;
+/// … within so much time. What was lost in an outage says nothing of the path any more when the little that is
+/// sent has added up to a measurement.
+const LOSS_TIME: Duration = Duration::from_secs(5);
 /// Of the rate that arrives, what is sent while a queue drains …
 const DRAIN: f64 = 0.95;
 /// … and what may be where the window held nothing back: others may have made the queue, and who sends less
@@ -191,6 +194,8 @@ struct Standing {
 struct Losses {
     acked: u64,
     lost: u64,
+    /// When the present measurement was first looked at.
+    since: Option<Instant>,
     /// Of the last measurement.
     fraction: f64,
     /// Measurements of heavy loss, without another between.
@@ -328,7 +333,7 @@ impl Congestion {
             // It has carried more since.
             *limit = arriving.max(*limit);
         }
-        let loss = self.losses.measure(self.mtu);
+        let loss = self.losses.measure(self.mtu, now);
         if self.losses.heavy >= HEAVY_FOR {
             self.losses.heavy = 0;
             self.window = (self.window / 2).max(self.least());
@@ -478,9 +483,13 @@ impl Congestion {
 
 impl Losses {
     /// The part lost since the last measurement, once enough was sent.
-    fn measure(&mut self, mtu: u64) -> Option<f64> {
+    fn measure(&mut self, mtu: u64, now: Instant) -> Option<f64> {
         let sent = self.acked + self.lost;
         if sent < LOSS_PACKETS * mtu && self.lost < LOST_PACKETS * mtu {
+            let since = *self.since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= LOSS_TIME {
+                self.begin();
+            }
             return None;
         }
         self.fraction = self.lost as f64 / sent as f64;
@@ -496,5 +505,6 @@ impl Losses {
     fn begin(&mut self) {
         self.acked = 0;
         self.lost = 0;
+        self.since = None;
     }
 }

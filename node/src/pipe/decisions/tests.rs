@@ -78,7 +78,13 @@ fn who_asks_for_what_was_published_before_does_not_end_what_is_published_now() {
     decisions.handle_news(FIRST_PIPE, asked("two", "s2"));
     let told = outputs(&mut decisions);
     assert!(told.iter().all(|it| !it.starts_with("defer")), "{told:?}");
-    // Of a node that is not known there is nothing.
-    decisions.handle_news(FIRST_PIPE, asked("nowhere", "s3"));
-    assert_eq!(outputs(&mut decisions), ["refuse near"]);
+}
+
+/// A node has started, and who asks has heard of it before this node has.
+#[test]
+fn what_is_on_a_node_that_is_not_known_yet_is_asked_for_again() {
+    let mut decisions = decisions(&[("near", "r2"), ("own", "r2")]);
+    outputs(&mut decisions);
+    decisions.handle_news(FIRST_PIPE, asked("new", "s3"));
+    assert_eq!(outputs(&mut decisions), ["defer near"]);
 }

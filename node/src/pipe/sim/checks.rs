@@ -25,14 +25,25 @@ const LONGEST_CHAIN: usize = 6;
 /// … and as soon as all agree on their paths: origin, gateway, leaf.
 const SETTLED_CHAIN: usize = 3;
 
+/// Between which nodes packets of a source got to a region.
+type Copies = BTreeMap<(u32, usize), BTreeSet<(usize, usize)>>;
+
 struct Source {
     origin: usize,
     track: TrackId,
 }
 
+/// What has happened since all was settled.
+enum Unrest {
+    /// So many hand-overs at most.
+    Moving(usize),
+    Broken,
+}
+
 /// See the module.
 pub(super) struct Checks {
     disturbed_at: Instant,
+    unrest: Unrest,
     demanded_at: Instant,
     /// When there was a narrow place last.
     narrow_at: Option<Instant>,
@@ -42,13 +53,14 @@ pub(super) struct Checks {
     chains: BTreeMap<(usize, u32), Vec<usize>>,
     longest_chain: usize,
     /// Who sent packets of a source to a region, within the present second.
-    copies: BTreeMap<(u32, usize), BTreeSet<(usize, usize)>>,
+    copies: Copies,
 }
 
 impl Checks {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             disturbed_at: now,
+            unrest: Unrest::Broken,
             demanded_at: now,
             narrow_at: None,
             is_narrow: false,
@@ -61,7 +73,33 @@ impl Checks {
 
     /// Something happens that takes time to recover from.
     pub(super) fn disturb(&mut self, now: Instant) {
+        if self.is_settled(now) {
+            self.unrest = Unrest::Moving(0);
+        }
         self.disturbed_at = now;
+    }
+
+    /// Tracks may be taken another way from now on, and all that is there goes on.
+    pub(super) fn hand_over(&mut self) {
+        if let Unrest::Moving(count) = &mut self.unrest {
+            *count += 1;
+        }
+    }
+
+    /// Something is broken: whoever notices looks for a way of its own.
+    pub(super) fn break_off(&mut self) {
+        self.unrest = Unrest::Broken;
+    }
+
+    /// Copies of a layer that may go to a region within one second.
+    fn most_copies(&self, now: Instant) -> usize {
+        match self.unrest {
+            // The second that is over was one of peace as a whole.
+            _ if self.is_settled(now - Duration::from_secs(1)) => 1,
+            // Each hand-over makes its way before it breaks the one before.
+            Unrest::Moving(count) => 1 + count,
+            Unrest::Broken => usize::MAX,
+        }
     }
 
     /// Other layers are wanted than before.
@@ -116,35 +154,34 @@ impl World {
         self.tell_suspended();
         let copies = std::mem::take(&mut self.checks.copies);
         let chain = std::mem::take(&mut self.checks.longest_chain);
-        // The second that is over was one of peace as a whole.
+        if let Some(wrong) = self.check_copies(copies) {
+            return self.fail(wrong);
+        }
         if !self.checks.is_settled(now - Duration::from_secs(1)) {
             return;
         }
         self.coverage.checks += 1;
-        for ((ssrc, region), ways) in copies {
-            if ways.len() > 1 {
-                let track = self
-                    .checks
-                    .sources
-                    .get(&ssrc)
-                    .map(|source| source.track.clone());
-                let ways = ways.iter();
-                let ways =
-                    ways.map(|(from, to)| format!("{} → {}", self.name(*from), self.name(*to)));
-                let ways: Vec<String> = ways.collect();
-                let track = track.map_or(String::new(), |track| track.to_string());
-                return self.fail(format!(
-                    "copies: {track} goes to region r{region} more than once: {}",
-                    ways.join(", ")
-                ));
-            }
-        }
         if chain > SETTLED_CHAIN {
             return self.fail(format!("path: a packet went over {} pipes", chain - 1));
         }
         if let Err(wrong) = self.check_people() {
             self.fail(wrong);
         }
+    }
+
+    /// A layer goes to a region once, and twice while one way is handed over to another.
+    fn check_copies(&self, copies: Copies) -> Option<String> {
+        let most = self.checks.most_copies(self.now);
+        let ((ssrc, region), ways) = copies.into_iter().find(|(_, ways)| ways.len() > most)?;
+        let track = &self.checks.sources.get(&ssrc)?.track;
+        let ways = ways.iter();
+        let ways = ways.map(|(from, to)| format!("{} → {}", self.name(*from), self.name(*to)));
+        let ways: Vec<String> = ways.collect();
+        Some(format!(
+            "copies: {track} goes to region r{region} {} times, {most} at most: {}",
+            ways.len(),
+            ways.join(", ")
+        ))
     }
 
     /// What pipes have no room for, where it has changed.

@@ -17,6 +17,8 @@ pub(super) const ETHERNET: usize = 1452;
 const NEAR: Duration = Duration::from_micros(600);
 /// Everything happens at whole ones of these.
 pub(super) const TICK: Duration = Duration::from_millis(1);
+/// … and what nothing has come for, at whole ones of these.
+pub(super) const TURN: Duration = Duration::from_millis(5);
 
 /// What is the matter between two regions, in one direction.
 #[derive(Debug, Clone, Copy)]
@@ -146,11 +148,11 @@ impl Network {
 
     /// What happens at nearly the same time happens at once: it is handled in one go.
     fn round_up(&self, at: Instant) -> Instant {
-        round_up(self.start, at)
+        round_up(self.start, at, TICK)
     }
 }
 
-pub(super) fn round_up(start: Instant, at: Instant) -> Instant {
-    let ticks = (at - start).as_nanos().div_ceil(TICK.as_nanos());
-    start + TICK * u32::try_from(ticks).expect("a run takes minutes")
+pub(super) fn round_up(start: Instant, at: Instant, step: Duration) -> Instant {
+    let steps = (at - start).as_nanos().div_ceil(step.as_nanos());
+    start + step * u32::try_from(steps).expect("a run takes minutes")
 }

@@ -183,7 +183,11 @@ impl Got {
 }
 
 impl Member {
-    pub(super) fn wish(&self) -> LayerWish {
+    /// What they want of a picture, or of somebody's voice: all of it.
+    pub(super) fn wish(&self, is_video: bool) -> LayerWish {
+        if !is_video {
+            return LayerWish::default();
+        }
         LayerWish {
             paused: self.layers == 0,
             spatial_layers: self.layers.min(LAYERS),

@@ -1,5 +1,6 @@
 //! What is done to a mesh, and when: drawn from the seed before anything happens.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use pipemesh_topology::NodeState;
@@ -94,6 +95,8 @@ const JOINED: Duration = Duration::from_secs(4);
 const EPISODE: Duration = Duration::from_secs(4);
 /// … some of which take this long.
 const LONGEST: Duration = Duration::from_secs(6);
+/// Bits per second of a narrow place: all audio and the lowest layers have room, all layers of two do not.
+const NARROW: Range<u64> = 500_000..1_600_000;
 /// Peace in which everything is looked at.
 const PEACE: Duration = Duration::from_secs(4);
 
@@ -156,6 +159,7 @@ fn draw_fault(world: &mut World, size: Size, begins: Duration) -> Duration {
     let far = world.rng.random_range(0..size.regions);
     let member = world.rng.random_range(0..world.members.len());
     let kind = world.rng.random_range(0..18);
+    let way = world.some_way();
     let mut drawing = Drawing {
         world,
         begins,
@@ -249,11 +253,10 @@ fn draw_fault(world: &mut World, size: Size, begins: Duration) -> Duration {
             };
             draw_weather(&mut drawing, region, far, weather);
         }
-        // What pipes of one region share is wide.
-        12 | 13 if region != far => {
+        12 | 13 if let Some((region, far)) = way => {
             let is_both = drawing.world.rng.random_bool(0.5);
             drawing.fault("narrow place");
-            let rate = Some(drawing.world.rng.random_range(1_200_000..2_400_000));
+            let rate = Some(drawing.world.rng.random_range(NARROW));
             let weather = Weather {
                 rate,
                 ..Weather::default()
@@ -282,9 +285,9 @@ fn draw_fault(world: &mut World, size: Size, begins: Duration) -> Duration {
             drawing.begin(Step::Wish(member, layers));
         }
         _ => {
-            let dialect = match drawing.world.rng.random_range(0..4) {
-                0 | 1 => Dialect::Newer,
-                2 => Dialect::Older,
+            let dialect = match drawing.world.rng.random_range(0..3) {
+                0 => Dialect::Newer,
+                1 => Dialect::Older,
                 _ => Dialect::Foreign,
             };
             match dialect {
@@ -349,10 +352,29 @@ fn draw_person(drawing: &mut Drawing<'_>, member: usize) {
 }
 
 impl World {
+    /// From the region of somebody who publishes to the other one of somebody who watches them.
+    fn some_way(&mut self) -> Option<(usize, usize)> {
+        let mut ways = Vec::new();
+        for publisher in self.members.iter().filter(|it| it.publishes) {
+            let watchers = self.members.iter();
+            let watchers = watchers.filter(|it| {
+                it.watches && it.room == publisher.room && it.region != publisher.region
+            });
+            ways.extend(watchers.map(|watcher| (publisher.region, watcher.region)));
+        }
+        let place = self.rng.random_range(0..ways.len().max(1));
+        ways.get(place).copied()
+    }
+
     pub(super) fn take_step(&mut self, step: Step) {
         self.tell(|it| it.describe(&step));
         let now = self.now;
         self.checks.disturb(now);
+        match step {
+            Step::Start(_) | Step::Drain(..) => self.checks.hand_over(),
+            Step::Kill(_) | Step::Cut { .. } | Step::Weather(..) => self.checks.break_off(),
+            _ => {}
+        }
         match step {
             Step::Kill(usize::MAX) => {
                 if let Some(gateway) = self.some_gateway() {

@@ -445,7 +445,7 @@ impl World {
 
     fn subscribe(&mut self, index: usize, track: TrackId, mut want: Want) {
         let now = self.now;
-        let wish = self.members[index].wish();
+        let wish = self.members[index].wish(want.is_video);
         let room = self.members[index].room.clone();
         let origin = self.places[want.node].id.clone();
         let Some(seat) = &mut self.members[index].seat else {
@@ -503,7 +503,7 @@ impl World {
     /// Somebody changes what they want to see of others.
     pub(super) fn wish(&mut self, index: usize, layers: u8) {
         self.members[index].layers = layers;
-        let wish = self.members[index].wish();
+        let wish = self.members[index].wish(true);
         let Some(seat) = &self.members[index].seat else {
             return;
         };
@@ -535,7 +535,7 @@ impl World {
         let Some(index) = self.members.iter().position(is_it) else {
             return;
         };
-        let wish = self.members[index].wish();
+        let [voice, picture] = [false, true].map(|is_video| self.members[index].wish(is_video));
         let Some(seat) = &mut self.members[index].seat else {
             return;
         };
@@ -555,11 +555,7 @@ impl World {
                 want.state = State::Has(entry.origin.generation);
                 let shard = living.shard(seat.shard);
                 let origin = Some(entry.origin);
-                let wish = if want.is_video {
-                    wish
-                } else {
-                    Default::default()
-                };
+                let wish = if want.is_video { picture } else { voice };
                 shard.subscribe(seat.key, track.clone(), origin, wish);
             }
             Told::Known(..) => {}

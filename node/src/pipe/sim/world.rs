@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use super::checks::Checks;
 use super::connection::{Body, Packet};
 use super::coverage::Coverage;
-use super::network::{Network, TICK, round_up};
+use super::network::{Network, TICK, TURN, round_up};
 use super::node::{Dialect, Happened, Identity, Node, carried, is_piece};
 use super::people::Member;
 use super::plan::Step;
@@ -140,7 +140,7 @@ impl World {
     }
 
     pub(super) fn after(&mut self, pause: Duration, event: Event) {
-        let at = round_up(self.start, self.now + pause);
+        let at = round_up(self.start, self.now + pause, TICK);
         self.at(at, event);
     }
 
@@ -272,7 +272,7 @@ impl World {
                 self.tell_session(index, told);
             }
             if let Some(at) = wakes_at {
-                let at = round_up(self.start, at.max(now + TICK));
+                let at = round_up(self.start, at.max(now + TICK), TURN);
                 if self.wakes[index].is_none_or(|known| at < known) {
                     self.wakes[index] = Some(at);
                     self.at(at, Event::Wake(index));
@@ -296,7 +296,7 @@ impl World {
             self.coverage.pieces += 1;
         }
         if let Some(at) = self.network.carry(from, to, packet.size, self.now) {
-            let at = at.max(round_up(self.start, self.now + TICK));
+            let at = at.max(round_up(self.start, self.now + TICK, TICK));
             self.at(at, Event::Packet { from, to, packet });
         }
     }

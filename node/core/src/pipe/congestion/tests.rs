@@ -187,6 +187,22 @@ fn loss_beyond_that_is_given_way_to() {
     );
 }
 
+/// So little is sent that a measurement of loss takes a quarter of a minute.
+#[test]
+fn what_was_lost_in_an_outage_is_not_held_against_the_path_long_after() {
+    let mut path = Path::new(millis(80), 50_000_000);
+    path.run(Duration::from_secs(5), 200_000);
+    path.loses = Some(1);
+    path.run(Duration::from_secs(1), 200_000);
+    path.loses = None;
+    path.run(Duration::from_secs(6), 200_000);
+    for second in 0..40 {
+        path.run(Duration::from_secs(1), 200_000);
+        let rate = path.rule.rate().map(Bitrate::as_bps);
+        assert!(rate > Some(1_000_000), "{rate:?} after {second} s");
+    }
+}
+
 #[test]
 fn a_path_that_breaks_down_is_left_alone() {
     let mut path = Path::new(millis(100), 1_000 * MBPS);
