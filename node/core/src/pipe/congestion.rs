@@ -32,6 +32,9 @@ const TOLERATED_LOSS: f64 = 0.03;
 const HEAVY_LOSS: f64 = 0.10;
 /// … when it lasts for so many measurements.
 const HEAVY_FOR: u8 = 3;
+/// Loss that is not tolerated, and not heavy, counts when so many measurements in a row find it: one may by
+/// chance. Lower yields to nothing every minute or so on paths that lose 1 %.
+const BEYOND_FOR: u8 = 2;
 /// What loss is measured over, in packets that have arrived or are lost. Of a hundred with a loss of 1 %, there
 /// are times when more than the tolerated are lost: once a second at 50 Mbit/s.
 const LOSS_PACKETS: u64 = 300;
@@ -198,7 +201,9 @@ struct Losses {
     since: Option<Instant>,
     /// Of the last measurement.
     fraction: f64,
-    /// Measurements of heavy loss, without another between.
+    /// Measurements of loss that is not tolerated, without another between: one alone may be chance. …
+    beyond: u8,
+    /// … and of heavy loss.
     heavy: u8,
 }
 
@@ -283,6 +288,10 @@ impl Congestion {
         if std::mem::take(&mut self.paused) {
             self.beat = Beat::new(now);
             self.arrived = [(0, Duration::ZERO); BEATS];
+            // Who pauses again and again never looks.
+            if self.forget_limit(now) {
+                self.publish();
+            }
         }
         let elapsed = now.saturating_duration_since(self.beat.start);
         let enough = self.beat.samples >= SAMPLES || elapsed >= LONGEST_BEAT;
@@ -342,7 +351,9 @@ impl Congestion {
         let used = underway as f64 / self.window as f64;
         let held_back = beat.held_back as f64 >= HELD_BACK * beat.acked as f64;
         let full = held_back || used >= FULL;
-        let lossy = beat.marked || loss.is_some_and(|loss| loss > TOLERATED_LOSS);
+        let beyond = self.losses.beyond;
+        let lossy = loss.is_some_and(|loss| loss > HEAVY_LOSS || beyond >= BEYOND_FOR);
+        let lossy = lossy || beat.marked;
         let timed = beat.samples >= SAMPLES;
         if timed {
             self.queue = beat.fastest.saturating_sub(base);
@@ -364,10 +375,15 @@ impl Congestion {
         } else if timed && used >= USED && self.standing.is_none() {
             self.grow(base, elapsed, now);
         }
-        if (self.limit).is_some_and(|(_, at)| now.saturating_duration_since(at) > LIMIT_KNOWN) {
-            self.limit = None;
-        }
+        self.forget_limit(now);
         self.publish();
+    }
+
+    /// Answers whether there was one, too long ago.
+    fn forget_limit(&mut self, now: Instant) -> bool {
+        let is_old =
+            |(_, at): &mut (Bitrate, Instant)| now.saturating_duration_since(*at) > LIMIT_KNOWN;
+        self.limit.take_if(is_old).is_some()
     }
 
     /// Whether there is a queue to give way to. One that is there whatever we do is the path: then that is
@@ -493,11 +509,12 @@ impl Losses {
             return None;
         }
         self.fraction = self.lost as f64 / sent as f64;
-        self.heavy = if self.fraction > HEAVY_LOSS {
-            self.heavy + 1
-        } else {
-            0
+        let count = |known: u8, bound: f64| match self.fraction > bound {
+            true => known.saturating_add(1),
+            false => 0,
         };
+        self.beyond = count(self.beyond, TOLERATED_LOSS);
+        self.heavy = count(self.heavy, HEAVY_LOSS);
         self.begin();
         Some(self.fraction)
     }

@@ -95,8 +95,14 @@ impl Network {
         self.weather.insert((from, to), weather);
     }
 
+    /// Whether some line has no room for everything, or pipes may take it for such a one.
     pub(super) fn is_narrow(&self) -> bool {
-        self.weather.values().any(|weather| weather.rate.is_some())
+        /// Half of what pipes do not give way to: what they measure is more at times.
+        const LOSS: f64 = 0.015;
+        let is_narrow = |weather: &Weather| {
+            weather.rate.is_some() || weather.loss > LOSS || !weather.detour.is_zero()
+        };
+        self.weather.values().any(is_narrow)
     }
 
     pub(super) fn cut(&mut self, from: usize, to: usize, is_cut: bool) {

@@ -203,6 +203,23 @@ fn what_was_lost_in_an_outage_is_not_held_against_the_path_long_after() {
     }
 }
 
+/// Five frames a second: between two there is a pause each time.
+#[test]
+fn a_limit_is_forgotten_by_who_sends_little() {
+    let mut path = Path::new(millis(20), 50_000_000);
+    path.loses = Some(8);
+    path.run(Duration::from_secs(3), 2_000_000);
+    let rate = path.rule.rate().map(Bitrate::as_bps);
+    assert!(rate < Some(2_500_000), "{rate:?}");
+    path.loses = None;
+    for _ in 0..20 {
+        path.run(millis(20), 2_000_000);
+        path.run(millis(180), 0);
+    }
+    let rate = path.rule.rate().map(Bitrate::as_bps);
+    assert!(rate > Some(3_000_000), "{rate:?}");
+}
+
 #[test]
 fn a_path_that_breaks_down_is_left_alone() {
     let mut path = Path::new(millis(100), 1_000 * MBPS);
