@@ -84,9 +84,9 @@ counts! {
 }
 
 /// Times that each fault is met at least, in so many runs.
-const FAULT_FLOOR: f64 = 0.05;
+const FAULT_FLOOR: f64 = 0.03;
 /// Fewer runs say nothing about averages.
-const JUDGED_FROM: u64 = 50;
+const JUDGED_FROM: u64 = 200;
 const NODES_FLOOR: f64 = 3.0;
 const TIME_FLOOR: Duration = Duration::from_secs(60);
 

@@ -165,6 +165,8 @@ pub(super) struct Node {
     pub(super) out: Vec<(usize, Packet)>,
     pub(super) told: Vec<Told>,
     pub(super) happened: Vec<Happened>,
+    /// When each shard and pipe wants its next turn.
+    dues: BTreeMap<u16, Instant>,
     /// When it has to have its next turn.
     pub(super) wakes_at: Option<Instant>,
 }
@@ -219,6 +221,7 @@ impl Node {
             out: Vec::new(),
             told: Vec::new(),
             happened: Vec::new(),
+            dues: BTreeMap::new(),
             wakes_at: None,
         };
         node.wake_all(now);
@@ -260,6 +263,7 @@ impl Node {
                 Output::Open(node, number) => self.open(node, number, now),
                 Output::Part(number) => {
                     self.links.remove(&number);
+                    self.dues.remove(&number);
                     for shard in &mut self.shards {
                         shard.command(Command::Part(number));
                     }
@@ -525,7 +529,7 @@ impl Node {
                 .expect("nobody panics with it")
                 .pop_first();
             let Some(number) = next else {
-                self.wakes_at = self.next_turn(now);
+                self.wakes_at = self.dues.values().copied().min();
                 return;
             };
             match self.sleepers.get(usize::from(number)) {
@@ -539,30 +543,30 @@ impl Node {
                 }
                 None => self.turn_link(number, now),
             }
+            self.note_due(number, now);
         }
         panic!("{} does not come to rest", self.identity.id);
     }
 
     fn wake_due(&mut self, now: Instant) {
-        for (number, shard) in (0..).zip(&self.shards) {
-            if shard.poll_timeout().is_some_and(|at| at <= now) {
-                self.wake(number);
-            }
-        }
-        for (number, link) in &self.links {
-            if link.poll_timeout(now).is_some_and(|at| at <= now) {
-                self.wake(*number);
-            }
-        }
+        let due = self.dues.iter().filter(|(_, at)| **at <= now);
+        let mut woken = self.woken.lock().expect("nobody panics with it");
+        woken.extend(due.map(|(number, _)| *number));
     }
 
-    fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let shards = self.shards.iter().filter_map(Alone::poll_timeout);
-        let links = self
-            .links
-            .values()
-            .filter_map(|link| link.poll_timeout(now));
-        shards.chain(links).min()
+    /// Asked once after each turn: a large mesh has thousands of pipes.
+    fn note_due(&mut self, number: u16, now: Instant) {
+        let due = match self.shards.get(usize::from(number)) {
+            Some(shard) => shard.poll_timeout(),
+            None => self
+                .links
+                .get(&number)
+                .and_then(|link| link.poll_timeout(now)),
+        };
+        match due {
+            Some(at) => self.dues.insert(number, at),
+            None => self.dues.remove(&number),
+        };
     }
 
     fn turn_link(&mut self, number: u16, now: Instant) {
