@@ -438,6 +438,8 @@ impl Shard {
                 Timer::Stream(socket, key) => self.handle_stream_timeout(socket, key),
             }
         }
+        // Who begins now begins at once.
+        self.forward(now);
     }
 
     fn handle_router_output(&mut self) {

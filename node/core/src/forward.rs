@@ -50,6 +50,13 @@ impl EncodingSet {
         self.0 &= !(1 << encoding);
     }
 
+    /// Removes an encoding; whether it was there.
+    pub(crate) fn take(&mut self, encoding: u8) -> bool {
+        let was_there = self.contains(encoding);
+        self.remove(encoding);
+        was_there
+    }
+
     pub fn contains(self, encoding: u8) -> bool {
         self.0 & 1 << encoding != 0
     }
@@ -216,6 +223,11 @@ impl Forwarder {
             Selection::Forwarding { target: None, .. } | Selection::Waiting { .. } => return,
         }
         self.kept_from = self.numbers.next();
+    }
+
+    /// Whether the receiver has never been sent anything, or at least nothing was numbered for it.
+    pub fn is_new(&self) -> bool {
+        self.numbers.encoding().is_none()
     }
 
     /// The encoding a key frame is needed of, if one is.

@@ -10,6 +10,7 @@ mod agenda;
 mod burst;
 mod feedback;
 mod intake;
+mod recent;
 pub mod relay;
 mod requests;
 mod rooms;
@@ -28,6 +29,7 @@ use crate::track::{Encoding, Size, Track, TrackSpec};
 use agenda::{Agenda, Timer};
 pub(crate) use burst::Pending;
 pub use burst::{Burst, Forward, Gathered, LeftBehind, MAX_BURST, Packet};
+pub(crate) use recent::Recent;
 use rooms::Room;
 use slots::Slots;
 pub use slots::{SubscriptionKey, TrackKey};
@@ -256,10 +258,10 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             return;
         };
         self.agenda.set(now + SURVEY_INTERVAL, Timer::Survey(key));
-        track
-            .encodings
-            .iter_mut()
-            .for_each(|encoding| encoding.meter.measure(now));
+        track.encodings.iter_mut().for_each(|encoding| {
+            encoding.meter.measure(now);
+            encoding.recent.expire(now);
+        });
         track.tell_rates(key, &mut self.agenda);
         // Of a track from elsewhere the origin tells what is being sent.
         let is_own = track.upstream.is_none() && track.encodings.len() > 1;

@@ -11,7 +11,7 @@ use crate::layer::{Layer, LayerMeter, LayerRates, Limit};
 use crate::loudest::Level;
 use crate::nack::{LossTracker, MAX_MISSING};
 use crate::router::relay::{Relay, Upstream};
-use crate::router::{LayerWish, Pending, SubscriptionKey};
+use crate::router::{LayerWish, Pending, Recent, SubscriptionKey};
 use crate::rtp::SequenceUnwrapper;
 use crate::seen::Seen;
 use crate::stats::{ReceiveStats, SenderClock};
@@ -97,6 +97,8 @@ pub(crate) struct Encoding {
     /// Packets that have not been forwarded yet, and how many bytes they have.
     pub(crate) pending: Vec<Pending>,
     pub(crate) pending_bytes: usize,
+    /// What newcomers can begin with.
+    pub(crate) recent: Recent,
     /// How often it began anew, modulo 256.
     pub(crate) restarts: u8,
     /// The last packet that came was dropped on purpose, and whoever was sent those before it was told.
@@ -120,6 +122,7 @@ impl Encoding {
         self.lost.clear();
         self.pending.clear();
         self.pending_bytes = 0;
+        self.recent = Recent::default();
         self.restarts = self.restarts.wrapping_add(1);
     }
 
@@ -158,6 +161,7 @@ impl<R, P> Track<R, P> {
                     interested: Vec::new(),
                     pending: Vec::new(),
                     pending_bytes: 0,
+                    recent: Recent::default(),
                     restarts: 0,
                     is_torn: false,
                 })

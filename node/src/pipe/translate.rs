@@ -32,6 +32,7 @@ pub(super) fn interest(subscription: u32, interest: Interest) -> pipe::Interest 
         encodings: interest.encodings.bits().into(),
         known: interest.known.bits().into(),
         wanted: interest.wanted.into(),
+        fresh: interest.fresh.bits().into(),
     }
 }
 
@@ -40,6 +41,7 @@ pub(super) fn read_interest(interest: &pipe::Interest) -> Interest {
         encodings: EncodingSet::of_bits(interest.encodings as u8),
         known: EncodingSet::of_bits(interest.known as u8),
         wanted: interest.wanted.min(MAX_ENCODINGS as u32) as u8,
+        fresh: EncodingSet::of_bits(interest.fresh as u8),
     }
 }
 

@@ -620,12 +620,16 @@ impl Shard {
                 alias,
                 interest,
             } => {
-                self.router.relay(track, Port(from), alias, interest, now);
+                self.handle_interest(Port(from), track, alias, interest, now);
             }
             Message::Unsubscribe { track, alias, .. } => {
                 self.handle_unsubscribe(from, &track, alias, now);
             }
-            Message::KeyFrame(_, source) => self.router.want_key_frame(source, now),
+            Message::KeyFrame(_, source) => {
+                let port = Port(from);
+                self.router
+                    .handle_relayed_key_frame_request(source, port, now);
+            }
             Message::Packets(_, source, numbers) => self.repair_remote(from, source, &numbers),
             Message::Received(_, track) => self.handle_received(track),
             Message::State(alias, state) => self.handle_state(from, alias, state, now),

@@ -114,7 +114,7 @@ async fn who_begins_to_watch_elsewhere_has_a_key_frame_asked_for() {
     let mesh = Mesh::start(&["eu", "us"], |_| ()).await;
     let (here, there) = (mesh.signaling(0).await, mesh.signaling(1).await);
     let mut ann = Publisher::join(&here, "room", "ann", &[], &mut random).await;
-    ann.send_frames(true);
+    ann.send_frames(false);
     let (bob, stream) = watch(&there, "bob", 0).await;
     there.settle("room").await;
     let ann = &mut ann;

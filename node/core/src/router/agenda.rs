@@ -20,6 +20,8 @@ pub(super) enum Timer<R> {
 pub(super) struct Agenda<R, P> {
     pub(super) timers: TimerWheel<Timer<R>>,
     pub(super) outputs: VecDeque<Output<R, P>>,
+    /// Encodings that newcomers begin with out of the cache.
+    pub(super) newcomers: Vec<Source>,
 }
 
 impl<R: Copy, P> Agenda<R, P> {
@@ -27,6 +29,7 @@ impl<R: Copy, P> Agenda<R, P> {
         Self {
             timers: TimerWheel::new(now),
             outputs: VecDeque::new(),
+            newcomers: Vec::new(),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::forward::{Candidate, MAX_ENCODINGS};
 use crate::rtp::Header;
 use crate::stats::SenderClock;
 use crate::structure::PacketInfo;
+use crate::track::Encoding;
 
 /// Packets of one encoding that gather at most. As many as go to a subscriber in one message: what is
 /// more would not be sent any cheaper.
@@ -60,6 +61,11 @@ pub(crate) struct Pending {
 impl Pending {
     pub(super) fn starts_key_frame(&self) -> bool {
         self.info.starts_key_frame
+    }
+
+    /// As the track counts them.
+    pub(super) fn number(&self) -> u64 {
+        self.sequence
     }
 
     pub(super) fn begins_key_frame_with(&self, number: u64) -> bool {
@@ -125,6 +131,30 @@ pub struct Burst<'a> {
 }
 
 impl<'a> Burst<'a> {
+    pub(super) fn new(
+        source: Source,
+        pending: &'a [Pending],
+        encoding: &'a Encoding,
+        clocks: &'a [Option<SenderClock>; MAX_ENCODINGS],
+        interested: &'a [SubscriptionKey],
+        subscriptions: &'a mut Slots<Subscription>,
+        forwards: &'a mut Vec<Forward>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            source,
+            pending,
+            cache: &encoding.cache,
+            clocks,
+            interested,
+            subscriptions,
+            forwards,
+            has_key_frame: pending.iter().any(Pending::starts_key_frame),
+            changed: false,
+            now,
+        }
+    }
+
     pub fn source(&self) -> Source {
         self.source
     }
@@ -203,18 +233,21 @@ impl<'a> Burst<'a> {
 }
 
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
-    /// Whether anything has gathered.
+    /// Whether anything has gathered, or a newcomer can begin.
     pub fn has_gathered(&self) -> bool {
-        !self.gathered.is_empty()
+        !self.gathered.is_empty() || !self.agenda.newcomers.is_empty()
     }
 
     /// Forwards what has gathered: `forward` gets one burst per encoding and takes its subscribers from
-    /// it. Answers what was left behind, if something was.
+    /// it. Newcomers begin before that, with what was forwarded since a recent key frame. Answers what was left behind, if something was.
     pub fn forward(
         &mut self,
         now: Instant,
         mut forward: impl FnMut(&mut Burst<'_>),
     ) -> Result<(), LeftBehind> {
+        if !self.agenda.newcomers.is_empty() {
+            self.begin_newcomers(now, &mut forward);
+        }
         let mut outcome: Result<(), LeftBehind> = Ok(());
         for number in 0..self.gathered.len() {
             let source = self.gathered[number];
@@ -254,20 +287,21 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             kept if kept < gathered => left(DropReason::Limit, gathered - kept),
             _ => Ok(()),
         };
-        let mut burst = Burst {
+        let mut burst = Burst::new(
             source,
-            pending: &pending,
-            cache: &encoding.cache,
-            clocks: &track.clocks,
-            interested: &encoding.interested,
-            subscriptions: &mut self.subscriptions,
-            forwards: &mut self.forwards,
-            has_key_frame: pending.iter().any(Pending::starts_key_frame),
-            changed: false,
+            &pending,
+            encoding,
+            &track.clocks,
+            &encoding.interested,
+            &mut self.subscriptions,
+            &mut self.forwards,
             now,
-        };
+        );
         forward(&mut burst);
-        let changed = burst.changed;
+        let (changed, has_key_frame) = (burst.changed, burst.has_key_frame);
+        if track.spec.is_video && (has_key_frame || encoding.recent.is_open()) {
+            encoding.recent.note(&pending, now);
+        }
         pending.clear();
         encoding.pending = pending;
         if changed {

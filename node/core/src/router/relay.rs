@@ -10,6 +10,8 @@
 //!
 //! How packets get from one to the other is not known here; some may be lost on the way.
 
+mod catch_up;
+
 use std::time::Instant;
 
 use super::agenda::Agenda;
@@ -21,6 +23,7 @@ use crate::nack::LossTracker;
 use crate::rtcp::SenderInfo;
 use crate::stats::SenderClock;
 use crate::track::{Encoding, Track, TrackSpec};
+use catch_up::CatchUp;
 
 /// A way out of the router, to one taker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +42,8 @@ pub struct Interest {
     pub known: EncodingSet,
     /// Encodings, from the lowest up, that its receivers could use if they were sent.
     pub wanted: u8,
+    /// Those that nobody awaits but receivers that have been sent nothing of the track yet.
+    pub fresh: EncodingSet,
 }
 
 impl Interest {
@@ -58,6 +63,7 @@ pub(crate) struct Relay {
     interest: Interest,
     /// Encodings of which the taker has been sent a packet since it last began to be sent them.
     begun: EncodingSet,
+    catch_up: CatchUp,
 }
 
 /// A track that is published elsewhere.
@@ -99,7 +105,8 @@ pub struct RelayedReport {
 
 /// At the origin.
 impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
-    /// Begins or changes what leaves for a taker. `false`: there is no such track.
+    /// Begins or changes what leaves for a taker; then it may have to [catch up](Self::catch_up). `false`:
+    /// there is no such track.
     pub fn relay(
         &mut self,
         key: TrackKey,
@@ -111,18 +118,25 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         let Some(track) = self.track_mut(key) else {
             return false;
         };
-        match track.relays.iter_mut().find(|relay| relay.port == port) {
+        let before = match track.relays.iter_mut().find(|relay| relay.port == port) {
             Some(relay) => {
                 relay.begun = relay.begun.and(interest.sent());
-                (relay.alias, relay.interest) = (alias, interest);
+                relay.alias = alias;
+                std::mem::replace(&mut relay.interest, interest)
             }
-            None => track.relays.push(Relay {
-                port,
-                alias,
-                interest,
-                begun: EncodingSet::default(),
-            }),
-        }
+            None => {
+                track.relays.push(Relay {
+                    port,
+                    alias,
+                    interest,
+                    begun: EncodingSet::default(),
+                    catch_up: CatchUp::default(),
+                });
+                Interest::default()
+            }
+        };
+        let used = interest.encodings.without(before.encodings);
+        self.begin_elsewhere(key, port, used, now);
         self.update_interest(key, now);
         self.update_demand(key, now);
         true
@@ -283,6 +297,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             encodings: track.map(Track::used).unwrap_or_default(),
             known: track.map(|track| track.live).unwrap_or_default(),
             wanted: self.wanted(key),
+            fresh: self.fresh(key),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::agenda::{Agenda, Timer};
 use super::slots::Slots;
 use super::subscriptions::Subscription;
-use super::{Output, Pending, Router, Source, TrackKey};
+use super::{Output, Router, Source, TrackKey};
 use crate::forward::EncodingSet;
 use crate::track::{Encoding, Track};
 
@@ -160,17 +160,19 @@ pub(super) fn update_interest<R: Ord + Copy, P: Ord + Copy>(
     now: Instant,
     agenda: &mut Agenda<R, P>,
 ) {
-    let mut awaited = EncodingSet::default();
+    let (mut awaited, mut by_newcomers) = (EncodingSet::default(), EncodingSet::default());
     track
         .encodings
         .iter_mut()
         .for_each(|encoding| encoding.interested.clear());
     for &subscription in &track.subscriptions {
         let forwarder = &subscriptions[subscription.0].forwarder;
-        forwarder
-            .awaits_key_frame_of()
-            .into_iter()
-            .for_each(|encoding| awaited.insert(encoding));
+        if let Some(encoding) = forwarder.awaits_key_frame_of() {
+            match forwarder.is_new() {
+                true => by_newcomers.insert(encoding),
+                false => awaited.insert(encoding),
+            }
+        }
         let interest = forwarder.interest();
         for (index, encoding) in track.encodings.iter_mut().enumerate() {
             if interest.contains(index as u8) {
@@ -185,13 +187,20 @@ pub(super) fn update_interest<R: Ord + Copy, P: Ord + Copy>(
         return;
     }
     for (index, encoding) in track.encodings.iter_mut().enumerate() {
-        // One that has gathered is about to be shown to whom it is for.
-        let mut gathered = encoding.pending.iter();
-        if awaited.contains(index as u8) && !gathered.any(Pending::starts_key_frame) {
-            let source = Source {
-                track: key,
-                encoding: index as u8,
-            };
+        let source = Source {
+            track: key,
+            encoding: index as u8,
+        };
+        let is_awaited = awaited.contains(source.encoding);
+        let newcomers = by_newcomers.contains(source.encoding);
+        if !is_awaited && !newcomers || encoding.has_gathered_key_frame() {
+            continue;
+        }
+        let may_begin = newcomers && encoding.has_recent(now);
+        if may_begin && !agenda.newcomers.contains(&source) {
+            agenda.newcomers.push(source);
+        }
+        if is_awaited || !may_begin {
             want_key_frame(encoding, source, now, agenda);
         }
     }

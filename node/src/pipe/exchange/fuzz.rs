@@ -118,6 +118,7 @@ impl End {
             encodings: EncodingSet::of_bits(0b111),
             known: EncodingSet::of_bits(0b111),
             wanted: 3,
+            fresh: EncodingSet::default(),
         };
         self.tell(Message::Interest {
             track: TrackKey::ELSEWHERE,

@@ -164,6 +164,7 @@ fn interest() -> Interest {
         encodings: EncodingSet::of_bits(0b10),
         known: EncodingSet::of_bits(0b11),
         wanted: 2,
+        fresh: EncodingSet::of_bits(0b10),
     }
 }
 

@@ -48,6 +48,24 @@ impl Shard {
         }
     }
 
+    /// What a taker uses of a track has changed.
+    pub(in crate::shard) fn handle_interest(
+        &mut self,
+        port: Port,
+        track: TrackKey,
+        alias: Alias,
+        interest: Interest,
+        now: Instant,
+    ) {
+        let Self {
+            router, neighbours, ..
+        } = self;
+        router.relay(track, port, alias, interest, now);
+        router.catch_up(track, port, |encoding, packet, port, alias, stamp| {
+            pass_on(neighbours, encoding, packet, false)(port, alias, stamp)
+        });
+    }
+
     fn describe(&self, track: &TrackId) -> Option<TrackState> {
         let published = self.tracks.get(track)?;
         Some(TrackState {

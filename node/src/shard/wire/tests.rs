@@ -443,6 +443,47 @@ fn what_is_above_the_budget_waits_and_comes_in_order() {
     assert_eq!(stage.wire.poll_delayed(), None);
 }
 
+/// What a newcomer begins with is a burst like any other.
+#[test]
+fn what_a_newcomer_begins_with_waits_for_its_bandwidth() {
+    let mut stage = Stage::numbered();
+    stage.router.unsubscribe(stage.key, stage.now);
+    stage.publish(&frame(&[1000; 20]));
+    for _ in 0..10 {
+        stage.passes(33);
+        stage.publish(&delta(&[1000; 4]));
+    }
+    assert!(!stage.wants_key_frame());
+    let (track, codec) = (stage.source.track, stage.codec);
+    let subscribed = stage
+        .router
+        .subscribe(track, LayerWish::default(), codec, FIRST, stage.now);
+    stage.key = subscribed.unwrap();
+    let camera = PayloadType {
+        codec,
+        number: PAYLOAD_TYPE,
+        repair: Some(REPAIR_TYPE),
+    };
+    let extensions = Extensions {
+        transport_sequence: Some(NUMBERED),
+        ..Extensions::default()
+    };
+    let section = section(codec, &[camera], extensions);
+    let outgoing = Outgoing::new(0, &section, FIRST, FIRST_REPAIR);
+    stage.wire.set_outgoing(stage.key, outgoing);
+    stage.forward();
+    let at_once = stage.received();
+    assert!((1..50).contains(&at_once.len()), "{}", at_once.len());
+    assert!(stage.wire.paced.delayed > 0);
+    // What comes meanwhile stands behind it.
+    stage.publish(&delta(&[1000; 4]));
+    let mut sequences: Vec<u16> = at_once.iter().map(|seen| seen.header.sequence).collect();
+    sequences.extend(stage.drained());
+    let all = FIRST as u16..FIRST as u16 + 20 + 11 * 4;
+    assert_eq!(sequences, all.collect::<Vec<_>>());
+    assert!(!stage.wants_key_frame());
+}
+
 #[test]
 fn a_first_guess_delays_nobody_for_long() {
     let mut stage = Stage::numbered();
