@@ -15,6 +15,7 @@ mod alias;
 mod class;
 mod lane;
 mod padding;
+mod repairs;
 mod stats;
 mod suspension;
 
@@ -149,6 +150,7 @@ impl<T> Schedule<T> {
         if self.slots.len() >= MAX_ALIASES {
             return Err(OpenError::TooMany);
         }
+        let at = since(self.origin, now);
         let slot = match self.vacant.pop() {
             Some(slot) => slot,
             None => {
@@ -156,7 +158,7 @@ impl<T> Schedule<T> {
                 self.aliases.len() - 1
             }
         };
-        self.aliases[slot] = Some(Alias::new(alias, kind, priority, now));
+        self.aliases[slot] = Some(Alias::new(alias, kind, priority, now, at));
         self.slots.insert(alias, slot);
         Ok(Slot(slot))
     }
@@ -239,7 +241,8 @@ impl<T> Schedule<T> {
         let class = alias.class(packet.resend);
         self.stats.push(class, packet.len);
         self.busy = true;
-        let begins_key_frame = alias.offered(&packet, since(self.origin, now));
+        let at = since(self.origin, now);
+        let begins_key_frame = alias.offered(&packet, at);
         match alias.flow {
             Flow::Open => {}
             Flow::AwaitingKeyFrame if begins_key_frame => alias.go_on(),
@@ -251,6 +254,12 @@ impl<T> Schedule<T> {
                 self.stats.drop(class, Reason::Suspended, packet.len);
                 return;
             }
+        }
+        if !packet.resend {
+            alias.repairs.earn(packet.len);
+        } else if !alias.repairs.allow(packet.len, at) {
+            self.stats.drop(class, Reason::RepairLimit, packet.len);
+            return;
         }
         self.make_room(slot, packet.len, class);
         let Some(alias) = self.aliases[slot].as_mut() else {

@@ -7,6 +7,7 @@ use crate::units::{Bitrate, DataSize};
 
 use super::class::{Class, Kind};
 use super::lane::Lane;
+use super::repairs::Repairs;
 use super::stats::{Reason, Stats};
 use super::suspension::Rank;
 use super::{Event, Packet};
@@ -27,6 +28,7 @@ pub(super) struct Alias<T> {
     pub(super) priority: u8,
     pub(super) media: Lane<T>,
     resends: Lane<T>,
+    pub(super) repairs: Repairs,
     pub(super) flow: Flow,
     /// What is offered, whatever becomes of it.
     meter: RateMeter,
@@ -52,13 +54,15 @@ pub(super) enum Flow {
 }
 
 impl<T> Alias<T> {
-    pub(super) fn new(id: u32, kind: Kind, priority: u8, now: Instant) -> Self {
+    /// `at`: now, in microseconds.
+    pub(super) fn new(id: u32, kind: Kind, priority: u8, now: Instant, at: u64) -> Self {
         Self {
             id,
             kind,
             priority,
             media: Lane::new(),
             resends: Lane::new(),
+            repairs: Repairs::new(at),
             flow: Flow::Open,
             meter: RateMeter::new(RATE_OVER),
             began: now,

@@ -15,16 +15,19 @@ pub enum Reason {
     AwaitingKeyFrame,
     /// Its alias was closed while it waited.
     Closed,
+    /// It was asked for again, and so was too much else of its alias.
+    RepairLimit,
 }
 
 impl Reason {
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     pub const ALL: [Self; Self::COUNT] = [
         Self::Expired,
         Self::Full,
         Self::Suspended,
         Self::AwaitingKeyFrame,
         Self::Closed,
+        Self::RepairLimit,
     ];
 
     /// The value of the metric label `reason`.
@@ -35,6 +38,7 @@ impl Reason {
             Self::Suspended => "suspended",
             Self::AwaitingKeyFrame => "awaiting_key_frame",
             Self::Closed => "closed",
+            Self::RepairLimit => "repair_limit",
         }
     }
 }

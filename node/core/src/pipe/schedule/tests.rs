@@ -2,6 +2,7 @@ use super::*;
 
 mod layers;
 mod properties;
+mod repairs;
 
 const LEN: usize = 1_000;
 const ROOM: usize = 1 << 20;
