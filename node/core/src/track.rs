@@ -75,6 +75,8 @@ pub(crate) struct Track<R, P> {
     pub(crate) level: Level,
     /// Others are louder: nobody here is sent it.
     pub(crate) is_unheard: bool,
+    /// How much it is missed here where there is not room for everything.
+    pub(crate) priority: u8,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,7 @@ impl<R, P> Track<R, P> {
             upstream: None,
             level: Level::default(),
             is_unheard: false,
+            priority: 0,
             spec,
         }
     }

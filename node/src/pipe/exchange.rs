@@ -135,6 +135,8 @@ pub(crate) struct Exchange {
     given_by: BTreeMap<u32, u32>,
     /// Subscriptions of the other node that have ended, and of which the sender has to hear.
     closed: Vec<u32>,
+    /// Those of which it has to hear another priority.
+    reweighed: Vec<u32>,
     /// Rooms of which people here are to hear what is said there …
     follows: BTreeSet<RoomId>,
     /// … and the other way round.
@@ -149,6 +151,12 @@ pub(crate) struct Exchange {
     /// Times in datagrams are counted from here.
     origin: Instant,
     pub(crate) stats: Stats,
+}
+
+impl Given {
+    fn priority(&self) -> u8 {
+        self.interest.map_or(0, |interest| interest.priority)
+    }
 }
 
 impl At {
@@ -192,6 +200,7 @@ impl Exchange {
             given: Numbered::new(),
             given_by: BTreeMap::new(),
             closed: Vec::new(),
+            reweighed: Vec::new(),
             follows: BTreeSet::new(),
             followed_by: BTreeSet::new(),
             is_connected: false,

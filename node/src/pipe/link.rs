@@ -396,7 +396,7 @@ impl Link {
             ..
         } = self;
         let (Some(established), Some(sender)) = (established, sender) else {
-            return exchange.receive(now, |_, _, _| *unsent += 1);
+            return exchange.receive(now, |_, _, _, _| *unsent += 1);
         };
         sender.carry(exchange, &mut established.connection, now);
     }

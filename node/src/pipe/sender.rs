@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
+use pipemesh_node_core::forward::MAX_ENCODINGS;
 use pipemesh_node_core::pipe::frame::{
     self, MAX_PIECES, MEDIA_OVERHEAD, MediaHead, PIECE_OVERHEAD, Piece, Stream,
 };
@@ -21,8 +22,6 @@ const CHUNK: usize = 64 << 10;
 /// QUIC says nothing when it has sent what it was given; it is looked this often while more waits. Longer:
 /// more has to lie in its queue, where nothing can be overtaken.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// Of all tracks: what one is worth more than another is the subscribers' business.
-const PRIORITY: u8 = 0;
 
 /// What takes datagrams away: a connection.
 pub(super) trait Way {
@@ -78,9 +77,13 @@ impl Sender {
         while let Some(subscription) = exchange.poll_closed() {
             self.close(subscription);
         }
+        while let Some((subscription, priority)) = exchange.poll_priority() {
+            self.set_priority(subscription, priority);
+        }
         let longest = way.longest();
-        exchange.receive(now, |kind, head, packet| {
-            self.push(kind, head, packet, longest, now);
+        exchange.receive(now, |kind, priority, head, packet| {
+            let slot = self.slot(head.stream, kind, priority, now);
+            self.push(slot.ok(), head, packet, longest, now);
         });
         while let Some(datagram) = exchange.poll_datagram() {
             self.push_control(datagram, now);
@@ -102,7 +105,14 @@ impl Sender {
     }
 
     /// `longest`: what QUIC takes in one datagram.
-    fn push(&mut self, kind: Kind, head: &MediaHead, packet: &[u8], longest: usize, now: Instant) {
+    fn push(
+        &mut self,
+        slot: Option<Slot>,
+        head: &MediaHead,
+        packet: &[u8],
+        longest: usize,
+        now: Instant,
+    ) {
         const { assert!(MAX_PIECES == 2, "a packet goes in halves") };
         let mut head = *head;
         // What was dropped here was not lost on the way: nobody is to ask for it.
@@ -115,7 +125,7 @@ impl Sender {
         }
         if packet.len() + MEDIA_OVERHEAD <= longest {
             frame::write_media(head, packet, &mut self.memory);
-            return self.push_datagram(kind, head, head.marks.frame_end, now);
+            return self.push_datagram(slot, head, head.marks.frame_end, now);
         }
         let half = packet.len().div_ceil(2);
         if half + PIECE_OVERHEAD > longest {
@@ -130,43 +140,58 @@ impl Sender {
                 is_last,
             };
             frame::write_piece(head, piece, part, &mut self.memory);
-            self.push_datagram(kind, head, is_last && head.marks.frame_end, now);
+            self.push_datagram(slot, head, is_last && head.marks.frame_end, now);
         }
     }
 
-    fn push_datagram(&mut self, kind: Kind, head: &MediaHead, frame_end: bool, now: Instant) {
+    fn push_datagram(
+        &mut self,
+        slot: Option<Slot>,
+        head: &MediaHead,
+        frame_end: bool,
+        now: Instant,
+    ) {
         let datagram = self.memory.split().freeze();
-        let alias = head.stream.number();
         let packet = Packet {
-            alias,
+            alias: head.stream.number(),
             len: datagram.len(),
             key_frame: head.marks.key_frame,
             frame_end,
             resend: head.is_repair,
         };
-        match self.slot(alias, kind, now) {
-            Ok(slot) => self.schedule.push_at(slot, packet, datagram, now),
+        match slot {
+            Some(slot) => self.schedule.push_at(slot, packet, datagram, now),
             // It is counted there.
-            Err(_) => self.schedule.push(packet, datagram, now),
+            None => self.schedule.push(packet, datagram, now),
         }
     }
 
-    fn slot(&mut self, alias: u32, kind: Kind, now: Instant) -> Result<Slot, OpenError> {
+    fn slot(
+        &mut self,
+        stream: Stream,
+        kind: Kind,
+        priority: u8,
+        now: Instant,
+    ) -> Result<Slot, OpenError> {
+        let alias = stream.number();
         if let Some(slot) = self.slots.get(&alias) {
             return Ok(*slot);
         }
-        let slot = self.schedule.open(alias, kind, PRIORITY, now)?;
+        let slot = self.schedule.open(alias, kind, priority, now)?;
         self.slots.insert(alias, slot);
         Ok(slot)
     }
 
+    /// A subscription is missed more or less than before.
+    fn set_priority(&mut self, subscription: u32, priority: u8) {
+        for stream in streams(subscription) {
+            self.schedule.set_priority(stream.number(), priority);
+        }
+    }
+
     /// A subscription is over.
     fn close(&mut self, subscription: u32) {
-        for encoding in 0..pipemesh_node_core::forward::MAX_ENCODINGS as u8 {
-            let stream = Stream {
-                subscription,
-                encoding,
-            };
+        for stream in streams(subscription) {
             self.schedule.close(stream.number());
             self.slots.remove(&stream.number());
             self.torn.remove(&stream.number());
@@ -227,4 +252,12 @@ impl Sender {
     pub(super) fn stats(&self) -> &Stats {
         self.schedule.stats()
     }
+}
+
+/// All that a subscription may have.
+fn streams(subscription: u32) -> impl Iterator<Item = Stream> {
+    (0..MAX_ENCODINGS as u8).map(move |encoding| Stream {
+        subscription,
+        encoding,
+    })
 }

@@ -11,7 +11,9 @@ mod network;
 mod node;
 mod people;
 mod plan;
+mod scene;
 mod signaling;
+mod speakers;
 mod story;
 mod world;
 
@@ -96,6 +98,7 @@ fn found(seed: u64, size: Size, rng: &mut StdRng, story: Story) -> World {
             is_here: false,
             is_muted: false,
             is_loud: false,
+            speaks: false,
             layers: rng.random_range(1..=media::LAYERS),
             seat: None,
             told_at: None,

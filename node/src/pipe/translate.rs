@@ -25,6 +25,8 @@ use crate::shard::{Judgement, SessionKey, Speaker, TrackState};
 const OLDEST: Duration = Duration::from_secs(600);
 /// Payload types of one track: a codec or two, and what goes on in its RED.
 const MAX_PAYLOAD_TYPES: usize = 16;
+/// Beyond it a track weighs no more than this.
+const MAX_PRIORITY: u32 = 7;
 
 pub(super) fn interest(subscription: u32, interest: Interest) -> pipe::Interest {
     pipe::Interest {
@@ -33,6 +35,7 @@ pub(super) fn interest(subscription: u32, interest: Interest) -> pipe::Interest 
         known: interest.known.bits().into(),
         wanted: interest.wanted.into(),
         fresh: interest.fresh.bits().into(),
+        priority: interest.priority.into(),
     }
 }
 
@@ -42,6 +45,7 @@ pub(super) fn read_interest(interest: &pipe::Interest) -> Interest {
         known: EncodingSet::of_bits(interest.known as u8),
         wanted: interest.wanted.min(MAX_ENCODINGS as u32) as u8,
         fresh: EncodingSet::of_bits(interest.fresh as u8),
+        priority: interest.priority.min(MAX_PRIORITY) as u8,
     }
 }
 
@@ -66,6 +70,11 @@ pub(super) fn state(subscription: u32, state: &TrackState, format: Format) -> pi
         extensions: Some(extensions(state.extensions)),
         payload_types: state.codecs.iter().map(payload_type).collect(),
         microphone: spec.speaks,
+        participant_id: state
+            .participant
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 
@@ -99,12 +108,15 @@ pub(super) fn read_state(state: &pipe::TrackState) -> Option<(TrackState, Format
         encodings,
         sizes: sizes.collect(),
     };
+    // A version before this does not say.
+    let participant = &state.participant_id;
     let state = TrackState {
         key: TrackKey::ELSEWHERE,
         spec,
         live: EncodingSet::of_bits(state.live as u8),
         extensions: read_extensions(&state.extensions.unwrap_or_default()),
         codecs: codecs.collect(),
+        participant: participant.parse().ok(),
     };
     Some((state, format))
 }
@@ -331,10 +343,40 @@ mod tests {
                 number: 98,
                 repair: None,
             }],
+            participant: Some("PA_ann".parse().unwrap()),
         };
         let told = state(7, &known, format);
         assert_eq!(told.subscription, 7);
         assert_eq!(read_state(&told), Some((known, format)));
+    }
+
+    #[test]
+    fn a_track_of_a_version_that_does_not_say_whose_is_nobodys() {
+        let told = pipe::TrackState {
+            mime_type: "audio/opus".to_owned(),
+            encodings: 1,
+            ..pipe::TrackState::default()
+        };
+        let (state, _) = read_state(&told).unwrap();
+        assert_eq!(state.participant, None);
+    }
+
+    #[test]
+    fn what_is_used_is_told_as_it_is() {
+        let known = Interest {
+            encodings: EncodingSet::of_bits(0b110),
+            known: EncodingSet::of_bits(0b111),
+            wanted: 3,
+            fresh: EncodingSet::of_bits(0b010),
+            priority: 1,
+        };
+        let told = interest(9, known);
+        assert_eq!(read_interest(&told), known);
+        let heavy = pipe::Interest {
+            priority: 300,
+            ..told
+        };
+        assert_eq!(read_interest(&heavy).priority, 7);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Alone {
     ) {
         let spec = PublishSpec {
             is_video: encodings.is_some(),
-            speaks: false,
+            speaks: encodings.is_none(),
             nack: encodings.is_some(),
             muted: false,
             encodings: encodings.unwrap_or(1),
@@ -237,12 +237,13 @@ impl Alone {
         }
     }
 
-    /// A packet of a publisher's; what it is not taken for.
+    /// A packet of a publisher's, and how loud it is if it says so; what it is not taken for.
     pub(crate) fn send(
         &mut self,
         track: &TrackId,
         encoding: u8,
         packet: &[u8],
+        audio_level: Option<u8>,
         now: Instant,
     ) -> Result<(), DropReason> {
         let published = self.shard.tracks.get(track);
@@ -261,7 +262,7 @@ impl Alone {
             codec,
             header,
             packet,
-            audio_level: None,
+            audio_level,
             dependency: None,
             repaired: false,
             in_place: false,

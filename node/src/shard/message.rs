@@ -10,7 +10,7 @@ use pipemesh_node_core::router::relay::{Alias, Interest, RelayedReport};
 use pipemesh_node_core::router::{Source, TrackKey};
 use pipemesh_node_core::track::TrackSpec;
 use pipemesh_node_media::ring::Producer;
-use pipemesh_proto::ids::{NodeId, RoomId, SessionId, TrackId};
+use pipemesh_proto::ids::{NodeId, ParticipantId, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
 
 use super::command::SessionKey;
@@ -183,4 +183,6 @@ pub(crate) struct TrackState {
     pub(crate) extensions: Extensions,
     /// What the payload types of its packets mean.
     pub(crate) codecs: Vec<PayloadType>,
+    /// Whose it is, where that is known.
+    pub(crate) participant: Option<ParticipantId>,
 }

@@ -492,6 +492,7 @@ mod tests {
             live: EncodingSet::default(),
             extensions: Extensions::default(),
             codecs: Vec::new(),
+            participant: None,
         };
         Message::State(Alias(alias), Arc::new(state))
     }

@@ -28,6 +28,7 @@ use super::event::Event;
 use super::message::{Message, Publication, Subscribe, TrackState};
 use super::neighbours::FIRST_PIPE;
 use super::publications::{Published, Publisher};
+use super::rooms::Room;
 use super::session::RoomKey;
 use super::{Shard, Timer};
 use record::RecordHeader;
@@ -37,6 +38,8 @@ pub(super) use record::pass_on;
 const PACKETS_PER_TURN: usize = 512;
 /// A track may be asked for before its shard has heard of it. Doubled each time.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// Priority of what those who speak show: their layers are the last to go, and have twice the turns.
+const SPEAKING: u8 = 1;
 /// After so many times, two and a half seconds, it is taken for ended.
 const ATTEMPTS: u32 = 7;
 
@@ -133,6 +136,14 @@ impl RemoteTracks {
             self.alias(index),
             Source { track, ..source },
         ))
+    }
+}
+
+impl TrackState {
+    /// How much it is missed in a room.
+    fn priority(&self, room: &Room) -> u8 {
+        let speaks = self.participant.as_ref().is_some_and(|it| room.speaks(it));
+        if speaks { SPEAKING } else { 0 }
     }
 }
 
@@ -403,6 +414,9 @@ impl Shard {
             extensions: state.extensions,
         };
         let (track, room) = (remote.track.clone(), remote.room);
+        if let Some(known) = self.rooms.get(&room) {
+            self.router.set_priority(key, state.priority(known));
+        }
         remote.known = Some(Known { key, state });
         self.remote.by_key.insert(key, index);
         self.tracks.insert(track.clone(), published);
@@ -415,6 +429,24 @@ impl Shard {
             if self.sessions[member].wanted.contains_key(&track) {
                 self.serving = Some(member);
                 self.activate(member, now);
+            }
+        }
+    }
+
+    /// Others speak in a room: where there is not room for everything, what they show is missed most.
+    pub(super) fn weigh_remote(&mut self, room: RoomKey) {
+        let Self {
+            rooms,
+            remote,
+            router,
+            ..
+        } = self;
+        let Some(known) = rooms.get(&room).filter(|room| room.has_speakers()) else {
+            return;
+        };
+        for (_, remote) in remote.tracks.iter().filter(|(_, it)| it.room == room) {
+            if let Some(track) = &remote.known {
+                router.set_priority(track.key, track.state.priority(known));
             }
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pipemesh_node_core::data::{DataPacket, Destination};
 use pipemesh_node_core::drops::DropReason;
 use pipemesh_node_core::speaker::SpeakerChange;
-use pipemesh_proto::ids::RoomId;
+use pipemesh_proto::ids::{ParticipantId, RoomId};
 
 use super::Shard;
 use super::command::SessionKey;
@@ -48,6 +48,16 @@ impl Room {
             speaking: Vec::new(),
             microphones: Microphones::default(),
         }
+    }
+
+    /// Whether somebody speaks elsewhere; nobody: who spoke last is as important as they were.
+    pub(super) fn has_speakers(&self) -> bool {
+        !self.speaking.is_empty()
+    }
+
+    pub(super) fn speaks(&self, participant: &ParticipantId) -> bool {
+        let mut speaking = self.speaking.iter();
+        speaking.any(|(_, speaker)| speaker.participant == *participant)
     }
 
     /// Whether other shards host a part of it.
@@ -261,7 +271,9 @@ impl Shard {
         let Some(room) = self.rooms.get_mut(&key) else {
             return;
         };
+        let mut is_another = false;
         for change in changes {
+            is_another |= change.active != room.speaks(&change.participant);
             room.speaking
                 .retain(|(_, speaker)| speaker.participant != change.participant);
             if change.active {
@@ -270,6 +282,9 @@ impl Shard {
         }
         if !changes.is_empty() {
             self.tell_members(key, &Event::SpeakersChanged(changes.to_vec()));
+        }
+        if is_another {
+            self.weigh_remote(key);
         }
     }
 

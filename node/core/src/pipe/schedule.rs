@@ -528,23 +528,23 @@ impl<T> Schedule<T> {
         }
         while let Some(slot) = self.suspensions.poll_suspension(&measured, now) {
             let rate = self.suspend(slot, at, now);
-            measured.suspend(rate, self.next_to_suspend());
+            measured.suspend(rate, self.next_to_suspend(at, now));
         }
-        if let Some(slot) = self.suspensions.poll_resumption(&measured, now)
-            && let Some(alias) = self.aliases[slot].as_mut()
-        {
-            alias.resume(now);
-            self.tell(slot);
+        if let Some((goes, comes)) = self.suspensions.poll_exchange(&measured, now) {
+            self.suspend(goes, at, now);
+            self.resume(comes, now);
+        } else if let Some(slot) = self.suspensions.poll_resumption(&measured, now) {
+            self.resume(slot, now);
         }
         self.padding.set(self.suspensions.padding(), now);
     }
 
     /// Of those that flow, the one that is missed least.
-    fn next_to_suspend(&self) -> Option<(Rank, usize)> {
+    fn next_to_suspend(&self, at: u64, now: Instant) -> Option<(Rank, usize, Bitrate)> {
         let flowing = self.aliases.iter().enumerate().filter_map(|(slot, alias)| {
             let alias = alias.as_ref()?;
             let rank = alias.rank().filter(|_| alias.flow != Flow::Suspended)?;
-            Some((rank, slot))
+            Some((rank, slot, alias.rate(at, now)))
         });
         flowing.min()
     }
@@ -557,6 +557,13 @@ impl<T> Schedule<T> {
         self.waiting -= alias.suspend(rate, &mut self.stats);
         self.tell(slot);
         rate
+    }
+
+    fn resume(&mut self, slot: usize, now: Instant) {
+        if let Some(alias) = self.aliases[slot].as_mut() {
+            alias.resume(now);
+            self.tell(slot);
+        }
     }
 
     fn tell(&mut self, slot: usize) {

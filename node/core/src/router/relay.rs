@@ -44,6 +44,8 @@ pub struct Interest {
     pub wanted: u8,
     /// Those that nobody awaits but receivers that have been sent nothing of the track yet.
     pub fresh: EncodingSet,
+    /// How much it is missed where there is not room for everything; larger is more.
+    pub priority: u8,
 }
 
 impl Interest {
@@ -281,6 +283,17 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         }
     }
 
+    /// How much a track is missed here where there is not room for everything.
+    pub fn set_priority(&mut self, key: TrackKey, priority: u8) {
+        let Some(track) = self.tracks.get_mut(key.0) else {
+            return;
+        };
+        track.priority = priority;
+        if track.interest_changed() {
+            self.agenda.say(Output::InterestChanged(key));
+        }
+    }
+
     /// The origin says what it takes to forward each layer.
     pub fn set_rates(&mut self, key: TrackKey, rates: &LayerRates) {
         if let Some(track) = self.track_mut(key)
@@ -298,6 +311,7 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
             known: track.map(|track| track.live).unwrap_or_default(),
             wanted: self.wanted(key),
             fresh: self.fresh(key),
+            priority: track.map(Track::priority).unwrap_or_default(),
         }
     }
 
@@ -424,6 +438,12 @@ impl<R, P> Track<R, P> {
         used
     }
 
+    /// How much it is missed, here or by whom it is passed on to.
+    fn priority(&self) -> u8 {
+        let relayed = self.relays.iter().map(|relay| relay.interest.priority);
+        relayed.max().unwrap_or_default().max(self.priority)
+    }
+
     /// A packet that takers would have been sent is left out.
     pub(super) fn tear(&mut self, encoding: u8) {
         for relay in &mut self.relays {
@@ -440,7 +460,7 @@ impl<R, P> Track<R, P> {
     /// Whether what is used of a track from elsewhere has changed, or what it was chosen from; the
     /// origin has to hear it then.
     pub(super) fn interest_changed(&mut self) -> bool {
-        let (encodings, known) = (self.used(), self.live);
+        let (encodings, known, priority) = (self.used(), self.live, self.priority());
         let Some(upstream) = &mut self.upstream else {
             return false;
         };
@@ -448,6 +468,7 @@ impl<R, P> Track<R, P> {
         upstream.interest = Interest {
             encodings,
             known,
+            priority,
             ..before
         };
         upstream.interest != before

@@ -570,6 +570,39 @@ fn what_is_not_heard_is_sent_to_nobody_and_goes_on_unbroken() {
     assert_eq!(forwarded.unwrap().len(), 1);
 }
 
+/// A gateway's own receivers, and those it passes the track on to, say how much it is missed.
+#[test]
+fn what_is_missed_by_anybody_is_missed() {
+    let start = start();
+    let mut router = TestRouter::new(start);
+    let track = router.publish(microphone(1), start);
+    router.set_live(track, Default::default(), start);
+    let said = |router: &mut TestRouter| {
+        let outputs = std::iter::from_fn(|| router.poll_output());
+        let changed = outputs.filter(|it| *it == Output::InterestChanged(track));
+        (changed.count() > 0).then(|| router.interest(track).priority)
+    };
+    assert_eq!(said(&mut router), None);
+    router.set_priority(track, 1);
+    assert_eq!(said(&mut router), Some(1));
+    router.set_priority(track, 1);
+    assert_eq!(said(&mut router), None);
+    let relay = |router: &mut TestRouter, priority| {
+        let interest = relay::Interest {
+            priority,
+            ..relay::Interest::default()
+        };
+        let (port, alias) = (relay::Port(1), relay::Alias(1));
+        router.relay(track, port, alias, interest, start);
+    };
+    relay(&mut router, 3);
+    assert_eq!(said(&mut router), Some(3));
+    router.set_priority(track, 0);
+    assert_eq!(said(&mut router), None);
+    relay(&mut router, 0);
+    assert_eq!(said(&mut router), Some(0));
+}
+
 #[test]
 fn what_is_not_heard_is_not_asked_for_and_its_level_is_measured_where_it_is_published() {
     let start = start();

@@ -119,6 +119,7 @@ impl End {
             known: EncodingSet::of_bits(0b111),
             wanted: 3,
             fresh: EncodingSet::default(),
+            priority: 0,
         };
         self.tell(Message::Interest {
             track: TrackKey::ELSEWHERE,
@@ -192,7 +193,7 @@ impl End {
             ring.release(position);
             self.shard.return_incoming(FIRST_PIPE, ring);
         }
-        self.exchange.receive(self.now, |_, _, _| ());
+        self.exchange.receive(self.now, |_, _, _, _| ());
         while self.exchange.poll_word().is_some() {}
         while self.exchange.poll_datagram().is_some() {}
         while self.exchange.poll_closed().is_some() {}
@@ -231,6 +232,8 @@ impl End {
                 number: 96,
                 repair: None,
             }],
+
+            participant: None,
         };
         self.tell(Message::State(subscribe.alias, Arc::new(state)));
     }

@@ -235,7 +235,8 @@ impl Exchange {
         let Some(given) = self.given_mut(told.subscription) else {
             return;
         };
-        given.interest = Some(interest);
+        let before = given.interest.replace(interest);
+        let is_reweighed = before.is_some_and(|before| before.priority != interest.priority);
         if let Some(at) = &given.at
             && let Some(track) = at.key()
         {
@@ -246,6 +247,9 @@ impl Exchange {
                 interest,
             };
             self.neighbours.tell(shard, message);
+        }
+        if is_reweighed && !self.reweighed.contains(&told.subscription) {
+            self.reweighed.push(told.subscription);
         }
     }
 

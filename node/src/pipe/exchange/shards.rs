@@ -280,8 +280,22 @@ impl Exchange {
         self.given.get_mut(u32::try_from(alias.0).ok()?)
     }
 
-    /// Takes what has come out of the shards' rings, for `send`.
-    pub(crate) fn receive(&mut self, now: Instant, mut send: impl FnMut(Kind, &MediaHead, &[u8])) {
+    /// A subscription whose packets have another priority than before, and that.
+    pub(crate) fn poll_priority(&mut self) -> Option<(u32, u8)> {
+        while let Some(subscription) = self.reweighed.pop() {
+            if let Some(given) = self.given_mut(subscription) {
+                return Some((subscription, given.priority()));
+            }
+        }
+        None
+    }
+
+    /// Takes what has come out of the shards' rings, for `send`, with the priority of each.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        mut send: impl FnMut(Kind, u8, &MediaHead, &[u8]),
+    ) {
         let sent = now.saturating_duration_since(self.origin).as_micros() as u32;
         for from in self.neighbours.shards() {
             let Some(mut ring) = self.neighbours.take_incoming(from) else {
@@ -296,6 +310,7 @@ impl Exchange {
                     continue;
                 };
                 let subscription = given.subscription;
+                let priority = given.priority();
                 let Some(at) = given.at.as_mut() else {
                     continue;
                 };
@@ -320,7 +335,7 @@ impl Exchange {
                     is_repair: record.repaired,
                 };
                 self.stats.packets_out += 1;
-                send(kind, &head, packet);
+                send(kind, priority, &head, packet);
             }
             let position = records.position();
             ring.release(position);

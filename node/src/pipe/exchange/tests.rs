@@ -156,6 +156,7 @@ fn state() -> TrackState {
             number: 96,
             repair: None,
         }],
+        participant: Some("PA_ann".parse().unwrap()),
     }
 }
 
@@ -165,6 +166,7 @@ fn interest() -> Interest {
         known: EncodingSet::of_bits(0b11),
         wanted: 2,
         fresh: EncodingSet::of_bits(0b10),
+        priority: 1,
     }
 }
 
@@ -263,14 +265,45 @@ fn record(alias: Alias, number: u64) -> RecordHeader {
 /// Carries packets over as datagrams.
 fn carry_packets(origin: &mut Node, taker: &mut Node) {
     let mut datagrams = Vec::new();
-    origin.exchange.receive(Instant::now(), |_, head, packet| {
-        let mut datagram = Vec::new();
-        frame::write_media(head, packet, &mut datagram);
-        datagrams.push(datagram);
-    });
+    origin
+        .exchange
+        .receive(Instant::now(), |_, priority, head, packet| {
+            assert_eq!(priority, interest().priority);
+            let mut datagram = Vec::new();
+            frame::write_media(head, packet, &mut datagram);
+            datagrams.push(datagram);
+        });
     for datagram in datagrams {
         taker.exchange.handle_datagram(&datagram);
     }
+}
+
+#[test]
+fn what_is_missed_more_than_before_is_told_to_the_sender() {
+    let (mut taker, mut origin, ..) = taken();
+    assert_eq!(origin.exchange.poll_priority(), None);
+    let say = |taker: &mut Node, origin: &mut Node, priority| {
+        taker.tell(Message::Interest {
+            track: TrackKey::ELSEWHERE,
+            alias: TAKER,
+            interest: Interest {
+                priority,
+                ..interest()
+            },
+        });
+        carry(taker, origin);
+        std::iter::from_fn(|| origin.exchange.poll_priority()).collect::<Vec<_>>()
+    };
+    assert_eq!(say(&mut taker, &mut origin, 1), []);
+    let told = say(&mut taker, &mut origin, 2);
+    assert!(matches!(&told[..], [(_, 2)]), "{told:?}");
+    // Of one that has ended nothing is told.
+    taker.tell(Message::Unsubscribe {
+        track: track(),
+        alias: TAKER,
+        moved: false,
+    });
+    assert_eq!(say(&mut taker, &mut origin, 0), []);
 }
 
 #[test]

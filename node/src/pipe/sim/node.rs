@@ -596,7 +596,7 @@ impl Node {
                 let packets = end.poll_packets().into_iter();
                 self.out.extend(packets.map(|packet| (link.peer, packet)));
             }
-            None => link.exchange.receive(now, |_, _, _| link.unsent += 1),
+            None => link.exchange.receive(now, |_, _, _, _| link.unsent += 1),
         }
         link.exchange.flush();
         let is_busy = link.exchange.has_arrivals();

@@ -31,6 +31,7 @@ pub(super) struct Member {
     pub(super) is_here: bool,
     pub(super) is_muted: bool,
     pub(super) is_loud: bool,
+    pub(super) speaks: bool,
     /// Of others' pictures; none: not at all.
     pub(super) layers: u8,
     pub(super) seat: Option<Seat>,
@@ -104,7 +105,7 @@ pub(super) struct Got {
     /// As published.
     pub(super) packets: HashSet<(u32, u16)>,
     /// As numbered for the receiver.
-    numbers: HashSet<u64>,
+    pub(super) numbers: HashSet<u64>,
     missing: BTreeMap<u64, Instant>,
     highest: Option<u64>,
     pub(super) frame_at: Option<Instant>,

@@ -28,6 +28,8 @@ const SEATED_AFTER: (Duration, Duration) =
     (Duration::from_millis(300), Duration::from_millis(1_500));
 /// The registry misses a node.
 const EXPIRES_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+/// The level of somebody who speaks, in -dBov.
+const SPEECH: u8 = 20;
 /// Nobody can be placed at present.
 const PLACE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -328,7 +330,11 @@ impl World {
         let shard = living.shard(seat.shard);
         let packet = camera.audio.audio();
         // Before the shard has heard of the track nobody gets it.
-        if shard.send(&camera.audio_track, 0, &packet, now).is_ok() {
+        let level = member.speaks.then_some(SPEECH);
+        if shard
+            .send(&camera.audio_track, 0, &packet, level, now)
+            .is_ok()
+        {
             let number = u16::from_be_bytes([packet[2], packet[3]]);
             camera.note_audio(number, now);
         }
@@ -337,7 +343,7 @@ impl World {
             for (layer, encoder) in (0..).zip(&mut camera.video[..wanted]) {
                 for packet in encoder.video(layer, is_loud, extra) {
                     // What it is dropped for is counted there.
-                    let _ = shard.send(&camera.video_track, layer, &packet, now);
+                    let _ = shard.send(&camera.video_track, layer, &packet, None, now);
                 }
                 camera.video_sent_at = Some(now);
             }

@@ -77,6 +77,13 @@ impl Shard {
                 Some(state) => state.codecs.clone(),
                 None => published.codecs.clone(),
             },
+            participant: match published.session {
+                Some(session) => self.sessions.get(session).map(|it| it.participant.clone()),
+                None => self
+                    .remote
+                    .state(track)
+                    .and_then(|it| it.participant.clone()),
+            },
         })
     }
 

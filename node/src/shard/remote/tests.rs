@@ -578,6 +578,7 @@ fn who_does_not_bring_a_track_is_not_asked_for_it_any_more() {
         live: Default::default(),
         extensions: Default::default(),
         codecs: vec![OPUS],
+        participant: None,
     };
     pipes[0].tell(0, Message::State(alias, Arc::new(state)));
     shard.turn(now);

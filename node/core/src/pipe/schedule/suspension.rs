@@ -26,6 +26,9 @@ const MAX_HOLD: Duration = Duration::from_secs(60);
 const MAX_PROBE_HOLD: Duration = Duration::from_secs(15);
 /// … and after a layer was resumed, before the next is tried.
 const SETTLE: Duration = Duration::from_secs(1);
+/// From one layer that takes another's place to the next: a key frame each. Shorter follows every word that is
+/// put in.
+const EXCHANGE_AFTER: Duration = Duration::from_secs(2);
 /// A layer that is suspended again within this time was resumed in vain.
 const PROVEN: Duration = Duration::from_secs(10);
 /// Padding at least, of what flows.
@@ -58,7 +61,7 @@ pub(super) struct Measured {
     late: bool,
     flowing: Bitrate,
     /// The one that is missed least of those that flow.
-    least: Option<(Rank, usize)>,
+    least: Option<(Rank, usize, Bitrate)>,
     /// The one that is missed most of those that do not.
     most: Option<(Rank, usize, Bitrate)>,
 }
@@ -78,7 +81,7 @@ impl Measured {
     pub(super) fn add_flowing(&mut self, slot: usize, rank: Option<Rank>, rate: Bitrate) {
         self.flowing += rate;
         if let Some(rank) = rank {
-            let candidate = (rank, slot);
+            let candidate = (rank, slot, rate);
             self.least = Some(self.least.map_or(candidate, |least| least.min(candidate)));
         }
     }
@@ -91,8 +94,8 @@ impl Measured {
     }
 
     /// The least has been suspended, and another is the least.
-    pub(super) fn suspend(&mut self, rate: Bitrate, next: Option<(Rank, usize)>) {
-        if let Some((rank, slot)) = self.least.take() {
+    pub(super) fn suspend(&mut self, rate: Bitrate, next: Option<(Rank, usize, Bitrate)>) {
+        if let Some((rank, slot, _)) = self.least.take() {
             self.add_suspended(slot, Some(rank), rate);
         }
         self.flowing = self.flowing.saturating_sub(rate);
@@ -118,6 +121,8 @@ pub(super) struct Suspensions {
     hold: Duration,
     /// The path is left alone until then.
     quiet_until: Instant,
+    /// No layer takes another's place before.
+    exchange_at: Option<Instant>,
     probe: Option<Probe>,
 }
 
@@ -139,6 +144,7 @@ impl Suspensions {
             resumed_at: None,
             hold: HOLD,
             quiet_until: now,
+            exchange_at: None,
             probe: None,
         }
     }
@@ -173,7 +179,7 @@ impl Suspensions {
             self.tried_in_vain(now);
             return None;
         }
-        let (_, slot) = measured.least?;
+        let (_, slot, _) = measured.least?;
         if self.resumed_at.take().is_some() {
             self.hold = (self.hold * 2).min(MAX_HOLD);
         }
@@ -181,6 +187,27 @@ impl Suspensions {
         self.eased_at = Some(now);
         self.quiet_until = now + self.hold;
         Some(slot)
+    }
+
+    /// A layer that is missed more than one that flows, and can have its place: which goes, and which comes. Who
+    /// speaks has changed since the path became too narrow.
+    pub(super) fn poll_exchange(
+        &mut self,
+        measured: &Measured,
+        now: Instant,
+    ) -> Option<(usize, usize)> {
+        let (least, goes, leaves) = measured.least?;
+        let (most, comes, needs) = measured.most?;
+        let is_due = least < most && self.exchange_at.is_none_or(|at| at <= now);
+        let flowing = measured.flowing.saturating_sub(leaves) + needs;
+        if !is_due || flowing > measured.budget().max(measured.flowing) {
+            return None;
+        }
+        self.exchange_at = Some(now + EXCHANGE_AFTER);
+        self.probe = None;
+        self.eased_at = Some(now);
+        self.quiet_until = self.quiet_until.max(now + self.hold);
+        Some((goes, comes))
     }
 
     /// The layer that may come back.

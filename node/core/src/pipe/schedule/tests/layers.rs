@@ -168,6 +168,76 @@ fn the_lesser_track_goes_first() {
     assert_eq!(line.suspended, [20, HIGH]);
 }
 
+/// A second track beside the first, with a highest layer of its own.
+fn two_tracks(carries: u64, rate: u64) -> Line {
+    let mut line = Line::new(&[(BASE, 200), (HIGH, 2_500)], carries);
+    let now = line.bench.now;
+    line.bench
+        .schedule
+        .open(OTHER_HIGH, layer(2), 0, now)
+        .unwrap();
+    line.sources
+        .push((OTHER_HIGH, (rate * 1_000 / 8 / 50) as usize));
+    line
+}
+
+const OTHER_HIGH: u32 = 20;
+
+fn speak(line: &mut Line, speaker: u32) {
+    for alias in [HIGH, OTHER_HIGH] {
+        let priority = u8::from(alias == speaker);
+        line.bench.schedule.set_priority(alias, priority);
+    }
+}
+
+#[test]
+fn who_speaks_later_takes_the_place_of_who_spoke_before() {
+    let mut line = two_tracks(4_000, 2_500);
+    speak(&mut line, HIGH);
+    line.run(millis(5_000));
+    assert_eq!(line.suspended, [OTHER_HIGH]);
+    speak(&mut line, OTHER_HIGH);
+    line.run(millis(1_000));
+    let events: Vec<Event> = line.history.iter().map(|&(_, event)| event).collect();
+    let expected = [
+        Event::Suspended(HIGH),
+        Event::Resumed(OTHER_HIGH),
+        Event::KeyFrameNeeded(OTHER_HIGH),
+    ];
+    assert!(expected.iter().all(|it| events.contains(it)), "{events:?}");
+    assert_eq!((line.suspended.as_slice(), events.len()), (&[HIGH][..], 3));
+    assert!(line.sent.contains(&OTHER_HIGH));
+    line.run(millis(20_000));
+    assert_eq!(line.history, []);
+    assert_eq!(line.bench.dropped(Class::Base, Reason::Expired), 0);
+}
+
+#[test]
+fn places_are_not_changed_with_every_word() {
+    let mut line = two_tracks(4_000, 2_500);
+    speak(&mut line, HIGH);
+    line.run(millis(5_000));
+    let mut changes = 0;
+    for turn in 0..100 {
+        speak(&mut line, if turn % 2 == 0 { OTHER_HIGH } else { HIGH });
+        line.run(millis(100));
+        let resumed = |(_, event): &&(Duration, Event)| matches!(event, Event::Resumed(_));
+        changes += line.history.iter().filter(resumed).count();
+    }
+    assert!((3..=5).contains(&changes), "{changes} in ten seconds");
+}
+
+#[test]
+fn a_layer_that_needs_more_than_there_would_be_takes_no_place() {
+    let mut line = two_tracks(2_000, 500);
+    speak(&mut line, OTHER_HIGH);
+    line.run(millis(5_000));
+    assert_eq!(line.suspended, [HIGH]);
+    speak(&mut line, HIGH);
+    line.run(millis(10_000));
+    assert_eq!(line.history, []);
+}
+
 #[test]
 fn a_queue_is_enough_though_the_rate_is_not_known() {
     let mut line = Line::new(&ALL, 2_500);
