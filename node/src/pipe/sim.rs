@@ -6,6 +6,7 @@
 mod checks;
 mod connection;
 mod coverage;
+mod handover;
 mod media;
 mod network;
 mod node;

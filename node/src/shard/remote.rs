@@ -8,6 +8,7 @@
 //! A track of another node lands on one shard, which takes it from a pipe. To all others of this node, and
 //! to nodes that take it from here, that shard is what the publisher's is on its node.
 
+mod former;
 mod offered;
 pub(super) mod record;
 
@@ -31,6 +32,7 @@ use super::publications::{Published, Publisher};
 use super::rooms::Room;
 use super::session::RoomKey;
 use super::{Shard, Timer};
+use former::Former;
 use record::RecordHeader;
 pub(super) use record::pass_on;
 
@@ -60,9 +62,8 @@ struct RemoteTrack {
     track: TrackId,
     room: RoomKey,
     origin: Origin,
-    /// The pipe that it came from before, until the present one has described it: nothing is missed in
-    /// between.
-    former: Option<u16>,
+    /// What it came from before, and still does.
+    former: Option<Former>,
     /// Makes [`Alias`]es differ that have the same place.
     number: u32,
     /// Sessions here that want it; one more for as long as the node does.
@@ -72,6 +73,16 @@ struct RemoteTrack {
     attempts: u32,
     /// Once the origin has described it.
     known: Option<Known>,
+}
+
+/// The neighbours that a track comes from: one, or two while it goes over from one to the other.
+type Ways = std::iter::Chain<std::iter::Once<u16>, std::option::IntoIter<u16>>;
+
+impl RemoteTrack {
+    fn ways(&self) -> Ways {
+        let former = self.former.as_ref().map(|former| former.pipe);
+        std::iter::once(self.origin.shard).chain(former)
+    }
 }
 
 struct Known {
@@ -125,17 +136,12 @@ impl RemoteTracks {
         self.by_id.len() + self.by_key.len() + self.awaited.len()
     }
 
-    /// Where the origin of an encoding is, what we call the track there, and what the origin calls the
-    /// encoding.
-    fn at_origin(&self, source: Source) -> Option<(u16, Alias, Source)> {
+    /// Where an encoding comes from, what we call the track there, and what the origin calls the encoding.
+    fn at_origin(&self, source: Source) -> Option<(Ways, Alias, Source)> {
         let index = *self.by_key.get(&source.track)?;
         let remote = &self.tracks[index];
         let track = remote.known.as_ref()?.state.key;
-        Some((
-            remote.origin.shard,
-            self.alias(index),
-            Source { track, ..source },
-        ))
+        Some((remote.ways(), self.alias(index), Source { track, ..source }))
     }
 }
 
@@ -252,7 +258,7 @@ impl Shard {
     fn reroute(&mut self, index: usize, origin: Origin, publication: Arc<Publication>) {
         self.leave_former(index);
         let remote = &mut self.remote.tracks[index];
-        remote.former = Some(remote.origin.shard);
+        remote.former = Some(Former::new(remote.origin.shard));
         remote.origin = origin;
         remote.publication = Some(publication);
         remote.attempts = 0;
@@ -261,6 +267,33 @@ impl Shard {
         if let Some(key) = known {
             self.tell_interest(key);
         }
+    }
+
+    /// A packet of a track has come that comes two ways. `true`: its encoding begins with it on the present one.
+    fn join_ways(
+        &mut self,
+        index: usize,
+        from: u16,
+        source: Source,
+        number: u64,
+        now: Instant,
+    ) -> bool {
+        let remote = &mut self.remote.tracks[index];
+        let Some(former) = &mut remote.former else {
+            return false;
+        };
+        let mut begins = false;
+        if from == remote.origin.shard {
+            let highest = self.router.highest(source);
+            begins = former.handle_present(source.encoding, number, highest, now);
+        } else if from == former.pipe {
+            former.handle_former(source.encoding, number);
+        }
+        let used = || self.router.interest(source.track).encodings;
+        if former.is_over(used, now) {
+            self.leave_former(index);
+        }
+        begins
     }
 
     /// Takes nothing any more from where a track came from before.
@@ -273,7 +306,7 @@ impl Shard {
                 alias,
                 moved: true,
             };
-            self.neighbours.tell(former, message);
+            self.neighbours.tell(former.pipe, message);
         }
     }
 
@@ -483,7 +516,7 @@ impl Shard {
         let Some(former) = remote.former.take() else {
             return self.end_remote(index);
         };
-        let refused = std::mem::replace(&mut remote.origin.shard, former);
+        let refused = std::mem::replace(&mut remote.origin.shard, former.pipe);
         let message = Message::Unsubscribe {
             track: remote.track.clone(),
             alias,
@@ -511,24 +544,28 @@ impl Shard {
 
     /// Asks the origin for a key frame; `false`: the track is published here.
     pub(super) fn request_remote_key_frame(&mut self, source: Source) -> bool {
-        let Some((shard, alias, source)) = self.remote.at_origin(source) else {
+        let Some((ways, alias, source)) = self.remote.at_origin(source) else {
             return false;
         };
-        self.neighbours
-            .tell(shard, Message::KeyFrame(alias, source));
+        for shard in ways {
+            self.neighbours
+                .tell(shard, Message::KeyFrame(alias, source));
+        }
         true
     }
 
     /// The same for packets.
     pub(super) fn request_remote_packets(&mut self, source: Source, sequences: &[u16]) -> bool {
-        let Some((shard, alias, at_origin)) = self.remote.at_origin(source) else {
+        let Some((ways, alias, at_origin)) = self.remote.at_origin(source) else {
             return false;
         };
-        let numbers = sequences
-            .iter()
-            .filter_map(|sequence| self.router.extend(source, *sequence));
-        let message = Message::Packets(alias, at_origin, numbers.collect());
-        self.neighbours.tell(shard, message);
+        for shard in ways {
+            let numbers = sequences
+                .iter()
+                .filter_map(|sequence| self.router.extend(source, *sequence));
+            let message = Message::Packets(alias, at_origin, numbers.collect());
+            self.neighbours.tell(shard, message);
+        }
         true
     }
 
@@ -540,12 +577,14 @@ impl Shard {
         let Some(known) = &remote.known else {
             return;
         };
-        let message = Message::Interest {
-            track: known.state.key,
-            alias: self.remote.alias(index),
-            interest: self.router.interest(key),
-        };
-        self.neighbours.tell(remote.origin.shard, message);
+        for shard in remote.ways() {
+            let message = Message::Interest {
+                track: known.state.key,
+                alias: self.remote.alias(index),
+                interest: self.router.interest(key),
+            };
+            self.neighbours.tell(shard, message);
+        }
     }
 
     /// Takes what has come out of the rings of other shards.
@@ -576,8 +615,6 @@ impl Shard {
         let index = self.remote.named(record.alias).ok_or(DropReason::Gone)?;
         let remote = &self.remote.tracks[index];
         let mut stamp = record.stamp;
-        // What the one way has begun with, the other has brought or is about to.
-        stamp.resumes &= remote.former.is_none();
         let known = remote.known.as_ref();
         let Known { key, state } = known.ok_or(DropReason::Gone)?;
         let source = Source {
@@ -592,9 +629,11 @@ impl Shard {
             .ok_or(DropReason::UnknownPayloadType)?
             .codec;
         let described = state.extensions.dependency_descriptor;
-        if remote.former.is_some() && remote.origin.shard == from {
-            // From now on it comes this way.
-            self.leave_former(index);
+        if remote.former.is_some() {
+            let is_silent = self.router.is_silent(source, now);
+            let begins = self.join_ways(index, from, source, stamp.number, now);
+            // What it does not begin with, the way before has brought or is about to.
+            stamp.resumes &= !begins || is_silent;
         }
         if self.router.breaks_off(source, stamp) {
             // What came before goes on before numbers begin anew.

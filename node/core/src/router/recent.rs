@@ -41,7 +41,7 @@ impl Recent {
     #[cold]
     pub(super) fn note(&mut self, pending: &[Pending], now: Instant) {
         for packet in pending {
-            if packet.starts_key_frame() && self.is_before(packet) {
+            if packet.starts_key_frame() && self.is_another(packet) {
                 self.packets.clear();
                 self.began = Some(now);
             }
@@ -61,7 +61,7 @@ impl Recent {
     }
 
     /// Whether another key frame begins with a packet.
-    fn is_before(&self, packet: &Pending) -> bool {
+    fn is_another(&self, packet: &Pending) -> bool {
         self.packets.first().is_none_or(|first| {
             first.sequence < packet.sequence && first.header.timestamp != packet.header.timestamp
         })

@@ -410,6 +410,20 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
         Some(encoding.sequences.peek(sequence))
     }
 
+    /// The highest number that has come of an encoding.
+    pub fn highest(&self, source: Source) -> Option<u64> {
+        let track = self.track(source.track)?;
+        let encoding = track.encodings.get(usize::from(source.encoding))?;
+        encoding.sequences.highest()
+    }
+
+    /// Whether an encoding that was being sent has not been for so long that it is over.
+    pub fn is_silent(&self, source: Source, now: Instant) -> bool {
+        let track = self.track(source.track);
+        let encoding = track.and_then(|t| t.encodings.get(usize::from(source.encoding)));
+        encoding.is_some_and(|encoding| encoding.is_silent(now))
+    }
+
     fn restart_as(&mut self, source: Source, restarts: u8, now: Instant) {
         self.restart(source, now);
         if let Some(encoding) = self.encoding_mut(source) {

@@ -53,6 +53,8 @@ pub(super) struct Network {
     free_at: BTreeMap<(usize, usize), Instant>,
     /// From one node to another.
     cut: BTreeSet<(usize, usize)>,
+    /// … what it takes longer than between their regions.
+    detours: BTreeMap<(usize, usize), Duration>,
     rng: StdRng,
     start: Instant,
     pub(super) lost: u64,
@@ -78,6 +80,7 @@ impl Network {
             weather: BTreeMap::new(),
             free_at: BTreeMap::new(),
             cut: BTreeSet::new(),
+            detours: BTreeMap::new(),
             rng,
             start,
             lost: 0,
@@ -93,6 +96,12 @@ impl Network {
 
     pub(super) fn set_weather(&mut self, from: usize, to: usize, weather: Weather) {
         self.weather.insert((from, to), weather);
+    }
+
+    /// Between two nodes, both ways.
+    pub(super) fn set_detour(&mut self, one: usize, other: usize, detour: Duration) {
+        self.detours.insert((one, other), detour);
+        self.detours.insert((other, one), detour);
     }
 
     /// Whether some line has no room for everything, or pipes may take it for such a one.
@@ -125,7 +134,8 @@ impl Network {
             return None;
         }
         let way = (self.regions[from], self.regions[to]);
-        let distance = self.distances[way.0][way.1];
+        let detour = self.detours.get(&(from, to)).copied().unwrap_or_default();
+        let distance = self.distances[way.0][way.1] + detour;
         let Some(weather) = self.weather.get(&way) else {
             return Some(self.round_up(now + distance));
         };

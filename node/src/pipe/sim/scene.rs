@@ -1,10 +1,13 @@
-//! A mesh that is set up for one question: which nodes and people there are.
+//! A mesh that is set up for one question: which nodes and people there are, and what each of them has seen.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use pipemesh_proto::ids::TrackId;
 
 use super::media::LAYERS;
 use super::node::Dialect;
-use super::people::Member;
+use super::people::{Member, Want};
 use super::plan::Step;
 use super::story::Story;
 use super::world::{Event, Place, World};
@@ -14,6 +17,16 @@ const BEGUN: Duration = Duration::from_secs(8);
 
 pub(super) struct Scene {
     pub(super) world: World,
+}
+
+/// What a receiver has had of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Runs of packets of one SSRC that followed each other as they were published.
+    pub(super) runs: BTreeMap<u32, usize>,
+    /// Packets, and numbers that were used for them from the first to the last.
+    pub(super) packets: usize,
+    pub(super) numbers: usize,
 }
 
 impl Scene {
@@ -79,11 +92,64 @@ impl Scene {
         }
     }
 
+    pub(super) fn viewers(&self) -> Vec<usize> {
+        let members = self.world.members.iter().enumerate();
+        let viewers = members.filter(|(_, member)| member.watches);
+        viewers.map(|(index, _)| index).collect()
+    }
+
+    pub(super) fn wants(&self, viewer: usize) -> &BTreeMap<TrackId, Want> {
+        let seat = self.world.members[viewer].seat.as_ref();
+        &seat.expect("they have joined").wants
+    }
+
+    pub(super) fn wants_mut(&mut self, viewer: usize) -> &mut BTreeMap<TrackId, Want> {
+        let seat = self.world.members[viewer].seat.as_mut();
+        &mut seat.expect("they have joined").wants
+    }
+
     /// The layer that a viewer is sent of somebody's picture.
     pub(super) fn layer(&self, viewer: usize, publisher: usize) -> Option<u8> {
         let camera = self.world.members[publisher].camera()?;
         let seat = self.world.members[viewer].seat.as_ref()?;
         let node = self.world.nodes[seat.node].as_ref()?;
         node.shards[usize::from(seat.shard)].layer(seat.key, &camera.video_track)
+    }
+
+    /// When the last frame of each picture came that anybody sees.
+    pub(super) fn frames(&self) -> Vec<(usize, TrackId, Instant)> {
+        let mut frames = Vec::new();
+        for viewer in self.viewers() {
+            let pictures = self.wants(viewer).iter().filter(|(_, want)| want.is_video);
+            frames.extend(
+                pictures
+                    .filter_map(|(track, want)| Some((viewer, track.clone(), want.got.frame_at?))),
+            );
+        }
+        frames
+    }
+}
+
+impl Want {
+    pub(super) fn seen(&self) -> Seen {
+        let packets = &self.got.packets;
+        let mut runs: BTreeMap<u32, usize> = BTreeMap::new();
+        for (ssrc, number) in packets {
+            let begins = !packets.contains(&(*ssrc, number.wrapping_sub(1)));
+            *runs.entry(*ssrc).or_default() += usize::from(begins);
+        }
+        let numbers: BTreeSet<u64> = self.got.numbers.iter().copied().collect();
+        let span = numbers.first().zip(numbers.last());
+        Seen {
+            runs,
+            packets: packets.len(),
+            numbers: span.map_or(0, |(first, last)| (last - first + 1) as usize),
+        }
+    }
+
+    /// From now on it is looked at anew.
+    pub(super) fn forget(&mut self) {
+        self.got.packets.clear();
+        self.got.numbers.clear();
     }
 }
