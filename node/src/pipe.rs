@@ -6,6 +6,7 @@
 //! sent like to another shard. Packets never wait for the director. The protocol is told in `docs/pipe.md`.
 
 mod alarm;
+mod audience;
 mod bell;
 mod caller;
 mod calls;

@@ -347,7 +347,9 @@ impl Sessions {
             let publication = &relayed.publication;
             let role = match publication.role {
                 Role::Gateway => RelayRole::Gateway,
+                Role::Branch => RelayRole::Branch,
                 Role::Leaf | Role::Unspecified => RelayRole::Leaf,
+                Role::Twig => RelayRole::Twig,
             };
             let way = contract::TrackSummary {
                 session_id: publication.session.to_string(),

@@ -210,7 +210,8 @@ fn role_name(role: RelayRole) -> &'static str {
         RelayRole::Unspecified => "unknown",
         RelayRole::Origin => "origin",
         RelayRole::Gateway => "gateway",
-        RelayRole::Leaf => "leaf",
+        RelayRole::Branch => "branch",
+        RelayRole::Leaf | RelayRole::Twig => "leaf",
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipemesh_proto::ids::{NodeId, Region, TrackId};
-use pipemesh_topology::relay_path::{DIRECT_LEAVES, Role, Serve, Source, View};
+use pipemesh_topology::relay_path::{FanOut, Role, SentOn, Source, View};
 use pipemesh_topology::{NodeRecord, NodeState, PipeAddress, Snapshot};
 
 const REGIONS: usize = 10;
@@ -150,44 +150,42 @@ impl Room {
                 region: &record.region,
                 mesh: &self.mesh,
                 excluded: &nobody,
+                fan_out: FanOut::default(),
             }
         };
         let mut copies = Vec::new();
         for (place, track) in self.tracks.iter().enumerate() {
+            let (id, origin) = (&track.id, &track.origin);
+            let source = |taker: &NodeId, sent_on| {
+                let source = view(taker).source(Role::Leaf, sent_on, id, origin);
+                source.expect("everybody can be reached")
+            };
             let mut sources: BTreeMap<NodeId, Source> = BTreeMap::new();
             // Whom the origin serves as leaves.
-            let mut leaves = BTreeSet::new();
-            let mut carried = track.wanted.clone();
-            for (taker, layers) in &track.wanted {
-                let at = view(taker);
-                let source = at.source(Role::Leaf, &track.id, &track.origin);
-                let mut source = source.expect("everybody can be reached");
-                let asked = view(&source.node);
-                let (id, origin) = (&track.id, &track.origin);
-                match asked.serve(taker, source.role, id, origin, leaves.len()) {
-                    Serve::Yes => {}
-                    Serve::Redirect(to) => {
-                        let instead = at.redirected(&to, origin);
-                        source = instead.expect("everybody can be reached");
-                    }
-                    Serve::No => panic!("{taker} asks {} in vain", source.node),
+            let mut leaves: Vec<&NodeId> = Vec::new();
+            for taker in track.wanted.keys() {
+                let taken = source(taker, SentOn::Not);
+                if taken.role == Role::Leaf && taken.node == *origin {
+                    leaves.push(taker);
                 }
-                if source.node != *origin {
-                    carried
-                        .entry(source.node.clone())
-                        .or_default()
-                        .extend(layers);
-                } else if source.role == Role::Leaf {
-                    leaves.insert(taker.clone());
+                sources.insert(taker.clone(), taken);
+                if let Some(last) = view(origin).send_on(id, origin, &leaves, 0) {
+                    leaves.retain(|leaf| *leaf != last);
+                    sources.insert(last.clone(), source(last, SentOn::ByOrigin));
                 }
-                sources.insert(taker.clone(), source);
             }
-            assert!(leaves.len() <= DIRECT_LEAVES + 1, "the gateway is one too");
+            let direct = FanOut::default().direct;
+            assert!(leaves.len() <= direct + 1, "the gateway is one too");
+            let mut carried = track.wanted.clone();
             for (taker, source) in &sources {
-                if source.node != track.origin {
+                if source.node != *origin {
                     let of_gateway = &sources[&source.node];
-                    assert_eq!(of_gateway.node, track.origin, "two hops, not more");
+                    assert_eq!(of_gateway.node, *origin, "two hops, not more");
+                    let gateway = carried.entry(source.node.clone()).or_default();
+                    gateway.extend(&track.wanted[taker]);
                 }
+            }
+            for (taker, source) in &sources {
                 copies.push(Copy {
                     publisher: place / 2,
                     from: source.node.clone(),

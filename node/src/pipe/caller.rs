@@ -1,6 +1,7 @@
 //! Calls other nodes, and knows who calls whom.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use pipemesh_proto::ids::NodeId;
 
@@ -8,6 +9,7 @@ use super::connection::{self, Established, Failed, Introduction};
 use super::narrow::Narrow;
 use super::peers::Peers;
 use super::tls::Tls;
+use super::transport::MTU;
 
 /// See the module.
 #[derive(Clone)]
@@ -68,6 +70,16 @@ impl Caller {
     /// Full datagrams get lost on the way to this connection's other end; `false`: that was known.
     pub(super) fn note_narrow(&self, connection: &quinn::Connection) -> bool {
         self.0.narrow.add(connection.remote_address().ip())
+    }
+
+    /// Whether a connection began with shorter datagrams than a new one would, and longer ones have been found
+    /// to get through.
+    pub(super) fn is_bettered(&self, established: &Established) -> bool {
+        let connection = &established.connection;
+        let address = connection.remote_address().ip();
+        established.floor < MTU
+            && self.0.narrow.path(address, Instant::now()).mtu > established.floor
+            && connection.stats().path.current_mtu >= MTU
     }
 
     /// What gets through to this connection's other end, as far as is known.

@@ -23,6 +23,9 @@ use super::stats::Refusal;
 use super::tls::{NotAdmitted, SERVER_NAME, Tls};
 use super::transport::transport;
 
+/// For QUIC's handshake, on either side. Who is called begins later, by as much as the next call takes to get
+/// there; QUIC alone would have it wait for as long after the last datagram of who calls.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
 /// For both sides to say who they are.
 const HELLO_WITHIN: Duration = Duration::from_secs(3);
 /// … with the handshake before.
@@ -111,6 +114,8 @@ pub(super) struct Established {
     pub(super) boot_id: u64,
     /// This node began it.
     pub(super) dialled: bool,
+    /// The UDP payload that is taken to get through in any case.
+    pub(super) floor: u16,
     pub(super) words_in: mpsc::Receiver<Word>,
     pub(super) words_out: mpsc::Sender<Word>,
     /// Reads and writes the stream; ends when dropped.
@@ -135,7 +140,7 @@ pub(super) async fn dial(
             break;
         }
     }
-    let (connection, published) = connected?;
+    let (connection, published, floor) = connected?;
     let greeted = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         send_hello(&mut send, &connection, tls, own).await?;
@@ -154,6 +159,7 @@ pub(super) async fn dial(
         node.clone(),
         boot_id,
         true,
+        floor,
         send,
         receive,
     ))
@@ -164,15 +170,15 @@ async fn connect(
     tls: &Tls,
     narrow: &Narrow,
     address: &str,
-) -> Result<(quinn::Connection, Arc<Published>), Failed> {
+) -> Result<(quinn::Connection, Arc<Published>, u16), Failed> {
     let address = super::peers::resolve(address).await?;
     let path = narrow.path(address.ip(), Instant::now());
     let (transport, published) = transport(path);
     let mut config = tls.client.clone();
     config.transport_config(Arc::new(transport));
     let connecting = endpoint.connect_with(config, address, SERVER_NAME)?;
-    let connected = doubted(connecting.await, address.ip(), narrow);
-    Ok((connected?, published))
+    let connected = in_doubt(connecting, address.ip(), narrow).await;
+    Ok((connected?, published, path.mtu))
 }
 
 /// Hears a node that called.
@@ -188,8 +194,8 @@ pub(super) async fn accept(
     let (transport, published) = transport(path);
     let mut config = tls.server.clone();
     config.transport_config(Arc::new(transport));
-    let accepted = incoming.accept_with(Arc::new(config))?.await;
-    let connection = doubted(accepted, address, narrow)?;
+    let accepting = incoming.accept_with(Arc::new(config))?;
+    let connection = in_doubt(accepting, address, narrow).await?;
     let greeted = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let hello = read_hello(&mut receive).await?;
@@ -199,18 +205,20 @@ pub(super) async fn accept(
     };
     let (node, boot_id, send, receive) = in_time(&connection, greeted).await?;
     Ok(Established::new(
-        connection, published, node, boot_id, false, send, receive,
+        connection, published, node, boot_id, false, path.mtu, send, receive,
     ))
 }
 
-/// A handshake that times out may have had too long datagrams.
-fn doubted(
-    met: Result<quinn::Connection, ConnectionError>,
+/// A handshake that takes too long may have had too long datagrams. Both ends are to know before the next call.
+async fn in_doubt<T>(
+    handshake: impl Future<Output = Result<T, ConnectionError>>,
     address: IpAddr,
     narrow: &Narrow,
-) -> Result<quinn::Connection, ConnectionError> {
+) -> Result<T, ConnectionError> {
+    let met = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await;
+    let met = met.unwrap_or(Err(ConnectionError::TimedOut));
     if matches!(met, Err(ConnectionError::TimedOut)) {
-        narrow.doubt(address, Instant::now());
+        narrow.doubt(address, tokio::time::Instant::now().into_std());
     }
     met
 }
@@ -298,6 +306,7 @@ impl Established {
         node: NodeId,
         boot_id: u64,
         dialled: bool,
+        floor: u16,
         send: SendStream,
         receive: RecvStream,
     ) -> Self {
@@ -312,6 +321,7 @@ impl Established {
             node,
             boot_id,
             dialled,
+            floor,
             words_in,
             words_out,
             _stream: stream,

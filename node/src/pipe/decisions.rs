@@ -1,7 +1,8 @@
 //! Which pipes there are, which tracks are taken through which, and who is told of it. Pure: sessions ask,
 //! links report, the registry changes, and what follows is to be done in the order in which it is answered.
 //!
-//! What a track's path is decides [`Relays`]; to whose rooms is listened, [`Hearing`].
+//! What a track's path is decides [`Relays`]; who takes tracks from here knows [`Audience`]; to whose rooms is
+//! listened, [`Hearing`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,21 +10,22 @@ use std::sync::Arc;
 use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
 use pipemesh_topology::Snapshot;
-use pipemesh_topology::relay_path::{self, View};
+use pipemesh_topology::relay_path::{self, FanOut, SentOn, View};
 
+use super::audience::Audience;
 use super::exchange::News;
 use super::hearing::{self, Hearing};
 use super::link::Order;
 use super::relays::{self, Elsewhere, Path, Relayed, Relays, Wanter};
-use crate::shard::{Command, FIRST_PIPE, Landing, Origin, Publication};
+use crate::shard::{Command, FIRST_PIPE, Landing, Origin};
 use crate::tracks::{TrackEntry, Tracks};
 
 /// What is to be done.
 pub(super) enum Output {
     /// A pipe to this node is needed, under this number. All shards are to know it before what follows.
     Open(NodeId, u16),
-    /// The shards are to forget a pipe.
-    Part(u16),
+    /// The pipe to this node is to end, if it has not, and the shards are to forget it.
+    Part(NodeId, u16),
     /// Of a pipe.
     Link(NodeId, Order),
     /// Of a shard.
@@ -39,7 +41,30 @@ pub(super) enum Output {
 struct Link {
     number: u16,
     is_kept: bool,
+    standing: Standing,
 }
+
+/// What the registry has said of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nothing yet.
+    Unlisted,
+    Listed,
+    /// It is no node any more …
+    Left,
+    /// … and the pipe to it is of no use.
+    LetGo,
+}
+
+impl Standing {
+    fn is_listed(self) -> bool {
+        !matches!(self, Self::Left | Self::LetGo)
+    }
+}
+
+/// Numbers of pipes that are not given again before so many others have been free for longer: shards may still
+/// be about to read what came under them.
+const RESTING: usize = 16;
 
 /// See the module. After any call, drain [`Self::poll_output`].
 pub(super) struct Decisions {
@@ -51,7 +76,11 @@ pub(super) struct Decisions {
     links: BTreeMap<NodeId, Link>,
     by_number: BTreeMap<u16, NodeId>,
     last_number: u16,
+    /// Numbers of pipes that are no more, the oldest first.
+    free: VecDeque<u16>,
+    fan_out: FanOut,
     relays: Relays,
+    audience: Audience,
     hearing: Hearing,
     /// Nodes that are silent, or cannot be reached.
     silent: BTreeSet<NodeId>,
@@ -67,6 +96,7 @@ impl Decisions {
         shards: u16,
         tracks: Arc<Tracks>,
         nodes: Arc<Snapshot>,
+        fan_out: FanOut,
     ) -> Self {
         let mut decisions = Self {
             own,
@@ -77,7 +107,10 @@ impl Decisions {
             links: BTreeMap::new(),
             by_number: BTreeMap::new(),
             last_number: FIRST_PIPE - 1,
+            free: VecDeque::new(),
+            fan_out,
             relays: Relays::default(),
+            audience: Audience::default(),
             hearing: Hearing::default(),
             silent: BTreeSet::new(),
             sessions: BTreeMap::new(),
@@ -102,6 +135,7 @@ impl Decisions {
     pub(super) fn handle_nodes(&mut self, nodes: Arc<Snapshot>) {
         self.nodes = nodes;
         self.meet_region();
+        self.note_listed();
         self.follow();
     }
 
@@ -130,6 +164,57 @@ impl Decisions {
         }
     }
 
+    fn note_listed(&mut self) {
+        for (node, link) in &mut self.links {
+            let is_listed = self.nodes.node(node).is_some();
+            let standing = match (is_listed, link.standing) {
+                (true, _) => Standing::Listed,
+                (false, Standing::Listed) => Standing::Left,
+                (false, standing) => standing,
+            };
+            let was = std::mem::replace(&mut link.standing, standing);
+            if was.is_listed() != standing.is_listed() {
+                let order = Order::List(is_listed);
+                self.outputs.push_back(Output::Link(node.clone(), order));
+            }
+        }
+    }
+
+    /// Parts with nodes that are none any more, once nothing that is wanted here comes from there.
+    fn part_with_left(&mut self) {
+        let left = self.links.iter();
+        let left = left.filter(|(node, link)| {
+            link.standing == Standing::LetGo
+                && !self.relays.is_taken_from(node)
+                && self.hearing.rooms_of(node).is_empty()
+        });
+        let left: Vec<NodeId> = left.map(|(node, _)| node.clone()).collect();
+        for node in left {
+            self.part(&node);
+            self.silent.remove(&node);
+        }
+    }
+
+    /// Forgets a pipe; whether there was one.
+    fn part(&mut self, node: &NodeId) -> bool {
+        let Some(link) = self.links.remove(node) else {
+            return false;
+        };
+        let number = link.number;
+        self.by_number.remove(&number);
+        self.outputs.push_back(Output::Part(node.clone(), number));
+        self.relays.end_pipe(number);
+        self.audience.end_pipe(number);
+        true
+    }
+
+    /// A pipe that was parted with has come to its end.
+    pub(super) fn handle_freed(&mut self, number: u16) {
+        if !self.by_number.contains_key(&number) {
+            self.free.push_back(number);
+        }
+    }
+
     /// A node called: it has a pipe from now on.
     pub(super) fn handle_call(&mut self, node: &NodeId) {
         self.open(node);
@@ -140,11 +225,23 @@ impl Decisions {
         if let Some(link) = self.links.get(node) {
             return Some(link.number);
         }
-        let number = self.last_number.checked_add(1)?;
-        self.last_number = number;
+        let fresh = match self.free.len() > RESTING {
+            true => None,
+            false => self.last_number.checked_add(1),
+        };
+        let number = match fresh {
+            Some(fresh) => fresh,
+            None => self.free.pop_front()?,
+        };
+        self.last_number = self.last_number.max(number);
+        let standing = match self.nodes.node(node) {
+            Some(_) => Standing::Listed,
+            None => Standing::Unlisted,
+        };
         let link = Link {
             number,
             is_kept: false,
+            standing,
         };
         self.links.insert(node.clone(), link);
         self.by_number.insert(number, node.clone());
@@ -154,12 +251,9 @@ impl Decisions {
 
     /// A pipe has met a bug, and is made anew when it is needed.
     pub(super) fn handle_end(&mut self, node: &NodeId) {
-        let Some(link) = self.links.remove(node) else {
+        if !self.part(node) {
             return;
-        };
-        self.by_number.remove(&link.number);
-        self.outputs.push_back(Output::Part(link.number));
-        self.relays.end_pipe(link.number);
+        }
         self.relays.end_all_from(node);
         let rooms = self.hearing.rooms_of(node).into_iter();
         let follow = rooms.map(|room| hearing::Output::Follow(node.clone(), room));
@@ -181,7 +275,8 @@ impl Decisions {
         if !wanted.contains(&track) {
             wanted.push(track.clone());
         }
-        self.take(track, elsewhere, Wanter::Session(session), shard.into());
+        let wanter = (Wanter::Session(session), relay_path::Role::Leaf);
+        self.take(track, elsewhere, wanter, shard.into());
         self.carry_out();
     }
 
@@ -234,14 +329,15 @@ impl Decisions {
 
     /// Takes every track from where it is to be taken by now.
     fn follow(&mut self) {
-        let view = View {
-            node: &self.own,
-            region: &self.region,
-            mesh: &self.nodes,
-            excluded: &self.silent,
-        };
+        let view = view(
+            &self.own,
+            &self.region,
+            &self.nodes,
+            &self.silent,
+            self.fan_out,
+        );
         self.relays
-            .follow(|track, publication, role| path(&view, track, publication, role));
+            .follow(|track, origin, role, sent_on| path(&view, track, origin, role, sent_on));
         self.carry_out();
     }
 
@@ -276,6 +372,33 @@ impl Decisions {
                     self.relays.moved(&track, generation, from);
                 }
             }
+            News::SentOn { track, generation } => {
+                if let Some(from) = self.by_number.get(&number) {
+                    let view = view(
+                        &self.own,
+                        &self.region,
+                        &self.nodes,
+                        &self.silent,
+                        self.fan_out,
+                    );
+                    self.relays.send_on(
+                        &track,
+                        generation,
+                        from,
+                        |track, origin, role, sent_on| path(&view, track, origin, role, sent_on),
+                    );
+                }
+            }
+            News::Given {
+                subscription,
+                track,
+                role,
+            } => {
+                self.audience
+                    .add(&track, (number, subscription), served(role));
+                let origin = self.own.clone();
+                self.relieve(&track, &origin);
+            }
             News::Asked {
                 subscription,
                 track,
@@ -292,12 +415,26 @@ impl Decisions {
                 }
                 // On whichever shard: all of them serve other nodes equally well.
                 let shard = subscription % u32::from(self.shards.max(1));
+                let (origin, role) = (publication.node.clone(), served(publication.role));
                 let elsewhere = Elsewhere {
                     node: publication.node,
                     session: publication.session,
                     room: publication.room,
                 };
-                self.take(track, elsewhere, wanter, shard as u16);
+                let wanter = (wanter, role.server());
+                self.take(track.clone(), elsewhere, wanter, shard as u16);
+                self.audience.add(&track, (number, subscription), role);
+                if self.relays.role(&track) == Some(relay_path::Role::Gateway) {
+                    self.relieve(&track, &origin);
+                }
+            }
+            News::LetGo => {
+                let node = self.by_number.get(&number);
+                if let Some(link) = node.and_then(|node| self.links.get_mut(node))
+                    && link.standing == Standing::Left
+                {
+                    link.standing = Standing::LetGo;
+                }
             }
             News::Heard => {
                 if let Some(node) = self.by_number.get(&number)
@@ -317,46 +454,76 @@ impl Decisions {
                 subscription,
                 track,
             } => {
+                self.audience.remove(&track, (number, subscription));
                 let wanter = Wanter::Pipe(number, subscription);
                 self.relays.unwant(&track, &wanter);
-                let view = View {
-                    node: &self.own,
-                    region: &self.region,
-                    mesh: &self.nodes,
-                    excluded: &self.silent,
-                };
-                self.relays.follow_one(&track, |track, publication, role| {
-                    path(&view, track, publication, role)
-                });
+                let view = view(
+                    &self.own,
+                    &self.region,
+                    &self.nodes,
+                    &self.silent,
+                    self.fan_out,
+                );
+                self.relays
+                    .follow_one(&track, |track, origin, role, sent_on| {
+                        path(&view, track, origin, role, sent_on)
+                    });
             }
         }
         self.carry_out();
     }
 
-    fn take(&mut self, track: TrackId, elsewhere: Elsewhere, wanter: Wanter, shard: u16) {
-        let role = match wanter {
-            Wanter::Session(_) => Role::Leaf,
-            Wanter::Pipe(..) => Role::Gateway,
-        };
-        let publication = Publication {
-            node: elsewhere.node.clone(),
-            session: elsewhere.session.clone(),
-            room: elsewhere.room.clone(),
-            role,
-        };
-        let view = View {
-            node: &self.own,
-            region: &self.region,
-            mesh: &self.nodes,
-            excluded: &self.silent,
-        };
-        let path = path(&view, &track, &publication, role);
+    fn take(
+        &mut self,
+        track: TrackId,
+        elsewhere: Elsewhere,
+        wanter: (Wanter, relay_path::Role),
+        shard: u16,
+    ) {
+        let view = view(
+            &self.own,
+            &self.region,
+            &self.nodes,
+            &self.silent,
+            self.fan_out,
+        );
         let generation = self.tracks.next_generation();
-        self.relays
-            .want(track, elsewhere, wanter, path, shard, generation);
+        self.relays.want(
+            track,
+            elsewhere,
+            wanter,
+            shard,
+            generation,
+            |track, origin, role, sent_on| path(&view, track, origin, role, sent_on),
+        );
+    }
+
+    /// Sends on whom there is no room for among those who take a track from here.
+    fn relieve(&mut self, track: &TrackId, origin: &NodeId) {
+        loop {
+            let leaves = self.audience.leaves(track).into_iter();
+            let leaves = leaves.filter_map(|taker| Some((taker, self.by_number.get(&taker.0)?)));
+            let leaves: Vec<_> = leaves.collect();
+            let nodes: Vec<&NodeId> = leaves.iter().map(|(_, node)| *node).collect();
+            let view = view(
+                &self.own,
+                &self.region,
+                &self.nodes,
+                &self.silent,
+                self.fan_out,
+            );
+            let last = view.send_on(track, origin, &nodes, self.audience.branches(track));
+            let taker = leaves.iter().find(|(_, node)| Some(*node) == last);
+            let Some(&(taker, _)) = taker else {
+                return;
+            };
+            self.audience.send_on(track, taker);
+            self.order(taker.0, Order::SendOn(taker.1));
+        }
     }
 
     fn carry_out(&mut self) {
+        self.part_with_left();
         while let Some(output) = self.relays.poll_output() {
             match output {
                 relays::Output::Land {
@@ -426,26 +593,57 @@ impl Decisions {
     /// Whether nothing is wanted, taken or heard any more.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.relays.len() == 0 && self.sessions.is_empty() && self.hearing.is_idle()
+        let is_idle = self.relays.len() == 0 && self.audience.is_empty();
+        is_idle && self.sessions.is_empty() && self.hearing.is_idle()
+    }
+}
+
+fn view<'a>(
+    node: &'a NodeId,
+    region: &'a Region,
+    mesh: &'a Snapshot,
+    excluded: &'a BTreeSet<NodeId>,
+    fan_out: FanOut,
+) -> View<'a> {
+    View {
+        node,
+        region,
+        mesh,
+        excluded,
+        fan_out,
+    }
+}
+
+/// As what another node takes a track.
+fn served(role: Role) -> relay_path::Role {
+    match role {
+        Role::Twig => relay_path::Role::Twig,
+        Role::Leaf | Role::Unspecified => relay_path::Role::Leaf,
+        Role::Branch => relay_path::Role::Branch,
+        Role::Gateway => relay_path::Role::Gateway,
     }
 }
 
 /// Where a track is taken from. An origin of which nothing is known is asked itself: it may be about to come.
-fn path(view: &View<'_>, track: &TrackId, publication: &Publication, role: Role) -> Path {
-    let role = match role {
-        Role::Gateway => relay_path::Role::Gateway,
-        Role::Leaf | Role::Unspecified => relay_path::Role::Leaf,
-    };
-    match view.source(role, track, &publication.node) {
+fn path(
+    view: &View<'_>,
+    track: &TrackId,
+    origin: &NodeId,
+    role: relay_path::Role,
+    sent_on: SentOn,
+) -> Path {
+    match view.source(role, sent_on, track, origin) {
         Some(source) => Path {
             from: source.node,
             role: match source.role {
-                relay_path::Role::Gateway => Role::Gateway,
+                relay_path::Role::Twig => Role::Twig,
                 relay_path::Role::Leaf => Role::Leaf,
+                relay_path::Role::Branch => Role::Branch,
+                relay_path::Role::Gateway => Role::Gateway,
             },
         },
         None => Path {
-            from: publication.node.clone(),
+            from: origin.clone(),
             role: Role::Gateway,
         },
     }

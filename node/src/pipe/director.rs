@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pipemesh_proto::ids::{NodeId, Region, RoomId, SessionId, TrackId};
+use pipemesh_topology::relay_path::FanOut;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +70,8 @@ pub(super) struct Director {
     told: mpsc::Sender<(u16, News)>,
     decisions: Decisions,
     links: BTreeMap<NodeId, mpsc::Sender<Order>>,
-    tasks: JoinSet<()>,
+    /// Links, which answer their numbers.
+    tasks: JoinSet<u16>,
     /// Of sessions that want something.
     inboxes: HashMap<SessionId, mailbox::Sender<Input>>,
     stats: PipeStats,
@@ -102,6 +104,7 @@ impl Director {
             parts.shards.len() as u16,
             Arc::clone(&parts.tracks),
             parts.peers.snapshot(),
+            FanOut::default(),
         );
         Self {
             own: parts.own,
@@ -155,9 +158,10 @@ impl Director {
             .await;
     }
 
-    fn handle_end(&mut self, ended: Result<(), tokio::task::JoinError>) {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a pipe's task ended");
+    fn handle_end(&mut self, ended: Result<u16, tokio::task::JoinError>) {
+        match ended {
+            Ok(number) => self.decisions.handle_freed(number),
+            Err(error) => tracing::error!(%error, "a pipe's task ended"),
         }
         let gone = self.links.iter().filter(|(_, orders)| orders.is_closed());
         for node in gone.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
@@ -197,7 +201,9 @@ impl Director {
         while let Some(output) = self.decisions.poll_output() {
             match output {
                 Output::Open(node, number) => self.open(node, number).await,
-                Output::Part(number) => {
+                Output::Part(node, number) => {
+                    // The link ends when nobody tells it anything any more.
+                    self.links.remove(&node);
                     for shard in &self.shards {
                         shard.send(Command::Part(number)).await;
                     }
@@ -245,7 +251,10 @@ impl Director {
             self.told.clone(),
             self.stats.clone(),
         );
-        self.tasks.spawn(link.run());
+        self.tasks.spawn(async move {
+            link.run().await;
+            number
+        });
         self.links.insert(node, orders);
     }
 

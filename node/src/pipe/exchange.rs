@@ -22,7 +22,9 @@ use pipemesh_node_core::router::TrackKey;
 use pipemesh_node_core::router::relay::{Alias, Interest};
 use pipemesh_proto::ids::{NodeId, RoomId, TrackId};
 use pipemesh_proto::pipe;
+use pipemesh_proto::pipe::Role;
 use pipemesh_proto::pipe::pipe_message::Message as Word;
+use pipemesh_topology::relay_path;
 
 use self::numbered::Numbered;
 use super::pieces::Pieces;
@@ -31,6 +33,9 @@ use crate::session::sdp::Format;
 use crate::shard::{Neighbours, Publication, TrackState};
 use crate::tracks::Tracks;
 
+/// Nodes that a track may have come over. While nodes change their paths they are more than there are once
+/// all agree.
+pub(super) const LONGEST_PATH: usize = relay_path::LONGEST_PATH + 1;
 /// Tracks that another node may take: a room of a thousand people, several times over.
 const MAX_GIVEN: usize = 16_384;
 
@@ -54,8 +59,18 @@ pub(crate) enum News {
         track: TrackId,
         publication: Publication,
     },
-    /// It does not ask any more.
+    /// It takes one that is published here, and not as a gateway.
+    Given {
+        subscription: u32,
+        track: TrackId,
+        role: Role,
+    },
+    /// A track that is taken from there is to be taken from elsewhere.
+    SentOn { track: TrackId, generation: u64 },
+    /// It does not ask any more, or take any more.
     Released { subscription: u32, track: TrackId },
+    /// It is no node any more, and nobody needs the pipe to it.
+    LetGo,
     /// It is heard …
     Heard,
     /// … or has fallen silent, or cannot be reached.
@@ -146,6 +161,8 @@ pub(crate) struct Exchange {
     datagrams: VecDeque<Vec<u8>>,
     news: VecDeque<News>,
     pieces: Pieces,
+    /// The other node says that it does not hear this one, or does again.
+    doubt: Option<bool>,
     /// The stamp of the last packet that came.
     last_sent: Option<u32>,
     /// Times in datagrams are counted from here.
@@ -176,9 +193,10 @@ impl At {
     }
 
     /// What the other node is told of it.
-    fn describe(&self, subscription: u32) -> Option<Word> {
+    fn describe(&self, subscription: u32, own: &NodeId) -> Option<Word> {
         let state = self.state.as_ref()?;
         let mut told = translate::state(subscription, state, self.format);
+        told.path.push(own.to_string());
         told.live &= !u32::from(self.suspended.bits());
         Some(Word::State(told))
     }
@@ -208,6 +226,7 @@ impl Exchange {
             datagrams: VecDeque::new(),
             news: VecDeque::new(),
             pieces: Pieces::default(),
+            doubt: None,
             last_sent: None,
             origin,
             stats: Stats::default(),
@@ -234,6 +253,7 @@ impl Exchange {
         self.words.clear();
         self.datagrams.clear();
         self.pieces = Pieces::default();
+        self.doubt = None;
         self.last_sent = None;
         for subscription in self.given_by.keys().copied().collect::<Vec<_>>() {
             self.end_given(subscription);
@@ -293,6 +313,16 @@ impl Exchange {
     /// What the last packet was stamped with that has come since it was last asked: the other side's clock.
     pub(crate) fn take_last_sent(&mut self) -> Option<u32> {
         self.last_sent.take()
+    }
+
+    /// The other node is not heard, or is again.
+    pub(crate) fn doubt(&mut self, is_doubted: bool) {
+        self.say(Word::Doubt(pipe::Doubt { over: !is_doubted }));
+    }
+
+    /// Whether the other node does not hear this one, if it has said so since it was last asked.
+    pub(crate) fn take_doubt(&mut self) -> Option<bool> {
+        self.doubt.take()
     }
 
     /// Words that were not taken yet.

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::alarm::Alarm;
 use super::bell::Bell;
 use super::caller::Caller;
-use super::calls::{Calls, Ear, Met};
+use super::calls::{Calls, Ear, LET_GO_AFTER, Met};
 use super::connection::{self, Established, Failed};
 use super::exchange::{Exchange, News};
 use super::sender::Sender;
@@ -52,8 +52,12 @@ pub(super) enum Order {
     Refuse(u32),
     /// … or not yet: it is to ask again.
     Defer(u32),
+    /// It is to take a track that it has from here from elsewhere.
+    SendOn(u32),
     /// It is to be connected, used or not.
     Keep(bool),
+    /// It is among the nodes, or not any more.
+    List(bool),
     /// People here are to hear what is said in a room there …
     Follow(RoomId),
     /// … or not any more.
@@ -108,7 +112,7 @@ impl Link {
     ) -> Self {
         let now = Instant::now();
         Self {
-            calls: Calls::new(caller.is_first(&node), now),
+            calls: Calls::new(caller.is_first(&node), LET_GO_AFTER, now),
             node,
             number,
             caller,
@@ -142,6 +146,11 @@ impl Link {
             self.bell.awake();
             let now = Instant::now();
             self.exchange.handle_messages(now);
+            self.calls.note_use(self.exchange.is_used(), now);
+            self.let_go_if_due(now);
+            if self.calls.poll_gone(self.established.is_some()) {
+                self.exchange.report(News::LetGo);
+            }
             self.probe(now);
             self.send_packets(now);
             // 2. What follows from it, and from what came last.
@@ -163,12 +172,14 @@ impl Link {
             );
         }
         self.exchange.disconnected();
+        self.stats.forget(&self.node);
     }
 
     /// Waits for something to come and handles it; `false`: nothing is to come any more.
     async fn wait(&mut self) -> bool {
         let more = self.exchange.has_arrivals();
         let call_at = self.call_at();
+        let let_go_at = self.let_go_at();
         let post_at = self
             .exchange
             .is_waiting()
@@ -178,7 +189,9 @@ impl Link {
         let send_at = sender.and_then(|sender| sender.poll_timeout(Instant::now()));
         let publish_at = (!self.is_published).then_some(self.publish_at);
         let probe_at = self.prober.as_ref().map(Prober::poll_timeout);
-        let at = [call_at, post_at, listen_at, send_at, publish_at, probe_at];
+        let at = [
+            call_at, let_go_at, post_at, listen_at, send_at, publish_at, probe_at,
+        ];
         let at = at.into_iter().flatten().min();
         let is_talkative = self.exchange.words() > 0;
         let is_congested = self.exchange.is_congested();
@@ -251,6 +264,21 @@ impl Link {
             let datagrams = established.connection.stats().udp_rx.datagrams;
             let news = self.ear.handle_timeout(datagrams, now);
             self.report(news);
+            if let Some(is_doubted) = self.ear.poll_doubt() {
+                self.exchange.doubt(is_doubted);
+            }
+            if self.ear.is_lost(now) {
+                self.give_up();
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(established) = &self.established {
+            let connection = established.connection.clone();
+            connection::close(&connection, CloseCode::Silent, "nothing was heard");
+            let error = connection.close_reason();
+            self.lose(&error.unwrap_or(quinn::ConnectionError::TimedOut));
         }
     }
 
@@ -266,7 +294,9 @@ impl Link {
             Order::Serve(subscription) => self.exchange.serve(subscription),
             Order::Refuse(subscription) => self.exchange.refuse(subscription),
             Order::Defer(subscription) => self.exchange.defer(subscription),
+            Order::SendOn(subscription) => self.exchange.send_on(subscription),
             Order::Keep(is_kept) => self.calls.keep(is_kept),
+            Order::List(is_listed) => self.calls.list(is_listed, Instant::now()),
             Order::Follow(room) => self.exchange.follow(room),
             Order::Unfollow(room) => self.exchange.unfollow(&room),
         }
@@ -277,7 +307,7 @@ impl Link {
     /// When the other node is to be called.
     fn call_at(&self) -> Option<Instant> {
         let is_away = self.established.is_none() && self.calling.is_empty();
-        let at = self.calls.poll_timeout(self.exchange.is_used());
+        let at = self.calls.poll_timeout();
         at.filter(|_| is_away)
     }
 
@@ -287,6 +317,32 @@ impl Link {
         }
         let (caller, node) = (self.caller.clone(), self.node.clone());
         self.calling.spawn(async move { caller.call(&node).await });
+    }
+
+    fn let_go_at(&self) -> Option<Instant> {
+        let established = self.established.as_ref()?;
+        let is_bettered = || self.caller.is_bettered(established);
+        self.calls.let_go_at(established.dialled, is_bettered)
+    }
+
+    fn let_go_if_due(&mut self, now: Instant) {
+        if self.let_go_at().is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(connection) = self.established.as_ref().map(|it| it.connection.clone()) else {
+            return;
+        };
+        connection::close(&connection, CloseCode::Unused, "nobody needs it");
+        tracing::info!(node = %self.node, "a pipe that nobody needs is let go of");
+        self.rest(now);
+    }
+
+    /// There is no connection until somebody needs one.
+    fn rest(&mut self, now: Instant) {
+        self.forget_connection();
+        self.exchange.disconnected();
+        self.ear.handle_rest();
+        self.calls.handle_rest(now);
     }
 
     fn note_failure(&mut self, failed: &Failed) {
@@ -323,10 +379,10 @@ impl Link {
             called = established.dialled,
             "a pipe is connected"
         );
-        self.calls.handle_meeting();
+        let now = Instant::now();
+        self.calls.handle_meeting(now);
         self.connections += 1;
         self.forget_connection();
-        let now = Instant::now();
         self.sender = Some(Sender::new(Arc::clone(&established.published), now));
         self.prober = Some(Prober::new(self.exchange.clock(), now));
         self.established = Some(established);
@@ -336,6 +392,12 @@ impl Link {
     }
 
     fn lose(&mut self, error: &quinn::ConnectionError) {
+        if let quinn::ConnectionError::ApplicationClosed(closed) = error
+            && closed.error_code == (CloseCode::Unused as u32).into()
+        {
+            tracing::info!(node = %self.node, "a pipe that nobody needs was let go of");
+            return self.rest(Instant::now());
+        }
         let error = error as &dyn std::error::Error;
         tracing::warn!(node = %self.node, error, "a pipe is lost");
         self.forget_connection();
@@ -440,6 +502,10 @@ impl Link {
         let established = self.established.as_ref();
         let delay = established.map_or(Duration::ZERO, |it| it.connection.rtt() / 2);
         self.exchange.handle_word(word, delay, Instant::now());
+        if let Some(is_doubted) = self.exchange.take_doubt() {
+            let news = self.ear.handle_doubt(is_doubted);
+            self.report(news);
+        }
     }
 
     /// One datagram, and what has come with it.
@@ -486,6 +552,11 @@ impl Link {
             return;
         }
         self.publish_at = now + PUBLISH_EVERY;
+        // One that is not there, and is not to be, is not spoken of.
+        let is_away = self.established.is_none() && self.calling.is_empty();
+        if is_away && self.calls.poll_timeout().is_none() {
+            return self.stats.forget(&self.node);
+        }
         let connection = self.established.as_ref().map(|it| &it.connection);
         let counted = connection.map(quinn::Connection::stats);
         let path = counted.map(|counted| counted.path);

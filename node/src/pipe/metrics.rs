@@ -48,7 +48,7 @@ impl PipeMetrics {
             stats,
             up: gauge(
                 "pipemesh_pipe_up",
-                "1 while the pipe to a node is connected.",
+                "1 while the pipe to a node is connected. One that nobody needs is not spoken of.",
                 &["peer"],
             )?,
             connections: counter(

@@ -2,7 +2,8 @@
 //! and find out by themselves how much larger they may be.
 //!
 //! A way that is narrow from the beginning lets no handshake through. Whether it is that, or nobody is there,
-//! cannot be told: the next calls are tried with smaller datagrams.
+//! cannot be told: the next calls are tried with smaller datagrams. Where that was nothing but doubt, QUIC
+//! finds out, and the connection is made anew as soon as nobody uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

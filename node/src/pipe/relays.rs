@@ -2,14 +2,15 @@
 //!
 //! A track is taken once, however many sessions and other nodes want it, on the shard of the first who did.
 //! Nobody hears of it before it is described, since nothing can be negotiated of what is not known. Who
-//! asks from elsewhere takes this node for its region's gateway: then the track comes from its origin, so
-//! that none can go round.
+//! asks from elsewhere says as what this node has to take the track: mostly as its region's gateway, from the
+//! origin, so that none can go round.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pipemesh_proto::ids::{NodeId, RoomId, SessionId, TrackId};
 use pipemesh_proto::pipe::Role;
+use pipemesh_topology::relay_path::{self, SentOn};
 
 use crate::shard::Publication;
 
@@ -39,7 +40,8 @@ pub(super) struct Path {
 /// What follows, to be done in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output {
-    /// The shard is to take the track from this node; if it does from another one, from this one instead.
+    /// The shard is to take the track from this node; if it does from another one, from this one instead; if it
+    /// does from this one, in this role from now on.
     Land {
         track: TrackId,
         shard: u16,
@@ -69,7 +71,9 @@ struct Wanted {
     /// It has gone back.
     is_back: bool,
     is_described: bool,
-    wanters: BTreeSet<Wanter>,
+    sent_on: SentOn,
+    /// With what this node has to be for each.
+    wanters: BTreeMap<Wanter, relay_path::Role>,
 }
 
 /// See the module.
@@ -89,16 +93,17 @@ impl Relays {
         self.outputs.pop_front()
     }
 
-    /// Somebody wants a track. `generation` is a number that no other publication of this node has; `shard`
-    /// takes it if nobody wanted it before.
+    /// Somebody wants a track, and needs this node to take it as `role` at least. `generation` is a number that
+    /// no other publication of this node has; `shard` takes it if nobody wanted it before. `path`: from where
+    /// to take a track that is published there.
     pub(super) fn want(
         &mut self,
         track: TrackId,
         elsewhere: Elsewhere,
-        wanter: Wanter,
-        path: Path,
+        (wanter, role): (Wanter, relay_path::Role),
         shard: u16,
         generation: u64,
+        path: impl Fn(&TrackId, &NodeId, relay_path::Role, SentOn) -> Path,
     ) {
         let known = self.tracks.get_mut(&track);
         if let Some(known) = known
@@ -109,27 +114,21 @@ impl Relays {
                 let output = Output::Known(track.clone(), of, wanter.clone());
                 self.outputs.push_back(output);
             }
-            known.wanters.insert(wanter);
-            // A gateway stays one for as long as it takes the track.
-            if path.role == Role::Gateway && known.publication.role == Role::Leaf {
-                self.reroute(&track, path);
+            let before = known.role();
+            known.wanters.insert(wanter, role);
+            if known.role() > before {
+                self.follow_one(&track, path);
             }
             return;
         }
         // It was published anew: what others still want of the former one is no more.
         self.end(&track);
+        let path = path(&track, &elsewhere.node, role, SentOn::Not);
         let publication = Arc::new(Publication {
             node: elsewhere.node,
             session: elsewhere.session,
             room: elsewhere.room,
             role: path.role,
-        });
-        self.outputs.push_back(Output::Land {
-            track: track.clone(),
-            shard,
-            generation,
-            from: path.from.clone(),
-            publication: Arc::clone(&publication),
         });
         let wanted = Wanted {
             publication,
@@ -139,8 +138,10 @@ impl Relays {
             former: None,
             is_back: false,
             is_described: false,
-            wanters: BTreeSet::from([wanter]),
+            sent_on: SentOn::Not,
+            wanters: BTreeMap::from([(wanter, role)]),
         };
+        self.outputs.push_back(wanted.land(&track));
         self.tracks.insert(track, wanted);
     }
 
@@ -166,7 +167,7 @@ impl Relays {
         let of_pipe =
             |wanter: &&Wanter| matches!(wanter, Wanter::Pipe(other, _) if *other == number);
         let wants = self.tracks.iter().flat_map(|(track, wanted)| {
-            let wanters = wanted.wanters.iter().filter(of_pipe);
+            let wanters = wanted.wanters.keys().filter(of_pipe);
             wanters.map(move |wanter| (track.clone(), wanter.clone()))
         });
         for (track, wanter) in wants.collect::<Vec<_>>() {
@@ -181,7 +182,7 @@ impl Relays {
         if std::mem::replace(&mut wanted.is_described, true) {
             return None;
         }
-        for wanter in &wanted.wanters {
+        for wanter in wanted.wanters.keys() {
             let of = wanted.publication.session.clone();
             let output = Output::Known(track.clone(), of, wanter.clone());
             self.outputs.push_back(output);
@@ -222,6 +223,15 @@ impl Relays {
         }
     }
 
+    /// Whether any track comes from a node, or does so until it has come from elsewhere.
+    pub(super) fn is_taken_from(&self, node: &NodeId) -> bool {
+        let mut taken = self.tracks.values();
+        taken.any(|wanted| {
+            let former = wanted.former.as_ref().map(|former| &former.from);
+            wanted.from == *node || former == Some(node)
+        })
+    }
+
     /// A link was lost with all it took.
     pub(super) fn end_all_from(&mut self, from: &NodeId) {
         let taken = self.tracks.iter().filter(|(_, it)| it.from == *from);
@@ -230,8 +240,34 @@ impl Relays {
         }
     }
 
+    /// Who gives a track serves too many.
+    pub(super) fn send_on(
+        &mut self,
+        track: &TrackId,
+        generation: u64,
+        from: &NodeId,
+        path: impl Fn(&TrackId, &NodeId, relay_path::Role, SentOn) -> Path,
+    ) {
+        let wanted = self.tracks.get_mut(track);
+        let wanted = wanted.filter(|it| it.generation == generation && it.from == *from);
+        // Who was asked instead had not got it.
+        let Some(wanted) = wanted.filter(|it| !it.is_back) else {
+            return;
+        };
+        let by = match wanted.publication.role {
+            Role::Twig => return,
+            _ if *from == wanted.publication.node => SentOn::ByOrigin,
+            _ => SentOn::ByGateway,
+        };
+        wanted.sent_on = wanted.sent_on.max(by);
+        self.follow_one(track, path);
+    }
+
     /// Works every path out anew: nodes have come or gone.
-    pub(super) fn follow(&mut self, path: impl Fn(&TrackId, &Publication, Role) -> Path) {
+    pub(super) fn follow(
+        &mut self,
+        path: impl Fn(&TrackId, &NodeId, relay_path::Role, SentOn) -> Path,
+    ) {
         for track in self.tracks.keys().cloned().collect::<Vec<_>>() {
             self.follow_one(&track, &path);
         }
@@ -242,20 +278,25 @@ impl Relays {
     pub(super) fn follow_one(
         &mut self,
         track: &TrackId,
-        path: impl Fn(&TrackId, &Publication, Role) -> Path,
+        path: impl Fn(&TrackId, &NodeId, relay_path::Role, SentOn) -> Path,
     ) {
-        let Some(wanted) = self.tracks.get(track) else {
+        let Some(wanted) = self.tracks.get_mut(track) else {
             return;
         };
-        let is_pipe = |wanter: &Wanter| matches!(wanter, Wanter::Pipe(..));
-        let role = match wanted.wanters.iter().any(is_pipe) {
-            true => Role::Gateway,
-            false => Role::Leaf,
-        };
-        let path = path(track, &wanted.publication, role);
+        let origin = &wanted.publication.node;
+        let path = path(track, origin, wanted.role(), wanted.sent_on);
         if path.from != wanted.from {
             self.reroute(track, path);
+        } else if path.role != wanted.publication.role {
+            // Told with the next request, if there is one: it is served as before.
+            wanted.set_path(path);
+            self.outputs.push_back(wanted.land(track));
         }
+    }
+
+    /// As what this node takes a track for others; `None`: it does not.
+    pub(super) fn role(&self, track: &TrackId) -> Option<relay_path::Role> {
+        Some(self.tracks.get(track)?.role())
     }
 
     /// For inspection.
@@ -282,13 +323,7 @@ impl Relays {
         });
         wanted.is_back = false;
         wanted.set_path(path);
-        self.outputs.push_back(Output::Land {
-            track: track.clone(),
-            shard: wanted.shard,
-            generation: wanted.generation,
-            from: wanted.from.clone(),
-            publication: Arc::clone(&wanted.publication),
-        });
+        self.outputs.push_back(wanted.land(track));
     }
 
     fn end(&mut self, track: &TrackId) {
@@ -300,7 +335,7 @@ impl Relays {
             shard: wanted.shard,
             generation: wanted.generation,
         });
-        for wanter in wanted.wanters {
+        for wanter in wanted.wanters.into_keys() {
             let of = wanted.publication.session.clone();
             self.outputs
                 .push_back(Output::Gone(track.clone(), of, wanter));
@@ -309,6 +344,22 @@ impl Relays {
 }
 
 impl Wanted {
+    /// As what it has to be taken, for all who want it.
+    fn role(&self) -> relay_path::Role {
+        let roles = self.wanters.values().copied();
+        roles.max().unwrap_or(relay_path::Role::Leaf)
+    }
+
+    fn land(&self, track: &TrackId) -> Output {
+        Output::Land {
+            track: track.clone(),
+            shard: self.shard,
+            generation: self.generation,
+            from: self.from.clone(),
+            publication: Arc::clone(&self.publication),
+        }
+    }
+
     fn set_path(&mut self, path: Path) {
         self.publication = Arc::new(Publication {
             role: path.role,

@@ -12,8 +12,10 @@ mod network;
 mod node;
 mod people;
 mod plan;
+mod rest;
 mod scene;
 mod signaling;
+mod silence;
 mod speakers;
 mod story;
 mod world;
@@ -30,6 +32,7 @@ use rand::{Rng, SeedableRng};
 use coverage::Coverage;
 use node::Dialect;
 use people::Member;
+use pipemesh_topology::relay_path::FanOut;
 use plan::{FAULTS, Size};
 use story::Story;
 use world::{Event, Place, World};
@@ -88,6 +91,13 @@ fn found(seed: u64, size: Size, rng: &mut StdRng, story: Story) -> World {
         });
     }
     let mut world = World::new(seed, places, regions, story);
+    // So few that some are sent on where a region has four nodes.
+    if !seed.is_multiple_of(3) && size.regions < size.nodes {
+        world.fan_out = FanOut {
+            direct: (seed % 3) as usize - 1,
+            gateway: (seed % 2) as usize + 1,
+        };
+    }
     for index in 0..size.members {
         let room = rng.random_range(0..size.rooms);
         world.members.push(Member {

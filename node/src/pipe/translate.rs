@@ -14,9 +14,10 @@ use pipemesh_node_core::router::TrackKey;
 use pipemesh_node_core::router::relay::{Interest, RelayedReport};
 use pipemesh_node_core::rtcp::SenderInfo;
 use pipemesh_node_core::track::{Size, TrackSpec};
-use pipemesh_proto::ids::{RoomId, TrackId};
+use pipemesh_proto::ids::{NodeId, RoomId, TrackId};
 use pipemesh_proto::pipe;
 
+use super::exchange::LONGEST_PATH;
 use crate::session::plan::{Extensions, PayloadType};
 use crate::session::sdp::{Format, codec_of_mime_type, mime_type};
 use crate::shard::{Judgement, SessionKey, Speaker, TrackState};
@@ -75,6 +76,7 @@ pub(super) fn state(subscription: u32, state: &TrackState, format: Format) -> pi
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
+        path: state.path.iter().map(NodeId::to_string).collect(),
     }
 }
 
@@ -82,9 +84,11 @@ pub(super) fn state(subscription: u32, state: &TrackState, format: Format) -> pi
 pub(super) fn read_state(state: &pipe::TrackState) -> Option<(TrackState, Format)> {
     let format = Format::parse(&state.mime_type, &state.fmtp)?;
     let encodings = u8::try_from(state.encodings).ok()?;
-    if !(1..=MAX_ENCODINGS as u8).contains(&encodings) {
+    if !(1..=MAX_ENCODINGS as u8).contains(&encodings) || state.path.len() > LONGEST_PATH {
         return None;
     }
+    let path = state.path.iter().map(|node| node.parse());
+    let path: Vec<NodeId> = path.collect::<Result<_, _>>().ok()?;
     let sizes = state.sizes.iter().take(MAX_ENCODINGS).map(|size| Size {
         width: size.width,
         height: size.height,
@@ -117,6 +121,7 @@ pub(super) fn read_state(state: &pipe::TrackState) -> Option<(TrackState, Format
         extensions: read_extensions(&state.extensions.unwrap_or_default()),
         codecs: codecs.collect(),
         participant: participant.parse().ok(),
+        path: path.into(),
     };
     Some((state, format))
 }
@@ -344,6 +349,7 @@ mod tests {
                 repair: None,
             }],
             participant: Some("PA_ann".parse().unwrap()),
+            path: ["a", "b"].map(|node| node.parse().unwrap()).into(),
         };
         let told = state(7, &known, format);
         assert_eq!(told.subscription, 7);
@@ -421,6 +427,8 @@ mod tests {
         check(|state| state.encodings = 5);
         check(|state| state.encodings = 257);
         check(|state| state.mime_type = "video/H266".to_owned());
+        check(|state| state.path = vec!["no id".to_owned()]);
+        check(|state| state.path = vec!["a".to_owned(); LONGEST_PATH + 1]);
     }
 
     #[test]

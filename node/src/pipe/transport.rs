@@ -18,6 +18,9 @@ pub(super) const SLACK: usize = 64;
 pub(super) const MTU: u16 = 1350;
 /// Ethernet's, less the headers of IPv6 and UDP.
 const LARGEST_MTU: u16 = 1452;
+/// A connection that began with smaller datagrams takes lost larger ones for a sign that the path has narrowed.
+/// So soon larger ones are tried again; until then packets go in two pieces.
+const CLIMB_AGAIN: Duration = Duration::from_secs(5);
 /// How many packets may overtake one that is not lost. Networks of parallel links reorder; at QUIC's own
 /// threshold of 3, 3 ms of it stops the connection.
 const REORDERING: u32 = 128;
@@ -67,6 +70,9 @@ pub(super) fn transport(path: Path) -> (TransportConfig, Arc<Published>) {
         .reordering_threshold(VarInt::from_u32(REORDERING - 1));
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(LARGEST_MTU);
+    if path.mtu < MTU {
+        discovery.black_hole_cooldown(CLIMB_AGAIN);
+    }
     let mut transport = TransportConfig::default();
     transport
         .initial_mtu(path.mtu)

@@ -185,4 +185,6 @@ pub(crate) struct TrackState {
     pub(crate) codecs: Vec<PayloadType>,
     /// Whose it is, where that is known.
     pub(crate) participant: Option<ParticipantId>,
+    /// The nodes that it has come over, its origin first; none if that is this one.
+    pub(crate) path: Arc<[NodeId]>,
 }

@@ -493,6 +493,7 @@ mod tests {
             extensions: Extensions::default(),
             codecs: Vec::new(),
             participant: None,
+            path: Arc::default(),
         };
         Message::State(Alias(alias), Arc::new(state))
     }

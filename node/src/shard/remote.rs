@@ -212,7 +212,12 @@ impl Shard {
         if let Some(index) = known
             && self.remote.tracks[index].origin == origin
         {
-            self.remote.tracks[index].wanted_by += 1;
+            let remote = &mut self.remote.tracks[index];
+            match publication {
+                // It is asked for in another role from now on.
+                Some(_) => remote.publication = publication,
+                None => remote.wanted_by += 1,
+            }
             return;
         }
         if let (Some(index), Some(publication)) = (known, &publication)
@@ -408,11 +413,16 @@ impl Shard {
         state: Arc<TrackState>,
         now: Instant,
     ) {
-        let Some(index) = self.remote.named_by(from, alias) else {
+        let Some(index) = self.remote.named(alias) else {
             return;
         };
         let remote = &mut self.remote.tracks[index];
-        remote.attempts = 0;
+        if remote.origin.shard == from {
+            remote.attempts = 0;
+        } else if !remote.ways().any(|way| way == from) || remote.known.is_some() {
+            // Who brought it before counts for as long as nobody else has described it.
+            return;
+        }
         if let Some(known) = &mut remote.known {
             let key = known.key;
             self.router.set_muted(key, state.spec.muted, now);

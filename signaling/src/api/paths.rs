@@ -159,6 +159,8 @@ async fn look(
         .map(|received| received.publisher.node.clone());
     let others = survey.sources().into_iter().chain(origins).collect();
     survey.ask(nodes, others, &with_tracks).await;
+    // Of a branch, which says so, the gateway.
+    survey.ask(nodes, survey.sources(), &with_tracks).await;
     let tracks: Vec<Value> = received
         .iter()
         .map(|received| received.to_json(&survey, own))

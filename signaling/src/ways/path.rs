@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Leg, Mute, Survey, role_name};
 
-/// Nodes on a way at most. A track crosses two pipes; a third is seen while it goes over to another way.
-const LONGEST: usize = 4;
+/// Nodes on a way at most. A track crosses three pipes; a fourth is seen while it goes over to another way.
+const LONGEST: usize = 5;
 
 /// A node on the way.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,7 @@ impl Role {
 ///
 /// # Errors
 /// When some node on it does not say from where it takes the track. A gateway that does not, but is known
-/// from its leaf, takes it from the origin: it can do nothing else.
+/// from its leaf or branch, takes it from the origin: it can do nothing else.
 pub(crate) fn path(
     survey: &Survey,
     track: &str,
@@ -67,18 +67,22 @@ pub(crate) fn path(
     let mut hops = Vec::new();
     let mut seen = BTreeSet::new();
     let mut at = own.clone();
+    let mut taker = None;
     while at != *origin {
         if hops.len() + 1 >= LONGEST || !seen.insert(at.clone()) {
             return Err(Unclear::Changing);
         }
         let (from, role) = match source(survey, track, origin, &at) {
             Ok(found) => found,
-            Err(_) if !hops.is_empty() => (origin.clone(), RelayRole::Gateway),
+            Err(_) if matches!(taker, Some(RelayRole::Leaf | RelayRole::Branch)) => {
+                (origin.clone(), RelayRole::Gateway)
+            }
             Err(unclear) => return Err(unclear),
         };
         let leg = survey.leg(&from, &at);
         hops.push(hop(survey, &at, Role::Relay(role), Some(leg)));
         at = from;
+        taker = Some(role);
     }
     hops.push(hop(survey, origin, Role::Relay(RelayRole::Origin), None));
     hops.reverse();

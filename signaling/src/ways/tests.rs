@@ -1,5 +1,5 @@
 use expect_test::expect;
-use pipemesh_proto::node::RelayRole::{Gateway, Leaf, Origin};
+use pipemesh_proto::node::RelayRole::{Branch, Gateway, Leaf, Origin, Twig};
 
 use super::path::{Unclear, path};
 use super::tree::{Published, Tree, grow};
@@ -118,6 +118,36 @@ fn a_way_leads_from_the_origin_to_where_the_track_is_received() {
         "d",
         &["a eu origin", "80.0 ms c us gateway", "2.0 ms d us leaf"],
     );
+}
+
+#[test]
+fn a_way_may_lead_over_a_branch() {
+    let mut survey = two_regions();
+    let f = [("c", 3)];
+    survey.put(
+        node("f"),
+        Ok(answer("f", "us", &f, &[("TR_cam", "a", "c", Branch, 0)])),
+    );
+    let g = [("f", 4)];
+    survey.put(
+        node("g"),
+        Ok(answer("g", "us", &g, &[("TR_cam", "a", "f", Twig, 2)])),
+    );
+    let expected = [
+        "a eu origin",
+        "80.0 ms c us gateway",
+        "3.0 ms f us branch",
+        "4.0 ms g us leaf",
+    ];
+    assert_eq!(told(&survey, "g"), expected);
+    let tree = grow(&survey, camera());
+    assert_eq!((tree.watchers(), tree.detached.len()), (15, 0));
+    // From whom a branch has it may be anybody.
+    mute(&mut survey, "f", "us", Mute::TooOld);
+    let unclear = path(&survey, "TR_cam", &node("a"), &node("g"));
+    let expected = Unclear::Mute(node("f"), Mute::TooOld);
+    assert_eq!(unclear.unwrap_err(), expected);
+    assert_eq!(grow(&survey, camera()).detached, [node("g")]);
 }
 
 #[test]

@@ -63,21 +63,25 @@ pub(crate) fn published(room: &RoomState) -> Vec<Published> {
 pub(crate) fn grow(survey: &Survey, published: Published) -> Tree {
     let (track, origin) = (published.track.as_str(), &published.origin);
     let mut takers: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-    let mut taken = BTreeSet::new();
+    let (mut taken, mut branches) = (BTreeSet::new(), BTreeSet::new());
     for (node, _) in survey.answers() {
         if let Some(summary) = survey.track(node, track, origin)
             && let Ok(from) = summary.from_node_id.parse::<NodeId>()
         {
+            if summary.role() == RelayRole::Twig {
+                branches.insert(from.clone());
+            }
             takers.entry(from).or_default().insert(node.clone());
             taken.insert(node.clone());
         }
     }
-    // Who is said to give it and does not say from whom it has it is a gateway: others give to nobody.
+    // Who is said to give it and does not say from whom it has it is a gateway, unless it gives to twigs: then
+    // it may have it from anybody.
     let mute = |node: &&NodeId| survey.answers.get(*node).is_none_or(Result::is_err);
     let gateways: Vec<NodeId> = takers
         .keys()
         .filter(|node| *node != origin)
-        .filter(mute)
+        .filter(|node| mute(node) && !branches.contains(*node))
         .cloned()
         .collect();
     for gateway in gateways {

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use pipemesh_node_core::pipe::schedule::{Class, Reason};
 
+use bytes::Bytes;
 use link::Link;
 use relay::{Relay, Track};
 use world::World;
+
+use super::super::transport::{MTU, Path};
 
 mod link;
 mod relay;
@@ -223,4 +226,38 @@ fn two_pipes_with_layers_leave_each_other_all_but_the_topmost() {
             assert!(relay.control_p99() < Duration::from_millis(150));
         }
     });
+}
+
+/// A call that began small, since the one before had timed out.
+#[test]
+fn who_began_small_climbs_and_climbs_again() {
+    let mut world = World::new(vec![wide(1), wide(2)]);
+    let path = Path {
+        mtu: 1200,
+        ..Path::default()
+    };
+    let pair = world.connect_by(path, 0, 1);
+    // Media, at 50 packets a second, each as long as it may be, and short ones.
+    let run = |world: &mut World, time: Duration| {
+        let end = world.now + time;
+        while world.now < end {
+            for _ in 0..2 {
+                let mut datagrams = world.connection(pair.sender).datagrams();
+                let longest = datagrams.max_size().unwrap();
+                for len in [longest, 100] {
+                    datagrams.send(Bytes::from(vec![0; len]), true).unwrap();
+                }
+                world.drive(pair.sender);
+                let next = world.now + Duration::from_millis(20);
+                world.run_until(next);
+            }
+        }
+        world.connection(pair.sender).current_mtu()
+    };
+    assert!(run(&mut world, secs(3)) >= MTU, "it has climbed");
+    world.links[0].mtu = 1250;
+    assert!(run(&mut world, secs(3)) < MTU);
+    world.links[0].mtu = usize::MAX;
+    let mtu = run(&mut world, secs(8));
+    assert!(mtu >= MTU, "{mtu}");
 }

@@ -288,7 +288,7 @@ async fn b_hears(
     let registry = [a.record(), b.record()];
     let address = b.endpoint.local_addr().unwrap().to_string();
     let calling = async {
-        let (connection, _) = connect(&a.endpoint, &a.tls, &Narrow::default(), &address)
+        let (connection, ..) = connect(&a.endpoint, &a.tls, &Narrow::default(), &address)
             .await
             .unwrap();
         let (mut send, mut receive) = connection.open_bi().await.unwrap();
@@ -435,4 +435,40 @@ async fn who_does_not_introduce_itself_is_sent_away() {
     // And who says nothing is not waited for.
     let heard = b_hears(&a, &b, async |_, send| send.write_all(&[0]).await.unwrap());
     assert!(matches!(heard.await.err(), Some(Failed::Silent)));
+}
+
+/// No datagram of the one gets through, or of the other: it cannot be told which. Whoever is called is to begin
+/// small, too, when the next call comes.
+#[tokio::test(start_paused = true)]
+async fn both_ends_doubt_the_path_before_the_next_call() {
+    let way = Duration::from_millis(150);
+    let pause = Duration::from_millis(50);
+    let address = Ipv4Addr::new(10, 0, 0, 7).into();
+    let handshake = std::future::pending::<Result<(), ConnectionError>>;
+    let (caller, called) = (Narrow::default(), Narrow::default());
+    let mtu = |narrow: &Narrow| {
+        let now = tokio::time::Instant::now().into_std();
+        narrow.path(address, now).mtu
+    };
+    let hears = async {
+        tokio::time::sleep(way).await;
+        in_doubt(handshake(), address, &called).await.unwrap_err();
+        std::future::pending::<()>().await;
+    };
+    let calls = async {
+        let began = tokio::time::Instant::now();
+        in_doubt(handshake(), address, &caller).await.unwrap_err();
+        assert!(
+            began.elapsed() < MEETING_WITHIN,
+            "there may be another address"
+        );
+        tokio::time::sleep(pause).await;
+        assert_eq!(mtu(&caller), 1200);
+        tokio::time::sleep(way).await;
+    };
+    tokio::select! {
+        () = hears => {}
+        () = calls => {}
+    }
+    assert_eq!(mtu(&called), 1200);
 }

@@ -232,8 +232,8 @@ impl End {
                 number: 96,
                 repair: None,
             }],
-
             participant: None,
+            path: Arc::default(),
         };
         self.tell(Message::State(subscribe.alias, Arc::new(state)));
     }

@@ -50,11 +50,20 @@ impl Exchange {
             Word::Ended(ended) => {
                 self.tell_taker(ended.subscription, |alias| Some(Message::Ended(alias)));
             }
+            Word::SendOn(told) => {
+                if let Some(taken) = self.taken.get(told.subscription) {
+                    self.news.push_back(News::SentOn {
+                        track: taken.track.clone(),
+                        generation: taken.generation,
+                    });
+                }
+            }
             Word::Unknown(unknown) => {
                 self.tell_taker(unknown.subscription, |alias| Some(Message::Unknown(alias)));
             }
             // Said once, before all others.
             Word::Hello(_) => self.stats.malformed += 1,
+            Word::Doubt(doubt) => self.doubt = Some(!doubt.over),
             Word::Follow(follow) => self.be_followed(&follow.room_id),
             Word::Unfollow(unfollow) => {
                 if let Ok(room) = unfollow.room_id.parse::<RoomId>()
@@ -119,6 +128,12 @@ impl Exchange {
             let message = Message::Ended(taken.alias);
             return self.neighbours.tell(taken.shard, message);
         };
+        // A node that takes it from here is about to take it from elsewhere, and says so then. Until then its
+        // packets have been here.
+        if state.path.contains(&self.own) {
+            taken.is_described = false;
+            return;
+        }
         let message = Message::State(taken.alias, Arc::new(state));
         self.neighbours.tell(taken.shard, message);
         if !std::mem::replace(&mut taken.is_described, true) {
@@ -162,7 +177,16 @@ impl Exchange {
         self.given_by.insert(subscription, alias);
         match entry {
             // What is taken from elsewhere goes on for as long as somebody says that they want it.
-            Some(entry) if is_own => self.ask_shard(subscription, &entry),
+            Some(entry) if is_own => {
+                if publication.role != Role::Gateway {
+                    self.news.push_back(News::Given {
+                        subscription,
+                        track,
+                        role: publication.role,
+                    });
+                }
+                self.ask_shard(subscription, &entry);
+            }
             _ => self.news.push_back(News::Asked {
                 subscription,
                 track,
@@ -195,6 +219,13 @@ impl Exchange {
         if self.given_by.contains_key(&subscription) {
             self.end_given(subscription);
             self.say(Word::Unknown(pipe::Unknown { subscription }));
+        }
+    }
+
+    /// There is no room for the other node among those who take a track from here.
+    pub(crate) fn send_on(&mut self, subscription: u32) {
+        if self.given_by.contains_key(&subscription) {
+            self.say(Word::SendOn(pipe::SendOn { subscription }));
         }
     }
 
@@ -271,7 +302,7 @@ impl Exchange {
         let alias = self.given_by.remove(&subscription)?;
         let given = self.given.remove(alias)?;
         self.closed.push(subscription);
-        if given.publication.node != self.own {
+        if given.publication.node != self.own || given.publication.role != Role::Gateway {
             let track = given.track.clone();
             self.news.push_back(News::Released {
                 subscription,
@@ -374,8 +405,8 @@ fn read_subscribe(subscribe: &pipe::Subscribe) -> Option<(TrackId, Publication)>
         session: subscribe.origin_session_id.parse().ok()?,
         room: subscribe.room_id.parse().ok()?,
         role: match subscribe.role() {
-            Role::Gateway => Role::Gateway,
             Role::Leaf | Role::Unspecified => Role::Leaf,
+            role => role,
         },
     };
     Some((subscribe.track_id.parse().ok()?, publication))

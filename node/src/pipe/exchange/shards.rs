@@ -222,6 +222,7 @@ impl Exchange {
 
     /// A shard describes a track that the other node takes.
     fn describe(&mut self, alias: Alias, state: Arc<TrackState>) {
+        let own = self.own.clone();
         let Some(given) = self.given_as(alias) else {
             return;
         };
@@ -232,7 +233,7 @@ impl Exchange {
         let track = state.key;
         let is_new = at.key() != Some(track);
         at.state = Some(state);
-        let (shard, told) = (at.shard, at.describe(subscription));
+        let (shard, told) = (at.shard, at.describe(subscription, &own));
         if is_new && let Some(interest) = interest {
             let message = Message::Interest {
                 track,
@@ -249,6 +250,7 @@ impl Exchange {
     /// The way to the other node has no room for a stream, or has again: its receivers go over to another one,
     /// and come back.
     pub(crate) fn suspend(&mut self, stream: Stream, is_suspended: bool) {
+        let own = self.own.clone();
         let given = self.given_mut(stream.subscription);
         let Some(at) = given.and_then(|given| given.at.as_mut()) else {
             return;
@@ -257,7 +259,7 @@ impl Exchange {
             true => at.suspended.insert(stream.encoding),
             false => at.suspended.remove(stream.encoding),
         }
-        if let Some(told) = at.describe(stream.subscription) {
+        if let Some(told) = at.describe(stream.subscription, &own) {
             self.say(told);
         }
     }

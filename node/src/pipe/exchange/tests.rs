@@ -157,7 +157,12 @@ fn state() -> TrackState {
             repair: None,
         }],
         participant: Some("PA_ann".parse().unwrap()),
+        path: Arc::default(),
     }
+}
+
+fn path(nodes: &[&str]) -> Arc<[NodeId]> {
+    nodes.iter().map(|node| node.parse().unwrap()).collect()
 }
 
 fn interest() -> Interest {
@@ -220,7 +225,8 @@ fn taken() -> (
     let Some(Message::State(TAKER, described)) = taker.hear() else {
         panic!("the taker is told");
     };
-    assert_eq!(*described, state());
+    let path = path(&["origin"]);
+    assert_eq!(*described, TrackState { path, ..state() });
     let news = News::Described {
         track: track(),
         generation: GENERATION,
@@ -606,4 +612,75 @@ fn what_is_said_in_a_room_is_heard_where_it_is_followed() {
     carry(&mut here, &mut there);
     assert!(here.hear().is_none());
     assert!(!here.exchange.is_used() && !there.exchange.is_used());
+}
+
+/// The other end takes the track from here until it comes another way: nothing is to go round meanwhile.
+#[test]
+fn who_is_on_the_path_of_a_track_does_not_take_it() {
+    let (mut taker, mut origin, alias, key, mut ring) = taken();
+    let tell = |origin: &mut Node, taker: &mut Node, nodes: &[&str]| {
+        let path = path(nodes);
+        let state = TrackState {
+            key,
+            path,
+            ..state()
+        };
+        origin.tell(Message::State(alias, Arc::new(state)));
+        carry(taker, origin);
+    };
+    let mut push = |origin: &mut Node, taker: &mut Node, number| {
+        ring.push(&record(alias, number).write(), &PACKET).unwrap();
+        ring.publish();
+        carry_packets(origin, taker);
+        taker.packets().len()
+    };
+    assert_eq!(push(&mut origin, &mut taker, 0x1234), 1);
+    tell(&mut origin, &mut taker, &["a", "taker"]);
+    assert!(taker.hear().is_none());
+    assert_eq!(push(&mut origin, &mut taker, 0x1235), 0);
+    tell(&mut origin, &mut taker, &["a", "b"]);
+    let Some(Message::State(TAKER, described)) = taker.hear() else {
+        panic!("the taker is told");
+    };
+    assert_eq!(described.path, path(&["a", "b", "origin"]));
+    assert_eq!(push(&mut origin, &mut taker, 0x1236), 1);
+    // Nor what comes from further than anything can.
+    let malformed = taker.exchange.stats.malformed;
+    tell(&mut origin, &mut taker, &["a", "b", "c", "d", "e"]);
+    assert_eq!(taker.exchange.stats.malformed, malformed + 1);
+}
+
+#[test]
+fn who_is_sent_on_is_served_until_it_goes() {
+    let (mut taker, mut origin, ..) = taken();
+    let news = origin.news();
+    let [News::Given { subscription, .. }] = news[..] else {
+        panic!("{news:?}");
+    };
+    let (track, role) = (track(), Role::Leaf);
+    let given = News::Given {
+        subscription,
+        track,
+        role,
+    };
+    assert_eq!(news, [given]);
+    origin.exchange.send_on(subscription + 1);
+    assert_eq!(origin.exchange.words(), 0, "there is no such");
+    origin.exchange.send_on(subscription);
+    carry(&mut taker, &mut origin);
+    let (track, generation) = (self::track(), GENERATION);
+    assert_eq!(taker.news(), [News::SentOn { track, generation }]);
+    assert_eq!(origin.exchange.counts(), (0, 1));
+    taker.tell(Message::Unsubscribe {
+        track: self::track(),
+        alias: TAKER,
+        moved: true,
+    });
+    carry(&mut taker, &mut origin);
+    let track = self::track();
+    let released = News::Released {
+        subscription,
+        track,
+    };
+    assert_eq!(origin.news(), [released]);
 }

@@ -20,6 +20,24 @@ fn session(name: &str) -> Wanter {
     Wanter::Session(name.parse().unwrap())
 }
 
+type Wants = (Wanter, relay_path::Role);
+
+fn as_leaf(wanter: Wanter) -> Wants {
+    (wanter, relay_path::Role::Leaf)
+}
+
+fn as_gateway(wanter: Wanter) -> Wants {
+    (wanter, relay_path::Role::Gateway)
+}
+
+/// Leaves take from this node, gateways from the origin.
+fn by(gate: &'static str) -> impl Fn(&TrackId, &NodeId, relay_path::Role, SentOn) -> Path {
+    move |_, _, role, _| match role {
+        relay_path::Role::Gateway => gateway(),
+        _ => leaf(gate),
+    }
+}
+
 fn leaf(from: &str) -> Path {
     Path {
         from: node(from),
@@ -55,8 +73,22 @@ fn outputs(relays: &mut Relays) -> Vec<String> {
 #[test]
 fn a_track_is_taken_once_and_told_when_it_is_described() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 2, 7);
-    relays.want(track(), elsewhere("s1"), session("ben"), leaf("gate"), 3, 8);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        2,
+        7,
+        by("gate"),
+    );
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ben")),
+        3,
+        8,
+        by("gate"),
+    );
     assert_eq!(outputs(&mut relays), ["land gate 7"]);
     assert_eq!(relays.described(&track(), 8), None, "of no track here");
     let described = relays.described(&track(), 7).unwrap();
@@ -67,7 +99,14 @@ fn a_track_is_taken_once_and_told_when_it_is_described() {
     assert_eq!(outputs(&mut relays), ["known ada", "known ben"]);
     assert_eq!(relays.described(&track(), 7), None, "told once");
     // Who comes later hears it at once.
-    relays.want(track(), elsewhere("s1"), session("cyd"), leaf("gate"), 3, 9);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("cyd")),
+        3,
+        9,
+        by("gate"),
+    );
     assert_eq!(outputs(&mut relays), ["known cyd"]);
     // The last one to leave ends it.
     for name in ["ben", "ada", "dan"] {
@@ -82,14 +121,21 @@ fn a_track_is_taken_once_and_told_when_it_is_described() {
 #[test]
 fn a_track_that_ends_is_over_for_all() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
     relays.want(
         track(),
         elsewhere("s1"),
-        Wanter::Pipe(64, 5),
-        gateway(),
+        as_leaf(session("ada")),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_gateway(Wanter::Pipe(64, 5)),
         0,
         2,
+        by("gate"),
     );
     // A gateway takes from the origin, a session's track goes with it.
     assert_eq!(outputs(&mut relays), ["land gate 1", "land origin 1"]);
@@ -111,8 +157,22 @@ fn a_track_that_ends_is_over_for_all() {
 #[test]
 fn a_track_that_is_published_anew_is_another_one() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
-    relays.want(track(), elsewhere("s2"), session("ben"), leaf("gate"), 0, 2);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.want(
+        track(),
+        elsewhere("s2"),
+        as_leaf(session("ben")),
+        0,
+        2,
+        by("gate"),
+    );
     assert_eq!(
         outputs(&mut relays),
         ["land gate 1", "leave 1", "gone ada", "land gate 2"]
@@ -124,11 +184,18 @@ fn a_track_that_is_published_anew_is_another_one() {
 #[test]
 fn paths_follow_the_nodes_that_are_there() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
-    relays.follow(|_, _, _| leaf("gate"));
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.follow(by("gate"));
     assert_eq!(outputs(&mut relays), ["land gate 1"]);
-    relays.follow(|_, _, role| {
-        assert_eq!(role, Role::Leaf);
+    relays.follow(|_, _, role, _| {
+        assert_eq!(role, relay_path::Role::Leaf);
         leaf("other")
     });
     assert_eq!(outputs(&mut relays), ["land other 1"]);
@@ -143,18 +210,18 @@ fn what_a_pipe_wanted_ends_with_it() {
     relays.want(
         track(),
         elsewhere("s1"),
-        Wanter::Pipe(64, 5),
-        gateway(),
+        as_gateway(Wanter::Pipe(64, 5)),
         0,
         1,
+        by("gate"),
     );
     relays.want(
         track(),
         elsewhere("s1"),
-        Wanter::Pipe(65, 5),
-        gateway(),
+        as_gateway(Wanter::Pipe(65, 5)),
         0,
         2,
+        by("gate"),
     );
     relays.end_pipe(64);
     assert_eq!(outputs(&mut relays), ["land origin 1"]);
@@ -165,12 +232,19 @@ fn what_a_pipe_wanted_ends_with_it() {
 #[test]
 fn a_node_that_does_not_bring_a_track_leaves_it_with_who_did() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
-    relays.follow(|_, _, _| leaf("other"));
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.follow(by("other"));
     relays.gone(&track(), 1, &node("other"));
     assert_eq!(outputs(&mut relays), ["land gate 1", "land other 1"]);
     // It is worked out anew with the next change.
-    relays.follow(|_, _, _| leaf("other"));
+    relays.follow(by("other"));
     assert_eq!(outputs(&mut relays), ["land other 1"]);
     // This time it came, and the former one was let go.
     relays.moved(&track(), 1, &node("gate"));
@@ -181,8 +255,15 @@ fn a_node_that_does_not_bring_a_track_leaves_it_with_who_did() {
 #[test]
 fn news_of_two_pipes_may_come_in_either_order() {
     let mut relays = Relays::default();
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 1);
-    relays.follow(|_, _, _| leaf("other"));
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.follow(by("other"));
     relays.gone(&track(), 1, &node("other"));
     relays.moved(&track(), 1, &node("gate"));
     assert_eq!(
@@ -190,9 +271,16 @@ fn news_of_two_pipes_may_come_in_either_order() {
         ["land gate 1", "land other 1", "leave 1", "gone ada"]
     );
     // There and back: that the first was left once says nothing.
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 2);
-    relays.follow(|_, _, _| leaf("other"));
-    relays.follow(|_, _, _| leaf("gate"));
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        2,
+        by("gate"),
+    );
+    relays.follow(by("other"));
+    relays.follow(by("gate"));
     relays.moved(&track(), 2, &node("gate"));
     assert_eq!(
         outputs(&mut relays),
@@ -204,16 +292,120 @@ fn news_of_two_pipes_may_come_in_either_order() {
 fn a_gateway_that_no_node_asks_any_more_is_a_leaf() {
     let mut relays = Relays::default();
     let pipe = Wanter::Pipe(64, 5);
-    relays.want(track(), elsewhere("s1"), pipe.clone(), gateway(), 0, 1);
-    relays.want(track(), elsewhere("s1"), session("ada"), leaf("gate"), 0, 2);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_gateway(pipe.clone()),
+        0,
+        1,
+        by("gate"),
+    );
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        2,
+        by("gate"),
+    );
     assert_eq!(outputs(&mut relays), ["land origin 1"]);
-    let path = |_: &TrackId, _: &Publication, role| match role {
-        Role::Gateway => gateway(),
-        _ => leaf("gate"),
-    };
-    relays.follow_one(&track(), path);
+    relays.follow_one(&track(), by("gate"));
     assert!(outputs(&mut relays).is_empty());
     relays.unwant(&track(), &pipe);
-    relays.follow_one(&track(), path);
+    relays.follow_one(&track(), by("gate"));
     assert_eq!(outputs(&mut relays), ["land gate 1"]);
+}
+
+/// As in the origin's own region, of which `gate` is the gateway and `branch` a branch.
+fn near(_: &TrackId, _: &NodeId, role: relay_path::Role, sent_on: SentOn) -> Path {
+    match (role, sent_on) {
+        (relay_path::Role::Gateway, _) => gateway(),
+        (relay_path::Role::Branch, _) => Path {
+            role: Role::Branch,
+            ..leaf("gate")
+        },
+        (_, SentOn::Not) => leaf("origin"),
+        (_, SentOn::ByOrigin) => leaf("gate"),
+        (_, SentOn::ByGateway) => Path {
+            role: Role::Twig,
+            ..leaf("branch")
+        },
+    }
+}
+
+#[test]
+fn who_is_sent_on_goes_there_and_stays() {
+    let mut relays = Relays::default();
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        near,
+    );
+    relays.send_on(&track(), 2, &node("origin"), near);
+    relays.send_on(&track(), 1, &node("gate"), near);
+    assert_eq!(outputs(&mut relays), ["land origin 1"], "that is not it");
+    relays.send_on(&track(), 1, &node("origin"), near);
+    relays.follow(near);
+    assert_eq!(outputs(&mut relays), ["land gate 1"]);
+    // It has not got it; the origin, which is asked again, says the same again.
+    relays.gone(&track(), 1, &node("gate"));
+    relays.send_on(&track(), 1, &node("origin"), near);
+    assert!(outputs(&mut relays).is_empty());
+    relays.follow(near);
+    relays.moved(&track(), 1, &node("origin"));
+    relays.send_on(&track(), 1, &node("gate"), near);
+    assert_eq!(outputs(&mut relays), ["land gate 1", "land branch 1"]);
+    relays.moved(&track(), 1, &node("gate"));
+    // Nobody is sent on from there.
+    relays.send_on(&track(), 1, &node("branch"), near);
+    relays.follow(near);
+    assert!(outputs(&mut relays).is_empty());
+    // A twig of its own makes it a branch, a leaf a gateway.
+    let twig = (Wanter::Pipe(64, 5), relay_path::Role::Twig.server());
+    relays.want(track(), elsewhere("s1"), twig, 0, 2, near);
+    let pipe = Wanter::Pipe(64, 6);
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_gateway(pipe.clone()),
+        0,
+        2,
+        near,
+    );
+    assert_eq!(outputs(&mut relays), ["land gate 1", "land origin 1"]);
+    relays.unwant(&track(), &pipe);
+    relays.follow_one(&track(), near);
+    assert_eq!(outputs(&mut relays), ["land gate 1"]);
+    assert_eq!(relays.role(&track()), Some(relay_path::Role::Branch));
+}
+
+/// Where it comes from does not change: nothing is let go of, and it ends when it does.
+#[test]
+fn another_role_at_the_same_node_is_no_other_way() {
+    let mut relays = Relays::default();
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_leaf(session("ada")),
+        0,
+        1,
+        near,
+    );
+    relays.want(
+        track(),
+        elsewhere("s1"),
+        as_gateway(Wanter::Pipe(64, 5)),
+        0,
+        2,
+        near,
+    );
+    assert_eq!(outputs(&mut relays), ["land origin 1", "land origin 1"]);
+    relays.gone(&track(), 1, &node("origin"));
+    assert_eq!(
+        outputs(&mut relays),
+        ["leave 1", "gone ada", "gone pipe 64/5"]
+    );
 }

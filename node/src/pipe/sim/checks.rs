@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use pipemesh_proto::ids::TrackId;
+use pipemesh_topology::relay_path;
 
 use super::node::Dialect;
 use super::people::{Member, State};
@@ -22,8 +23,8 @@ const AUDIO: f64 = 0.95;
 const MOVES: Duration = Duration::from_millis(1_800);
 /// Nodes that a packet has been at after each other, at any time.
 const LONGEST_CHAIN: usize = 6;
-/// … and as soon as all agree on their paths: origin, gateway, leaf.
-const SETTLED_CHAIN: usize = 3;
+/// … and as soon as all agree on their paths: origin, gateway, branch, twig.
+const SETTLED_CHAIN: usize = relay_path::LONGEST_PATH;
 
 /// Between which nodes packets of a source got to a region.
 type Copies = BTreeMap<(u32, usize), BTreeSet<(usize, usize)>>;

@@ -52,6 +52,8 @@ pub(super) enum Body {
     },
     Refuse,
     Close,
+    /// Nobody needs it.
+    Rest,
     Words(Vec<(u64, Bytes)>),
     Datagram(Bytes),
     Ping,
@@ -352,7 +354,8 @@ impl End {
                 self.note(packet.number, now);
                 return Some(datagram);
             }
-            Body::Knock { .. } | Body::Welcome { .. } | Body::Refuse | Body::Close => {}
+            Body::Knock { .. } | Body::Welcome { .. } | Body::Refuse | Body::Close | Body::Rest => {
+            }
         }
         None
     }

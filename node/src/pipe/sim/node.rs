@@ -12,6 +12,7 @@ use pipemesh_proto::ids::{NodeId, Region, SessionId, TrackId};
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 use pipemesh_proto::{PIPE_VERSION, PIPE_VERSION_MIN};
 use pipemesh_topology::Snapshot;
+use pipemesh_topology::relay_path::FanOut;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
@@ -31,6 +32,8 @@ const CALL_FOR: Duration = Duration::from_secs(3);
 const CALL_AGAIN: Duration = Duration::from_millis(400);
 const KNOCK_SIZE: usize = 1_200;
 const POST_AGAIN: Duration = Duration::from_millis(1);
+/// So soon that it happens.
+const LET_GO_AFTER: Duration = Duration::from_secs(2);
 
 /// Which language a node speaks on its pipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,8 @@ impl Dialect {
                 | Word::Speakers(_)
                 | Word::Quality(_)
                 | Word::Data(_)
+                | Word::SendOn(_)
+                | Word::Doubt(_)
         );
         self != Self::Older || !is_of_rooms
     }
@@ -106,7 +111,7 @@ pub(super) struct Link {
     pub(super) exchange: Exchange,
     sleeper: Sleeper,
     calls: Calls,
-    ear: Ear,
+    pub(super) ear: Ear,
     call: Option<Call>,
     pub(super) end: Option<End>,
     /// Packets for which there was no connection.
@@ -127,6 +132,7 @@ pub(super) enum Told {
 pub(super) enum Happened {
     Connected(usize),
     Lost(usize, &'static str),
+    Rests(usize),
     Heard(usize),
     Silent(usize),
     Lands(TrackId, usize),
@@ -184,6 +190,7 @@ impl Node {
     pub(super) fn new(
         identity: Identity,
         shards: u16,
+        fan_out: FanOut,
         nodes: Arc<Snapshot>,
         indices: Arc<BTreeMap<NodeId, usize>>,
         start: Instant,
@@ -202,6 +209,7 @@ impl Node {
             shards,
             Arc::clone(&tracks),
             Arc::clone(&nodes),
+            fan_out,
         );
         let mut node = Self {
             shards: alone.collect(),
@@ -261,14 +269,16 @@ impl Node {
         while let Some(output) = self.decisions.poll_output() {
             match output {
                 Output::Open(node, number) => self.open(node, number, now),
-                Output::Part(number) => {
+                Output::Part(node, number) => {
                     self.links.remove(&number);
                     self.dues.remove(&number);
+                    self.numbers.remove(&node);
+                    self.decisions.handle_freed(number);
                     for shard in &mut self.shards {
                         shard.command(Command::Part(number));
                     }
                 }
-                Output::Link(node, order) => self.order(&node, order),
+                Output::Link(node, order) => self.order(&node, order, now),
                 Output::Shard(shard, command) => {
                     self.note_command(&command);
                     self.shard(shard as u8).command(command);
@@ -313,7 +323,7 @@ impl Node {
         );
         let link = Link {
             peer: self.indices[&node],
-            calls: Calls::new(self.identity.id < node, now),
+            calls: Calls::new(self.identity.id < node, LET_GO_AFTER, now),
             ear: Ear::new(now),
             exchange,
             sleeper,
@@ -331,7 +341,7 @@ impl Node {
         }
     }
 
-    fn order(&mut self, node: &NodeId, order: Order) {
+    fn order(&mut self, node: &NodeId, order: Order, now: Instant) {
         let Some(&number) = self.numbers.get(node) else {
             return;
         };
@@ -343,7 +353,9 @@ impl Node {
             Order::Serve(subscription) => link.exchange.serve(subscription),
             Order::Refuse(subscription) => link.exchange.refuse(subscription),
             Order::Defer(subscription) => link.exchange.defer(subscription),
+            Order::SendOn(subscription) => link.exchange.send_on(subscription),
             Order::Keep(is_kept) => link.calls.keep(is_kept),
+            Order::List(is_listed) => link.calls.list(is_listed, now),
             Order::Follow(room) => link.exchange.follow(room),
             Order::Unfollow(room) => link.exchange.unfollow(&room),
         }
@@ -392,7 +404,9 @@ impl Node {
                 self.fail(number, now);
             }
             Body::Close if is_met => self.lose(number, "the other end closed it", now),
-            Body::Knock { .. } | Body::Welcome { .. } | Body::Refuse | Body::Close => {}
+            Body::Rest if is_met => self.rest(number, now),
+            Body::Knock { .. } | Body::Welcome { .. } | Body::Refuse | Body::Close | Body::Rest => {
+            }
             _ if is_met => self.hear(number, packet, now),
             _ => {}
         }
@@ -415,6 +429,11 @@ impl Node {
             if let Some(word) = word.filter(|word| dialect.understands(word)) {
                 link.exchange.handle_word(word, delay, now);
             }
+        }
+        if let Some(is_doubted) = link.exchange.take_doubt()
+            && let Some(news) = link.ear.handle_doubt(is_doubted)
+        {
+            link.exchange.report(news);
         }
     }
 
@@ -479,7 +498,7 @@ impl Node {
             self.out.push((link.peer, close(known.id)));
             link.exchange.disconnected();
         }
-        link.calls.handle_meeting();
+        link.calls.handle_meeting(now);
         link.end = Some(end);
         link.exchange.connected();
         if let Some(news) = link.ear.handle_meeting(now) {
@@ -513,6 +532,35 @@ impl Node {
         }
         link.calls.handle_loss(now);
         self.happened.push(Happened::Lost(link.peer, why));
+    }
+
+    fn rest(&mut self, number: u16, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        link.end = None;
+        link.exchange.disconnected();
+        link.ear.handle_rest();
+        link.calls.handle_rest(now);
+        self.happened.push(Happened::Rests(link.peer));
+    }
+
+    fn let_go_if_due(&mut self, number: u16, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        link.calls.note_use(link.exchange.is_used(), now);
+        if link.let_go_at().is_none_or(|at| now < at) {
+            return;
+        }
+        let close = link.end.as_ref().map(|end| Packet {
+            connection: end.id,
+            number: 0,
+            size: KNOCK_SIZE,
+            body: Body::Rest,
+        });
+        self.out.extend(close.map(|close| (link.peer, close)));
+        self.rest(number, now);
     }
 
     // Turns.
@@ -582,16 +630,22 @@ impl Node {
         if !is_alive {
             self.lose(number, "nothing was heard for three seconds", now);
         }
+        self.listen(number, now);
+        if let Some(link) = self.links.get_mut(&number) {
+            link.exchange.handle_messages(now);
+        }
+        self.let_go_if_due(number, now);
+        if let Some(link) = self.links.get_mut(&number)
+            && link.calls.poll_gone(link.end.is_some())
+        {
+            link.exchange.report(News::LetGo);
+        }
         self.call_if_due(number, now);
         let Some(link) = self.links.get_mut(&number) else {
             return;
         };
-        link.exchange.handle_messages(now);
         match &mut link.end {
             Some(end) => {
-                if let Some(news) = link.ear.handle_timeout(end.received, now) {
-                    link.exchange.report(news);
-                }
                 end.carry(&mut link.exchange, now, |spoken| dialect.speak(spoken));
                 let packets = end.poll_packets().into_iter();
                 self.out.extend(packets.map(|packet| (link.peer, packet)));
@@ -604,6 +658,31 @@ impl Node {
             self.wake(number);
         }
         self.tell_news(number, now);
+    }
+
+    fn listen(&mut self, number: u16, now: Instant) {
+        let Some(link) = self.links.get_mut(&number) else {
+            return;
+        };
+        let Some(end) = &link.end else {
+            return;
+        };
+        if let Some(news) = link.ear.handle_timeout(end.received, now) {
+            link.exchange.report(news);
+        }
+        if let Some(is_doubted) = link.ear.poll_doubt() {
+            link.exchange.doubt(is_doubted);
+        }
+        if link.ear.is_lost(now) {
+            let close = Packet {
+                connection: end.id,
+                number: 0,
+                size: KNOCK_SIZE,
+                body: Body::Close,
+            };
+            self.out.push((link.peer, close));
+            self.lose(number, "nothing was heard", now);
+        }
     }
 
     fn tell_news(&mut self, number: u16, now: Instant) {
@@ -637,7 +716,7 @@ impl Node {
             }
             call.again_at = now + CALL_AGAIN;
         } else {
-            let at = link.calls.poll_timeout(link.exchange.is_used());
+            let at = link.calls.poll_timeout();
             if link.end.is_some() || at.is_none_or(|at| now < at) {
                 return;
             }
@@ -669,16 +748,22 @@ impl Node {
 }
 
 impl Link {
+    fn let_go_at(&self) -> Option<Instant> {
+        let dialled = self.end.as_ref()?.met.dialled;
+        self.calls.let_go_at(dialled, || false)
+    }
+
     fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let call_at = match (&self.call, &self.end) {
             (Some(call), _) => Some(call.again_at.min(call.until)),
             (None, Some(_)) => None,
-            (None, None) => self.calls.poll_timeout(self.exchange.is_used()),
+            (None, None) => self.calls.poll_timeout(),
         };
+        let let_go_at = self.let_go_at();
         let end_at = self.end.as_ref().map(|end| end.poll_timeout(now));
         let listen_at = self.end.as_ref().map(|_| self.ear.poll_timeout());
         let post_at = self.exchange.is_waiting().then(|| now + POST_AGAIN);
-        [call_at, end_at, listen_at, post_at]
+        [call_at, let_go_at, end_at, listen_at, post_at]
             .into_iter()
             .flatten()
             .min()

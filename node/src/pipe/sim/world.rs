@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pipemesh_proto::ids::{NodeId, Region};
+use pipemesh_topology::relay_path::FanOut;
 use pipemesh_topology::{NodeRecord, NodeState, PipeAddress, Snapshot};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -95,6 +96,7 @@ pub(super) struct World {
     indices: Arc<BTreeMap<NodeId, usize>>,
     last_boot: u64,
     pub(super) network: Network,
+    pub(super) fan_out: FanOut,
     /// The registry.
     pub(super) records: BTreeMap<usize, NodeRecord>,
     pub(super) members: Vec<Member>,
@@ -126,6 +128,7 @@ impl World {
             indices: Arc::new(indices),
             last_boot: seed << 20,
             network: Network::new(regions, seed ^ 0x6E65_7477_6F72_6B00, start),
+            fan_out: FanOut::default(),
             records: BTreeMap::new(),
             members: Vec::new(),
             last_key: 0,
@@ -305,6 +308,7 @@ impl World {
         match &happened {
             Happened::Connected(_) => self.coverage.connections += 1,
             Happened::Lost(..) => self.coverage.losses += 1,
+            Happened::Rests(_) => self.coverage.rests += 1,
             Happened::Silent(_) => self.coverage.suspicions += 1,
             Happened::Lands(..) => self.coverage.landings += 1,
             Happened::Version(_) => self.coverage.versions += 1,
@@ -316,6 +320,9 @@ impl World {
                 Happened::Connected(peer) => format!("{own}: a pipe to {}", it.name(peer)),
                 Happened::Lost(peer, why) => {
                     format!("{own}: the pipe to {} is lost: {why}", it.name(peer))
+                }
+                Happened::Rests(peer) => {
+                    format!("{own}: nobody needs the pipe to {}", it.name(peer))
                 }
                 Happened::Heard(peer) => format!("{own}: hears {}", it.name(peer)),
                 Happened::Silent(peer) => format!("{own}: hears nothing of {}", it.name(peer)),
@@ -360,7 +367,10 @@ impl World {
         self.records.insert(index, record);
         let snapshot = self.snapshot();
         let indices = Arc::clone(&self.indices);
-        let node = Node::new(identity, shards, snapshot, indices, self.start, self.now);
+        let fan_out = self.fan_out;
+        let node = Node::new(
+            identity, shards, fan_out, snapshot, indices, self.start, self.now,
+        );
         self.nodes[index] = Some(node);
         self.touched.insert(index);
         self.tell(|it| format!("{} starts", it.name(index)));

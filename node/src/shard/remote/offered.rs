@@ -68,22 +68,18 @@ impl Shard {
 
     fn describe(&self, track: &TrackId) -> Option<TrackState> {
         let published = self.tracks.get(track)?;
+        let elsewhere = self.remote.state(track);
         Some(TrackState {
             key: published.key,
             spec: self.router.spec(published.key)?.clone(),
             live: self.router.live(published.key),
             extensions: self.publisher(published.key)?.extensions,
-            codecs: match self.remote.state(track) {
-                Some(state) => state.codecs.clone(),
-                None => published.codecs.clone(),
-            },
+            codecs: elsewhere.map_or(&published.codecs, |it| &it.codecs).clone(),
             participant: match published.session {
                 Some(session) => self.sessions.get(session).map(|it| it.participant.clone()),
-                None => self
-                    .remote
-                    .state(track)
-                    .and_then(|it| it.participant.clone()),
+                None => elsewhere.and_then(|it| it.participant.clone()),
             },
+            path: elsewhere.map_or_else(Arc::default, |it| Arc::clone(&it.path)),
         })
     }
 

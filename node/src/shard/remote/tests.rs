@@ -5,11 +5,13 @@ use pipemesh_node_core::router::relay::Stamp;
 use pipemesh_node_core::router::{LayerWish, Router, SubscriptionKey};
 use pipemesh_node_core::rtp::{HeaderWriter, OutgoingHeader};
 use pipemesh_node_core::track::Size;
-use pipemesh_node_media::poll::{Poller, Waker};
+use pipemesh_node_media::poll::{Poller, Sleeper, Waker};
 use pipemesh_node_media::udp::{Options, UdpSocket};
+use pipemesh_proto::pipe::Role;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::super::alone::Alone;
 use super::super::command::{Command, DataRights, OpenSession, PublishSpec, SessionKey};
 use super::super::event::QUEUE;
 use super::super::neighbours::Neighbours;
@@ -510,33 +512,33 @@ fn a_record_says_what_was_written() {
     assert!(RecordHeader::read(&record[..RecordHeader::LEN - 1]).is_none());
 }
 
-/// A shard takes a track from one pipe, is told to take it from another one, and that one has not got it.
-#[test]
-fn who_does_not_bring_a_track_is_not_asked_for_it_any_more() {
-    use pipemesh_node_media::poll::Sleeper;
-    use pipemesh_proto::pipe::Role;
+/// A shard that takes a track of another node, and two pipes, played by the test.
+struct Landed {
+    shard: Alone,
+    pipes: Vec<Neighbours>,
+    now: Instant,
+}
 
-    use super::super::alone::Alone;
-    use super::super::message::Publication;
-    use super::super::neighbours::FIRST_PIPE;
-
-    let now = Instant::now();
-    let waker = || Sleeper::new(|| {}).waker();
-    let (mut shards, doors) = Neighbours::connect(&[waker()]);
-    let mut shard = Alone::new(shards.remove(0), 1, now);
-    let mut pipes = Vec::new();
-    for number in [FIRST_PIPE, FIRST_PIPE + 1] {
-        let (pipe, door) = doors.pipe(number, waker());
-        shard.command(Command::Meet(
-            number,
-            door,
-            tokio::sync::oneshot::channel().0,
-        ));
-        pipes.push(pipe);
+impl Landed {
+    fn new() -> Self {
+        let now = Instant::now();
+        let waker = || Sleeper::new(|| {}).waker();
+        let (mut shards, doors) = Neighbours::connect(&[waker()]);
+        let mut shard = Alone::new(shards.remove(0), 1, now);
+        let pipes = [FIRST_PIPE, FIRST_PIPE + 1].map(|number| {
+            let (pipe, door) = doors.pipe(number, waker());
+            let (met, _) = tokio::sync::oneshot::channel();
+            shard.command(Command::Meet(number, door, met));
+            pipe
+        });
+        let pipes = pipes.into();
+        Self { shard, pipes, now }
     }
-    let land = |shard: &mut Alone, from: u16| {
+
+    /// The track is to be taken through this pipe from now on.
+    fn land(&mut self, pipe: u16) {
         let origin = Origin {
-            shard: from,
+            shard: FIRST_PIPE + pipe,
             generation: GENERATION,
         };
         let publication = Arc::new(Publication {
@@ -546,56 +548,95 @@ fn who_does_not_bring_a_track_is_not_asked_for_it_any_more() {
             role: Role::Leaf,
         });
         let track = track();
-        shard.command(Command::Land(Landing {
+        self.shard.command(Command::Land(Landing {
             track,
             origin,
             publication,
         }));
-        shard.turn(now);
-    };
-    let heard = |pipe: &mut Neighbours| -> Vec<Message> {
+        self.shard.turn(self.now);
+    }
+
+    fn tell(&mut self, pipe: usize, message: Message) {
+        self.pipes[pipe].tell(0, message);
+        self.shard.turn(self.now);
+    }
+
+    fn describe(&mut self, pipe: usize, alias: Alias) {
+        let mut router = Router::new(self.now);
+        let spec = TrackSpec {
+            room: 1,
+            participant: SessionKey(1),
+            is_video: false,
+            speaks: false,
+            nack: true,
+            muted: false,
+            encodings: 1,
+            sizes: Vec::new(),
+        };
+        let state = TrackState {
+            key: router.publish(spec.clone(), self.now),
+            spec,
+            live: Default::default(),
+            extensions: Default::default(),
+            codecs: vec![OPUS],
+            participant: None,
+            path: Arc::default(),
+        };
+        self.tell(pipe, Message::State(alias, Arc::new(state)));
+    }
+
+    fn heard(&mut self, pipe: usize) -> Vec<Message> {
+        let pipe = &mut self.pipes[pipe];
         std::iter::from_fn(|| Some(pipe.poll_message()?.1)).collect()
-    };
-    land(&mut shard, FIRST_PIPE);
-    let [Message::Subscribe(subscribe)] = &heard(&mut pipes[0])[..] else {
-        panic!("the first is asked");
-    };
-    let alias = subscribe.alias;
-    let mut router = Router::new(now);
-    let spec = TrackSpec {
-        room: 1,
-        participant: SessionKey(1),
-        is_video: false,
-        speaks: false,
-        nack: true,
-        muted: false,
-        encodings: 1,
-        sizes: Vec::new(),
-    };
-    let state = TrackState {
-        key: router.publish(spec.clone(), now),
-        spec,
-        live: Default::default(),
-        extensions: Default::default(),
-        codecs: vec![OPUS],
-        participant: None,
-    };
-    pipes[0].tell(0, Message::State(alias, Arc::new(state)));
-    shard.turn(now);
-    land(&mut shard, FIRST_PIPE + 1);
+    }
+
+    /// Under which name a pipe is asked for the track.
+    fn asked(&mut self, pipe: usize) -> Alias {
+        match &self.heard(pipe)[..] {
+            [Message::Subscribe(subscribe), ..] => subscribe.alias,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// It takes a track from one pipe, is told to take it from another one, and that one has not got it.
+#[test]
+fn who_does_not_bring_a_track_is_not_asked_for_it_any_more() {
+    let mut landed = Landed::new();
+    landed.land(0);
+    let alias = landed.asked(0);
+    landed.describe(0, alias);
+    landed.land(1);
     assert!(matches!(
-        &heard(&mut pipes[1])[..],
+        &landed.heard(1)[..],
         [Message::Subscribe(_), Message::Interest { .. }]
     ));
-    heard(&mut pipes[0]);
-    pipes[1].tell(0, Message::Ended(alias));
-    shard.turn(now);
+    landed.heard(0);
+    landed.tell(1, Message::Ended(alias));
     assert!(matches!(
-        &heard(&mut pipes[1])[..],
+        &landed.heard(1)[..],
         [Message::Unsubscribe { moved: false, .. }]
     ));
     assert!(
-        matches!(&heard(&mut pipes[0])[..], [Message::Interest { .. }]),
+        matches!(&landed.heard(0)[..], [Message::Interest { .. }]),
         "what is used is said to who brings it"
+    );
+}
+
+/// Who has a track says that somebody else is to be asked, and describes it after.
+#[test]
+fn a_track_is_known_by_who_was_asked_first() {
+    let mut landed = Landed::new();
+    landed.land(0);
+    let alias = landed.asked(0);
+    landed.land(1);
+    assert_eq!(landed.asked(1), alias);
+    landed.describe(0, alias);
+    landed.heard(0);
+    landed.tell(1, Message::Ended(alias));
+    landed.heard(1);
+    assert!(
+        matches!(&landed.heard(0)[..], [Message::Interest { .. }]),
+        "it is known what there is to be used"
     );
 }

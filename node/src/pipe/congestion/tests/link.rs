@@ -13,6 +13,8 @@ pub(super) struct Link {
     pub(super) rate: u64,
     queue: Duration,
     pub(super) loss: f64,
+    /// The longest UDP payload that gets through.
+    pub(super) mtu: usize,
     jitter: Duration,
     rng: StdRng,
     /// When the narrow place has passed on what it holds.
@@ -28,6 +30,7 @@ impl Link {
             rate,
             queue,
             loss: 0.0,
+            mtu: usize::MAX,
             jitter: Duration::ZERO,
             rng: StdRng::seed_from_u64(seed),
             free_at: None,
@@ -49,6 +52,10 @@ impl Link {
 
     /// When it arrives, if it does.
     pub(super) fn carry(&mut self, size: usize, now: Instant) -> Option<Instant> {
+        if size > self.mtu {
+            self.lost += 1;
+            return None;
+        }
         let begins = self.free_at.map_or(now, |at| at.max(now));
         if begins - now > self.queue {
             self.overflowed += 1;

@@ -71,6 +71,11 @@ impl World {
 
     /// A connection whose media goes over one link, and its acknowledgements over another.
     pub(super) fn connect(&mut self, forward: usize, back: usize) -> Pair {
+        self.connect_by(Path::default(), forward, back)
+    }
+
+    /// … both ends of which take this for the path.
+    pub(super) fn connect_by(&mut self, path: Path, forward: usize, back: usize) -> Pair {
         let pair = Pair {
             sender: self.hosts.len(),
             receiver: self.hosts.len() + 1,
@@ -80,7 +85,7 @@ impl World {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
 
-        let (config, published) = transport(Path::default());
+        let (config, published) = transport(path);
         let mut server = ServerConfig::with_single_cert(
             vec![certificate],
             PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()).into(),
@@ -89,7 +94,7 @@ impl World {
         server.transport_config(Arc::new(config));
         let receiver = Host::new(pair.receiver, back, Some(server), published);
 
-        let (config, published) = transport(Path::default());
+        let (config, published) = transport(path);
         let mut client = ClientConfig::with_root_certificates(Arc::new(roots)).unwrap();
         client.transport_config(Arc::new(config));
         let mut sender = Host::new(pair.sender, forward, None, published);
