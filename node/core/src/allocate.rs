@@ -470,17 +470,14 @@ impl Allocation {
             let at = self.at[index as usize];
             let own = at.map_or(Bitrate::ZERO, |at| rate(demand, at.into()));
             let others = self.used.saturating_sub(own);
-            let (step, headroom) = match at {
-                None => (Some(0), RESUME_HEADROOM),
-                Some(at) => {
-                    let offer = offer(demands, index, at, Limit::Top, Bitrate::MAX);
-                    (offer.map(|offer| offer.step), HEADROOM)
-                }
+            let (more, headroom) = match at {
+                None => (Some(rate(demand, 0)), RESUME_HEADROOM),
+                Some(at) => (least_more(demand, at.into()), HEADROOM),
             };
-            let Some(step) = step else {
+            let Some(more) = more else {
                 continue;
             };
-            let need = (others + rate(demand, step.into())).scale(headroom);
+            let need = (others + more).scale(headroom);
             next = Some(next.map_or(need, |next| next.min(need)));
             all += most_useful(demand).saturating_sub(own);
         }
@@ -520,6 +517,14 @@ fn offer(demands: &[Demand], index: u32, at: u8, limit: Limit, left: Bitrate) ->
         }
     }
     best
+}
+
+/// The least rate at which a demand shows more than at a step. The most worthwhile one may be dearer.
+fn least_more(demand: &Demand, at: usize) -> Option<Bitrate> {
+    let own = worth(demand, at);
+    let steps = at + 1..demand.ladder.steps().len();
+    let more = steps.filter(|&step| worth(demand, step) > own);
+    more.map(|step| rate(demand, step)).min()
 }
 
 /// The rate of a step; a guess if it is not known.

@@ -257,6 +257,17 @@ fn rates_that_are_not_known_are_guessed() {
     assert_eq!(subscriber.allocation.used, AUDIO_RATE);
 }
 
+/// The top layer is worth more for each bit, and does not fit with its headroom. The one before it does.
+#[test]
+fn what_is_worth_more_and_does_not_fit_is_in_nobodys_way() {
+    let mut subscriber = Subscriber::new(vec![camera(&[344, 1_228, 1_940]), microphone()]);
+    assert_eq!(show(&subscriber.settle(kbps(50))), "0 0");
+    subscriber.wait(1_000);
+    assert_eq!(show(&subscriber.settle(kbps(2_255))), "1 0");
+    subscriber.wait(5_000);
+    assert_eq!(show(&subscriber.settle(kbps(2_400))), "2 0");
+}
+
 #[test]
 fn what_is_taken_is_given_back_after_a_hold() {
     let mut subscriber = Subscriber::new(vec![camera(CAMERA)]);
