@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::exchange::News;
 
+/// A node that the registry does not list may be back in a moment, and one that lives calls as soon as it is let go
+/// of.
+const LEFT_FOR: Duration = Duration::from_secs(10);
 /// Between two calls of a node that does not answer, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -105,7 +108,7 @@ impl Calls {
     ) -> Option<Instant> {
         let unused_since = self.unused_since?;
         if let Some(left_at) = self.left_at {
-            return Some(left_at.max(unused_since));
+            return Some(left_at.max(unused_since) + LEFT_FOR);
         }
         if is_bettered() {
             return Some(unused_since + RENEW_AFTER);
@@ -362,7 +365,7 @@ mod tests {
         assert!(!calls.poll_gone(false), "something is wanted of it");
         let unused = now + 2 * SECOND;
         calls.note_use(false, unused);
-        assert_eq!(calls.let_go_at(false, || false), Some(unused));
+        assert_eq!(calls.let_go_at(false, || false), Some(unused + LEFT_FOR));
         assert!(!calls.poll_gone(true));
         assert!(calls.poll_gone(false));
         assert!(!calls.poll_gone(false), "that was said");

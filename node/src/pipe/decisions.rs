@@ -343,6 +343,10 @@ impl Decisions {
 
     /// A pipe has something to report.
     pub(super) fn handle_news(&mut self, number: u16, news: News) {
+        // What a pipe reports that was parted with meanwhile would be wanted for nobody, for ever.
+        if !self.by_number.contains_key(&number) {
+            return;
+        }
         match news {
             News::Described {
                 track,
@@ -407,10 +411,11 @@ impl Decisions {
                 let wanter = Wanter::Pipe(number, subscription);
                 // Which of both is later, only signaling knows, and is about to say to one of the two. Nobody
                 // who asks takes the place of what is wanted here. And a node that is not known may have
-                // started a moment ago, or ended: the registry is about to say so to one of the two.
-                if self.nodes.node(&publication.node).is_none()
-                    || self.relays.takes_another(&track, &publication.session)
-                {
+                // started a moment ago, or ended: the registry is about to say so to one of the two. What is
+                // taken from it already goes on.
+                let is_known = self.nodes.node(&publication.node).is_some()
+                    || self.relays.role(&track).is_some();
+                if !is_known || self.relays.takes_another(&track, &publication.session) {
                     return self.order(number, Order::Defer(subscription));
                 }
                 // On whichever shard: all of them serve other nodes equally well.
@@ -430,6 +435,7 @@ impl Decisions {
             }
             News::LetGo => {
                 let node = self.by_number.get(&number);
+                let node = node.filter(|node| self.nodes.node(node).is_none());
                 if let Some(link) = node.and_then(|node| self.links.get_mut(node))
                     && link.standing == Standing::Left
                 {

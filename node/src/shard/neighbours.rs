@@ -17,8 +17,8 @@ use super::message::Message;
 
 /// Bytes of packets on their way from one shard to another: 800 full ones, which is what arrives in
 /// 4 ms at 2 Gbit/s. A shard that stands still for longer is too late for media anyway. A ring exists only
-/// between shards that share a track. In simulations there are thousands, of meshes that send little.
-const RING: usize = if cfg!(test) { 128 << 10 } else { 1 << 20 };
+/// between shards that share a track.
+const RING: usize = 1 << 20;
 /// So many bytes are shown to the reader before the turn is over, so that it works meanwhile.
 const EARLY: usize = 64 << 10;
 /// Messages from all others together that wait for a shard.
@@ -36,6 +36,8 @@ pub(crate) struct Neighbours {
     /// By number; none in its own place, and where there is no such pipe.
     others: Vec<Option<Neighbour>>,
     inbox: Receiver<(u16, Message)>,
+    /// Bytes of each ring that it makes.
+    ring: usize,
     pub(crate) stats: Stats,
 }
 
@@ -105,7 +107,17 @@ impl Neighbours {
             shards: doors.0.len() as u16,
             others: others.collect(),
             inbox,
+            ring: RING,
             stats: Stats::default(),
+        }
+    }
+
+    /// With rings of so many bytes: simulations have thousands of them.
+    #[cfg(test)]
+    pub(crate) fn with_rings(self, bytes: usize) -> Self {
+        Self {
+            ring: bytes,
+            ..self
         }
     }
 
@@ -196,7 +208,7 @@ impl Neighbours {
         if neighbour.incoming.is_some() {
             return None;
         }
-        let (producer, consumer) = ring::ring(RING);
+        let (producer, consumer) = ring::ring(self.ring);
         neighbour.incoming = Some(consumer);
         Some(producer)
     }

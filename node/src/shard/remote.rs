@@ -419,9 +419,15 @@ impl Shard {
         let remote = &mut self.remote.tracks[index];
         if remote.origin.shard == from {
             remote.attempts = 0;
-        } else if !remote.ways().any(|way| way == from) || remote.known.is_some() {
+            if let Some(former) = &mut remote.former {
+                former.is_described_elsewhere = true;
+            }
+        } else {
             // Who brought it before counts for as long as nobody else has described it.
-            return;
+            let counts = |former: &Former| former.pipe == from && !former.is_described_elsewhere;
+            if !remote.former.as_ref().is_some_and(counts) {
+                return;
+            }
         }
         if let Some(known) = &mut remote.known {
             let key = known.key;
@@ -508,14 +514,23 @@ impl Shard {
     }
 
     pub(super) fn ask_again(&mut self, alias: Alias) {
-        if let Some(index) = self.remote.named(alias) {
+        // Unless it comes by now, or another way.
+        if let Some(index) = self.remote.named(alias)
+            && self.remote.tracks[index].attempts > 0
+        {
             self.ask_for(index);
         }
     }
 
     pub(super) fn handle_ended(&mut self, from: u16, alias: Alias) {
         if let Some(index) = self.remote.named_by(from, alias) {
-            self.fall_back(index);
+            return self.fall_back(index);
+        }
+        // It has ended where it came from before: there is nothing to go back to.
+        if let Some(index) = self.remote.named(alias)
+            && self.remote.tracks[index].ways().any(|way| way == from)
+        {
+            self.leave_former(index);
         }
     }
 
@@ -526,6 +541,7 @@ impl Shard {
         let Some(former) = remote.former.take() else {
             return self.end_remote(index);
         };
+        remote.attempts = 0;
         let refused = std::mem::replace(&mut remote.origin.shard, former.pipe);
         let message = Message::Unsubscribe {
             track: remote.track.clone(),
@@ -639,7 +655,8 @@ impl Shard {
             .ok_or(DropReason::UnknownPayloadType)?
             .codec;
         let described = state.extensions.dependency_descriptor;
-        if remote.former.is_some() {
+        // A repair says nothing of how far its way has got.
+        if remote.former.is_some() && !record.repaired {
             let is_silent = self.router.is_silent(source, now);
             let begins = self.join_ways(index, from, source, stamp.number, now);
             // What it does not begin with, the way before has brought or is about to.

@@ -504,7 +504,7 @@ impl Losses {
         if sent < LOSS_PACKETS * mtu && self.lost < LOST_PACKETS * mtu {
             let since = *self.since.get_or_insert(now);
             if now.saturating_duration_since(since) >= LOSS_TIME {
-                self.begin();
+                *self = Self::default();
             }
             return None;
         }

@@ -201,6 +201,9 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
                 resumes: !relay.begun.contains(source.encoding),
                 key_frame,
             };
+            if key_frame {
+                relay.catch_up.handle_key_frame(source.encoding);
+            }
             if send(relay.port, relay.alias, stamp) {
                 relay.begun.insert(source.encoding);
             }

@@ -30,6 +30,8 @@ use crate::tracks::Tracks;
 /// A call that is not answered is given up after so long, and repeated until then.
 const CALL_FOR: Duration = Duration::from_secs(3);
 const CALL_AGAIN: Duration = Duration::from_millis(400);
+/// Little is sent, and a large mesh has thousands of rings.
+const RING: usize = 128 << 10;
 const KNOCK_SIZE: usize = 1_200;
 const POST_AGAIN: Duration = Duration::from_millis(1);
 /// So soon that it happens.
@@ -201,7 +203,8 @@ impl Node {
             (0..shards).map(|number| waker(&woken, number)).unzip();
         let (neighbours, doors) = Neighbours::connect(&wakers);
         let seeds = neighbours.into_iter().zip(identity.boot_id..);
-        let alone = seeds.map(|(neighbours, seed)| Alone::new(neighbours, seed, now));
+        let alone =
+            seeds.map(|(neighbours, seed)| Alone::new(neighbours.with_rings(RING), seed, now));
         let tracks: Arc<Tracks> = Arc::default();
         let decisions = Decisions::new(
             identity.id.clone(),
@@ -317,7 +320,7 @@ impl Node {
         }
         let exchange = Exchange::new(
             self.identity.id.clone(),
-            neighbours,
+            neighbours.with_rings(RING),
             Arc::clone(&self.tracks),
             self.start,
         );

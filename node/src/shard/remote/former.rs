@@ -15,6 +15,8 @@ const JOINED_AFTER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Former {
     pub(super) pipe: u16,
+    /// Whoever brings it now has said what it is, as it is now.
+    pub(super) is_described_elsewhere: bool,
     /// When the first packet came the present way.
     since: Option<Instant>,
     joints: [Joint; MAX_ENCODINGS],
@@ -33,6 +35,7 @@ impl Former {
     pub(super) fn new(pipe: u16) -> Self {
         Self {
             pipe,
+            is_described_elsewhere: false,
             since: None,
             joints: Default::default(),
         }
@@ -69,6 +72,9 @@ impl Former {
         let Some(since) = self.since else {
             return false;
         };
+        if self.joints.iter().all(|joint| !joint.is_closed) && now < since + JOINED_AFTER {
+            return false;
+        }
         let used = used();
         let mut joints = (0..).zip(&self.joints);
         let is_joined = joints.all(|(encoding, joint)| joint.is_closed || !used.contains(encoding));

@@ -143,6 +143,13 @@ impl<R: Ord + Copy, P: Ord + Copy> Router<R, P> {
     }
 }
 
+impl CatchUp {
+    /// A key frame is passed on: who asks from now on asks for a later one than it began with.
+    pub(super) fn handle_key_frame(&mut self, encoding: u8) {
+        self.done.remove(encoding);
+    }
+}
+
 impl Relay {
     /// Whether a key frame that is asked for is one that the taker has been sent as it began, or will be as soon
     /// as it says that it begins.
