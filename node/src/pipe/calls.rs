@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::exchange::News;
 
-/// A node that the registry does not list may be back in a moment, and one that lives calls as soon as it is let go
-/// of.
-const LEFT_FOR: Duration = Duration::from_secs(10);
 /// Between two calls of a node that does not answer, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -25,6 +22,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(2_750);
 /// A connection that is not kept and that neither end has needed for so long is let go of. Shorter: whoever
 /// comes back waits for a call. Longer: a node has more connections than it speaks through.
 pub(super) const LET_GO_AFTER: Duration = Duration::from_secs(300);
+/// … and one to a node that the registry does not list after so long: it may be listed again in a moment, and if it
+/// lives, it calls as soon as it is let go of.
+const LEFT_FOR: Duration = Duration::from_secs(10);
 
 /// … and one that keeps to shorter datagrams than its path carries after so long, to be made anew.
 const RENEW_AFTER: Duration = Duration::from_secs(10);

@@ -77,6 +77,16 @@ pub(crate) enum News {
     Silent,
 }
 
+/// What the other node misses of a subscription where there is not room for everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Demand {
+    pub(crate) subscription: u32,
+    /// Larger is more.
+    pub(crate) priority: u8,
+    /// Encodings, from the lowest up, that anybody could use.
+    pub(crate) wanted: u8,
+}
+
 /// What went over the pipe, and what did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stats {
@@ -150,7 +160,7 @@ pub(crate) struct Exchange {
     given_by: BTreeMap<u32, u32>,
     /// Subscriptions of the other node that have ended, and of which the sender has to hear.
     closed: Vec<u32>,
-    /// Those of which it has to hear another priority.
+    /// Those of which it has to hear another demand.
     reweighed: Vec<u32>,
     /// Rooms of which people here are to hear what is said there …
     follows: BTreeSet<RoomId>,

@@ -14,7 +14,7 @@ use pipemesh_node_core::pipe::frame::{
 use pipemesh_node_core::pipe::schedule::{Event, Kind, OpenError, Packet, Schedule, Slot, Stats};
 
 use super::congestion::Published;
-use super::exchange::Exchange;
+use super::exchange::{Demand, Exchange};
 use super::transport::{SEND_BUFFER, media_size};
 
 /// Memory for datagrams is taken in pieces of this size.
@@ -77,8 +77,8 @@ impl Sender {
         while let Some(subscription) = exchange.poll_closed() {
             self.close(subscription);
         }
-        while let Some((subscription, priority)) = exchange.poll_priority() {
-            self.set_priority(subscription, priority);
+        while let Some(demand) = exchange.poll_demand() {
+            self.set_demand(demand);
         }
         let longest = way.longest();
         exchange.receive(now, |kind, priority, head, packet| {
@@ -183,9 +183,11 @@ impl Sender {
     }
 
     /// A subscription is missed more or less than before.
-    fn set_priority(&mut self, subscription: u32, priority: u8) {
-        for stream in streams(subscription) {
-            self.schedule.set_priority(stream.number(), priority);
+    fn set_demand(&mut self, demand: Demand) {
+        for stream in streams(demand.subscription) {
+            let is_wanted = stream.encoding < demand.wanted;
+            self.schedule
+                .set_demand(stream.number(), demand.priority, is_wanted);
         }
     }
 

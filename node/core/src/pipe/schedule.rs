@@ -163,9 +163,11 @@ impl<T> Schedule<T> {
         Ok(Slot(slot))
     }
 
-    pub fn set_priority(&mut self, alias: u32, priority: u8) {
+    /// `is_wanted`: somebody would use it. What nobody would does not come back while it is suspended.
+    pub fn set_demand(&mut self, alias: u32, priority: u8, is_wanted: bool) {
         if let Some(alias) = self.alias(alias) {
             alias.priority = priority;
+            alias.is_wanted = is_wanted;
         }
     }
 
@@ -520,10 +522,14 @@ impl<T> Schedule<T> {
                 continue;
             };
             let rate = alias.rate(at, now);
-            if alias.flow == Flow::Suspended {
-                measured.add_suspended(slot, alias.rank(), rate);
-            } else {
-                measured.add_flowing(slot, alias.rank(), rate);
+            match alias.flow {
+                Flow::Suspended if alias.is_wanted => {
+                    measured.add_suspended(slot, alias.rank(), rate);
+                }
+                Flow::Suspended => {}
+                Flow::Open | Flow::AwaitingKeyFrame => {
+                    measured.add_flowing(slot, alias.rank(), rate);
+                }
             }
         }
         while let Some(slot) = self.suspensions.poll_suspension(&measured, now) {

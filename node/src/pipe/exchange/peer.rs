@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pipemesh_node_core::forward::{EncodingSet, MAX_ENCODINGS};
 use pipemesh_node_core::pipe::frame::{self, Datagram, MediaHead, Piece, Stream};
 use pipemesh_node_core::router::Source;
-use pipemesh_node_core::router::relay::{Alias, Stamp};
+use pipemesh_node_core::router::relay::{Alias, Interest, Stamp};
 use pipemesh_proto::ids::{RoomId, TrackId};
 use pipemesh_proto::pipe;
 use pipemesh_proto::pipe::Role;
@@ -267,7 +267,8 @@ impl Exchange {
             return;
         };
         let before = given.interest.replace(interest);
-        let is_reweighed = before.is_some_and(|before| before.priority != interest.priority);
+        let demand = |interest: Interest| (interest.priority, interest.wanted);
+        let is_reweighed = before.is_some_and(|before| demand(before) != demand(interest));
         if let Some(at) = &given.at
             && let Some(track) = at.key()
         {

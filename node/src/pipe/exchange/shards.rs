@@ -11,7 +11,7 @@ use pipemesh_proto::pipe;
 use pipemesh_proto::pipe::pipe_message::Message as Word;
 
 use super::super::translate;
-use super::{Exchange, Given, News, Taken};
+use super::{Demand, Exchange, Given, News, Taken};
 use crate::shard::{Message, RecordHeader, Subscribe, TrackState};
 
 /// Messages from shards per turn; then packets have theirs.
@@ -282,11 +282,15 @@ impl Exchange {
         self.given.get_mut(u32::try_from(alias.0).ok()?)
     }
 
-    /// A subscription whose packets have another priority than before, and that.
-    pub(crate) fn poll_priority(&mut self) -> Option<(u32, u8)> {
+    /// What is missed of a subscription, if that is another than before.
+    pub(crate) fn poll_demand(&mut self) -> Option<Demand> {
         while let Some(subscription) = self.reweighed.pop() {
             if let Some(given) = self.given_mut(subscription) {
-                return Some((subscription, given.priority()));
+                return Some(Demand {
+                    subscription,
+                    priority: given.priority(),
+                    wanted: given.interest.map_or(0, |interest| interest.wanted),
+                });
             }
         }
         None

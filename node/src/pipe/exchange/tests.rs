@@ -287,29 +287,34 @@ fn carry_packets(origin: &mut Node, taker: &mut Node) {
 #[test]
 fn what_is_missed_more_than_before_is_told_to_the_sender() {
     let (mut taker, mut origin, ..) = taken();
-    assert_eq!(origin.exchange.poll_priority(), None);
-    let say = |taker: &mut Node, origin: &mut Node, priority| {
+    assert_eq!(origin.exchange.poll_demand(), None);
+    let say = |taker: &mut Node, origin: &mut Node, priority, wanted| {
         taker.tell(Message::Interest {
             track: TrackKey::ELSEWHERE,
             alias: TAKER,
             interest: Interest {
                 priority,
+                wanted,
                 ..interest()
             },
         });
         carry(taker, origin);
-        std::iter::from_fn(|| origin.exchange.poll_priority()).collect::<Vec<_>>()
+        std::iter::from_fn(|| origin.exchange.poll_demand()).collect::<Vec<_>>()
     };
-    assert_eq!(say(&mut taker, &mut origin, 1), []);
-    let told = say(&mut taker, &mut origin, 2);
-    assert!(matches!(&told[..], [(_, 2)]), "{told:?}");
+    let same = interest().wanted;
+    assert_eq!(say(&mut taker, &mut origin, 1, same), []);
+    for (priority, wanted) in [(2, same), (2, 1)] {
+        let told = say(&mut taker, &mut origin, priority, wanted);
+        let demand = told.iter().map(|it| (it.priority, it.wanted));
+        assert_eq!(demand.collect::<Vec<_>>(), [(priority, wanted)]);
+    }
     // Of one that has ended nothing is told.
     taker.tell(Message::Unsubscribe {
         track: track(),
         alias: TAKER,
         moved: false,
     });
-    assert_eq!(say(&mut taker, &mut origin, 0), []);
+    assert_eq!(say(&mut taker, &mut origin, 0, same), []);
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn what_does_not_fit_is_not_overtaken() {
 #[test]
 fn aliases_take_turns_by_their_priority() {
     let mut bench = Bench::new();
-    bench.schedule.set_priority(OTHER_BASE, 2);
+    bench.schedule.set_demand(OTHER_BASE, 2, true);
     for name in 0..400 {
         bench.push(packet(BASE), name);
         bench.push(packet(OTHER_BASE), name);

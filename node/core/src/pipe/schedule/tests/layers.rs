@@ -160,7 +160,7 @@ fn the_lesser_track_goes_first() {
     let now = line.bench.now;
     let schedule = &mut line.bench.schedule;
     for alias in [BASE, MID, HIGH] {
-        schedule.set_priority(alias, 5);
+        schedule.set_demand(alias, 5, true);
     }
     schedule.open(20, layer(1), 0, now).unwrap();
     line.sources.push((20, 2_000));
@@ -186,7 +186,7 @@ const OTHER_HIGH: u32 = 20;
 fn speak(line: &mut Line, speaker: u32) {
     for alias in [HIGH, OTHER_HIGH] {
         let priority = u8::from(alias == speaker);
-        line.bench.schedule.set_priority(alias, priority);
+        line.bench.schedule.set_demand(alias, priority, true);
     }
 }
 
@@ -210,6 +210,23 @@ fn who_speaks_later_takes_the_place_of_who_spoke_before() {
     line.run(millis(20_000));
     assert_eq!(line.history, []);
     assert_eq!(line.bench.dropped(Class::Base, Reason::Expired), 0);
+}
+
+#[test]
+fn what_nobody_wants_takes_no_place_and_is_not_tried_out() {
+    let mut line = two_tracks(4_000, 2_500);
+    speak(&mut line, HIGH);
+    line.run(millis(5_000));
+    assert_eq!(line.suspended, [OTHER_HIGH]);
+    // Whoever saw it looks at something smaller, and then its publisher speaks.
+    line.sources.retain(|&(alias, _)| alias != OTHER_HIGH);
+    line.bench.schedule.set_demand(HIGH, 0, true);
+    line.bench.schedule.set_demand(OTHER_HIGH, 1, false);
+    line.run(millis(10_000));
+    assert_eq!((line.history.as_slice(), line.padding), (&[][..], 0));
+    line.bench.schedule.set_demand(OTHER_HIGH, 1, true);
+    line.run(millis(1_000));
+    assert_eq!(line.suspended, [HIGH]);
 }
 
 #[test]

@@ -189,7 +189,8 @@ impl Model {
                     .set_path(Bitrate::from_kbps(kbps), millis(queue));
             }
             Step::Priority { track, priority } => {
-                self.schedule.set_priority(self.aliases[track], priority);
+                self.schedule
+                    .set_demand(self.aliases[track], priority, true);
             }
             Step::Reopen { track } => {
                 let (closed, opened) = (self.aliases[track], self.aliases[track] + 10);
