@@ -363,6 +363,11 @@ impl Exchange {
 }
 
 impl Taken {
+    /// Whether both are the same publication, be it in other roles.
+    fn is_same(&self, other: &Self) -> bool {
+        self.generation == other.generation && self.publication.is_same(&other.publication)
+    }
+
     /// What the other node is asked for.
     fn request(&self, subscription: u32) -> impl Iterator<Item = Word> + use<> {
         let publication = &self.publication;

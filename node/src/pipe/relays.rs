@@ -116,7 +116,7 @@ impl Relays {
             }
             let before = known.role();
             known.wanters.insert(wanter, role);
-            if known.role() > before {
+            if known.role() != before {
                 self.follow_one(&track, path);
             }
             return;

@@ -171,6 +171,13 @@ pub(crate) struct Publication {
     pub(crate) role: Role,
 }
 
+impl Publication {
+    /// Whether both are the same, be it in other roles.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.node == other.node && self.session == other.session && self.room == other.room
+    }
+}
+
 /// A track as its origin describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TrackState {

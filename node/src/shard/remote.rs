@@ -214,8 +214,11 @@ impl Shard {
         {
             let remote = &mut self.remote.tracks[index];
             match publication {
-                // It is asked for in another role from now on.
-                Some(_) => remote.publication = publication,
+                // In another role: whoever brings it has to know what to be for that.
+                Some(_) => {
+                    remote.publication = publication;
+                    self.ask_for(index);
+                }
                 None => remote.wanted_by += 1,
             }
             return;

@@ -154,10 +154,13 @@ impl Exchange {
             self.stats.malformed += 1;
             return self.say(unknown);
         };
-        // Asked for again, it is asked for anew.
-        self.end_given(subscription);
         let entry = self.find(&track, &publication);
         let is_own = publication.node == self.own;
+        if entry.is_some() && self.change_role(subscription, &track, &publication) {
+            return;
+        }
+        // Asked for again, it is asked for anew.
+        self.end_given(subscription);
         // Nobody who asks takes the place of what is here under the same id.
         let is_another = entry.is_none() && self.tracks.get(&track).is_some();
         // Gateways take from origins alone: no track can go round. What is not published yet is asked for
@@ -193,6 +196,46 @@ impl Exchange {
                 publication,
             }),
         }
+    }
+
+    /// What is given already is asked for in another role: it goes on, and so does what it takes to give it.
+    /// `false`: it is not given.
+    fn change_role(
+        &mut self,
+        subscription: u32,
+        track: &TrackId,
+        publication: &Publication,
+    ) -> bool {
+        let is_own = publication.node == self.own;
+        // Gateways take from origins alone.
+        if !is_own && publication.role == Role::Gateway {
+            return false;
+        }
+        let given = self.given_mut(subscription);
+        let given = given.filter(|it| it.at.is_some() && it.track == *track);
+        let Some(given) = given.filter(|it| it.publication.is_same(publication)) else {
+            return false;
+        };
+        given.publication = publication.clone();
+        let (track, role) = (track.clone(), publication.role);
+        self.news.push_back(match (is_own, role) {
+            // Of a region's gateway nobody else has to hear.
+            (true, Role::Gateway) => News::Released {
+                subscription,
+                track,
+            },
+            (true, _) => News::Given {
+                subscription,
+                track,
+                role,
+            },
+            (false, _) => News::Asked {
+                subscription,
+                track,
+                publication: publication.clone(),
+            },
+        });
+        true
     }
 
     /// A track that the other node has asked for is here.

@@ -153,6 +153,11 @@ impl Exchange {
             streams: Default::default(),
         };
         let subscription = match self.taken_by(shard, alias) {
+            // In another role, it goes on.
+            Some((subscription, before)) if before.is_described && before.is_same(&taken) => {
+                before.publication = taken.publication;
+                subscription
+            }
             Some((subscription, before)) => {
                 // Asked for again, it is used as before.
                 let interest = before.interest;

@@ -73,11 +73,15 @@ impl Node {
 
     /// Asks for a track as the shard does.
     fn subscribe(&mut self, origin: &str) {
+        self.subscribe_as(origin, Role::Leaf);
+    }
+
+    fn subscribe_as(&mut self, origin: &str, role: Role) {
         let publication = Publication {
             node: origin.parse().unwrap(),
             session: "s1".parse().unwrap(),
             room: "RM_x".parse().unwrap(),
-            role: Role::Leaf,
+            role,
         };
         let subscribe = Subscribe {
             track: track(),
@@ -281,6 +285,42 @@ fn carry_packets(origin: &mut Node, taker: &mut Node) {
         });
     for datagram in datagrams {
         taker.exchange.handle_datagram(&datagram);
+    }
+}
+
+/// A leaf becomes its region's gateway, and a leaf again. The origin has to know: it counts leaves.
+#[test]
+fn another_role_is_told_and_the_track_goes_on() {
+    let (mut taker, mut origin, alias, key, mut ring) = taken();
+    expect_interest(&mut origin, alias, key);
+    origin.news();
+    let (subscription, track) = (1, track());
+    let given = News::Given {
+        subscription,
+        track: track.clone(),
+        role: Role::Leaf,
+    };
+    let expected = [
+        (
+            Role::Gateway,
+            News::Released {
+                subscription,
+                track,
+            },
+        ),
+        (Role::Leaf, given),
+    ];
+    for (number, (role, news)) in (1..).zip(expected) {
+        taker.subscribe_as("origin", role);
+        carry(&mut taker, &mut origin);
+        assert_eq!(origin.news(), [news]);
+        // The shard is asked for nothing anew, and what it sends arrives.
+        expect_interest(&mut origin, alias, key);
+        assert!(origin.hear().is_none());
+        ring.push(&record(alias, number).write(), &PACKET).unwrap();
+        ring.publish();
+        carry_packets(&mut origin, &mut taker);
+        assert_eq!(taker.packets().len(), 1, "{role:?}");
     }
 }
 
