@@ -10,6 +10,8 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use livekit_protocol::signal_request::Message as FromClient;
 use livekit_protocol::{
@@ -323,6 +325,8 @@ pub(super) struct Setup {
     pub(super) departed: Vec<&'static str>,
     /// Between those who follow a room to another node.
     pub(super) move_interval: Duration,
+    /// How many tracks have been numbered, by all processes that held the session: no id comes twice.
+    pub(super) numbered: Arc<AtomicU64>,
 }
 
 impl Default for Setup {
@@ -346,6 +350,7 @@ impl Default for Setup {
             others: Vec::new(),
             departed: Vec::new(),
             move_interval: Duration::ZERO,
+            numbered: Arc::default(),
         }
     }
 }
@@ -435,7 +440,6 @@ impl Bench {
             protocol: setup.protocol,
             ..Default::default()
         };
-        let mut next_track = 0;
         Spec {
             room_id: "RM_1".parse().unwrap(),
             identity: ME.parse().unwrap(),
@@ -459,8 +463,8 @@ impl Bench {
             resume_grace: Duration::from_secs(15),
             move_interval: setup.move_interval,
             track_ids: Box::new(move || {
-                next_track += 1;
-                format!("TR_{next_track}").parse().unwrap()
+                let number = 1 + setup.numbered.fetch_add(1, Ordering::Relaxed);
+                format!("TR_{number}").parse().unwrap()
             }),
             unix_ms: 1_700_000_000_000,
         }
