@@ -309,6 +309,12 @@ impl Allocation {
         (fitting, self.wanted.max(fitting))
     }
 
+    /// What all of it takes, if nobody can be given more and all fits: then only less bandwidth, or more
+    /// that is wanted, changes anything.
+    pub fn settled(&self, budget: Budget) -> Option<Bitrate> {
+        (self.next.is_zero() && self.used <= budget.all).then_some(self.used)
+    }
+
     fn reset(&mut self, demands: &[Demand]) {
         self.used = Bitrate::ZERO;
         self.at.clear();

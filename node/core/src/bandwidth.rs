@@ -302,6 +302,13 @@ impl Bandwidth {
         self.history.next_places(packets)
     }
 
+    /// What feedback will be about, or the first part of it, and what that is compared with: to be fetched
+    /// before it is read.
+    #[inline]
+    pub fn reported_places(&self) -> (&[impl Sized + use<>], &[impl Sized + use<>]) {
+        (self.history.awaited_places(), self.delay.places())
+    }
+
     /// A packet leaves that carries none: the client has not negotiated it, for this media or at all.
     #[inline]
     pub fn unnumbered_sent(&mut self, size: u16, kind: PacketKind) {

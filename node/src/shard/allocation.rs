@@ -7,6 +7,7 @@ use pipemesh_node_core::allocate::{Allocation, Budget, Choice, Damping, Demand, 
 use pipemesh_node_core::layer::{Layer, Limit};
 use pipemesh_node_core::router::SubscriptionKey;
 use pipemesh_node_core::units::Bitrate;
+use pipemesh_node_core::wheel::Alarm;
 use pipemesh_proto::ids::TrackId;
 
 use super::counters::Counters;
@@ -15,6 +16,9 @@ use super::{Shard, Timer};
 
 /// How often bandwidth is given away anew. Less often is later to see that it is short.
 const ALLOCATE_EVERY: Duration = Duration::from_millis(200);
+/// … to a session that has all it wants: sooner only if its estimate falls below that, or if packets have to
+/// wait.
+const ALLOCATE_SETTLED_EVERY: Duration = Duration::from_secs(1);
 
 /// An estimate that has moved by this share is acted on at once.
 const MOVED: f64 = 0.1;
@@ -25,8 +29,9 @@ pub(crate) struct Allocated {
     damping: Damping,
     /// What was given away last.
     bandwidth: Bitrate,
-    /// A timer is set.
-    is_running: bool,
+    /// What all of it takes, if the session has all it wants.
+    settled: Option<Bitrate>,
+    alarm: Alarm,
 }
 
 /// Kept so that nothing is allocated.
@@ -39,24 +44,33 @@ pub(crate) struct Allocator {
 }
 
 impl Shard {
-    /// A session's bandwidth is limited from now on.
-    pub(super) fn begin_allocation(&mut self, index: usize, now: Instant) {
+    /// A session's bandwidth is limited from now on, or seems short.
+    pub(super) fn allocate_in_a_moment(&mut self, index: usize, now: Instant) {
+        self.allocate_by(index, now + ALLOCATE_EVERY);
+    }
+
+    fn allocate_by(&mut self, index: usize, at: Instant) {
         let session = &mut self.sessions[index];
-        if !std::mem::replace(&mut session.allocated.is_running, true) {
-            let timer = Timer::Allocate(index, session.key);
-            self.timers.set(now + ALLOCATE_EVERY, timer);
+        if session.allocated.alarm.set(at) {
+            self.timers.set(at, Timer::Allocate(index, session.key));
         }
     }
 
     pub(super) fn handle_allocate_timeout(&mut self, index: usize, now: Instant) {
-        let session = &self.sessions[index];
+        let session = &mut self.sessions[index];
+        if !session.allocated.alarm.fire(now) {
+            return;
+        }
         self.serving = Some(index);
-        self.timers
-            .set(now + ALLOCATE_EVERY, Timer::Allocate(index, session.key));
         if let Some(connection) = session.downlink() {
             self.watch_estimate(connection, now);
         }
         self.allocate(index, now);
+        let every = match self.sessions[index].allocated.settled {
+            Some(_) => ALLOCATE_SETTLED_EVERY,
+            None => ALLOCATE_EVERY,
+        };
+        self.allocate_by(index, now + every);
     }
 
     /// The estimate of a session's connection may have moved.
@@ -67,12 +81,11 @@ impl Shard {
         let Some(shaping) = &self.wire.link(connection).shaping else {
             return;
         };
-        let (before, target) = (
-            self.sessions[index].allocated.bandwidth,
-            shaping.bandwidth.target(),
-        );
+        let allocated = &self.sessions[index].allocated;
+        let (before, target) = (allocated.bandwidth, shaping.bandwidth.target());
         let moved = before.as_bps().abs_diff(target.as_bps());
-        if moved as f64 > before.as_bps() as f64 * MOVED {
+        let has_moved = moved as f64 > before.as_bps() as f64 * MOVED;
+        if has_moved || allocated.settled.is_some_and(|all| target < all) {
             self.allocate(index, now);
         }
     }
@@ -83,7 +96,14 @@ impl Shard {
         const AT_ONCE: usize = 32;
         if self.sessions[index].wanted.len() <= AT_ONCE {
             self.allocate(index, now);
+        } else if self.is_shaped(index) {
+            self.allocate_in_a_moment(index, now);
         }
+    }
+
+    fn is_shaped(&mut self, index: usize) -> bool {
+        let connection = self.sessions[index].downlink();
+        connection.is_some_and(|connection| self.wire.link(connection).shaping.is_some())
     }
 
     /// Gives a session's bandwidth away.
@@ -123,10 +143,14 @@ impl Shard {
         allocator
             .allocation
             .decide(&allocator.demands, budget, &mut allocated.damping, now);
+        allocated.settled = allocator.allocation.settled(budget);
         if let Some(shaping) = self.wire.link(connection).shaping.as_mut() {
             let estimate = shaping.bandwidth.estimate();
             let (next, wanted) = self.allocator.allocation.wish(estimate);
             shaping.bandwidth.set_wish(next, wanted);
+        }
+        if self.sessions[index].allocated.settled.is_none() {
+            self.allocate_in_a_moment(index, now);
         }
         self.apply_choices(index, now);
     }

@@ -233,10 +233,12 @@ impl Shard {
         let Some(opener) = self.connections[index].opener.as_mut() else {
             return self.drops.count(DropReason::NoKeys);
         };
+        self.wire.fetch_report(index);
         let len = match opener.open_rtcp(packet) {
             Ok(len) => len,
             Err(error) => return self.drops.count(drop_reason(error)),
         };
+        self.wire.fetch_reported(index);
         if !self.connections[index]
             .ingress
             .admit(packet.len(), false, now)

@@ -29,7 +29,7 @@ impl Shard {
         let link = self.wire.link(index);
         if reports && link.shaping.is_none() {
             link.shaping = Some(Box::new(Shaping::new(now)));
-            self.begin_allocation(session, now);
+            self.allocate_in_a_moment(session, now);
         }
     }
 
@@ -136,6 +136,7 @@ impl Shard {
             };
             if shaping.has_waiting() && !std::mem::replace(&mut shaping.is_watched, true) {
                 self.timers.set(now + DRAIN_EVERY, Timer::Drain(index, key));
+                self.allocate_in_a_moment(self.connections[index].session, now);
             }
         }
     }

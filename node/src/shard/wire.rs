@@ -213,6 +213,27 @@ impl Wire {
         }
     }
 
+    /// Asks for what a report of a connection's client is about, in two steps as well: before it is
+    /// opened, and when it has been.
+    #[inline]
+    pub(super) fn fetch_report(&self, connection: usize) {
+        if let Some(shaping) = self.shaping(connection) {
+            shaping.prefetch_report();
+        }
+    }
+
+    #[inline]
+    pub(super) fn fetch_reported(&self, connection: usize) {
+        if let Some(shaping) = self.shaping(connection) {
+            shaping.prefetch_reported();
+        }
+    }
+
+    #[inline]
+    fn shaping(&self, connection: usize) -> Option<&Shaping> {
+        self.links.get(connection)?.shaping.as_deref()
+    }
+
     /// The second part, when this subscriber's packets have been sealed.
     #[inline]
     fn fetch_keys(&self, burst: &Burst<'_>) {

@@ -420,6 +420,26 @@ fn rate_of(demand: &Demand, choice: Choice) -> Bitrate {
     steps.iter().find(|step| step.layer == layer).unwrap().rate
 }
 
+#[test]
+fn who_has_all_it_wants_is_settled() {
+    let mut subscriber = Subscriber::new(vec![microphone(), camera(CAMERA)]);
+    let takes = kbps(40 + 1_700);
+    for (all, settled) in [
+        (kbps(5_000), Some(takes)),
+        // Kept, though it was not given if it came to that.
+        (takes, Some(takes)),
+        (kbps(1_700), None),
+        (kbps(30), None),
+    ] {
+        subscriber.decide(all);
+        assert_eq!(
+            subscriber.allocation.settled(budget(all)),
+            settled,
+            "{all:?}"
+        );
+    }
+}
+
 proptest! {
     /// Whatever there is and was: never more than the bandwidth but for audio and one picture, audio whole,
     /// and nobody paused whom the others' lowest layers leave room for.
@@ -563,5 +583,30 @@ proptest! {
         }
         let shown = |choices: &[Choice]| choices.iter().filter_map(rank).count();
         prop_assert!(shown(&less) <= shown(&more));
+    }
+}
+
+proptest! {
+    /// Only less bandwidth than that, or other demands, change anything.
+    #[test]
+    fn who_is_settled_stays_so(
+        cameras in prop::collection::vec(prop::collection::vec(50..2_000_u64, 0..4), 0..5),
+        all in 0..12_000_u64,
+        later in prop::collection::vec((0..3_000_u64, 0..5_000_u64), 1..8),
+    ) {
+        let mut cameras = cameras;
+        // A layer takes more than those below.
+        cameras.iter_mut().for_each(|rates| rates.sort_unstable());
+        let demands = cameras.iter().map(|rates| camera(rates)).chain([microphone()]);
+        let mut subscriber = Subscriber::new(demands.collect());
+        let before = subscriber.decide(kbps(all));
+        if let Some(takes) = subscriber.allocation.settled(budget(kbps(all))) {
+            for (millis, more) in later {
+                subscriber.wait(millis);
+                let all = budget(takes + kbps(more));
+                prop_assert_eq!(&subscriber.decide_within(all), &before);
+                prop_assert_eq!(subscriber.allocation.settled(all), Some(takes));
+            }
+        }
     }
 }

@@ -156,6 +156,12 @@ impl DelayTrend {
         }
     }
 
+    /// What a group is compared with: to be fetched before it is needed.
+    #[inline]
+    pub(super) fn places(&self) -> &[impl Sized + use<>] {
+        &self.samples
+    }
+
     /// Of the smoothed delay over the time of arrival. `None`: the window is not full.
     fn slope(&self) -> Option<f64> {
         if self.samples.len() < WINDOW / 2 {

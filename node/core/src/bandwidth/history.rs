@@ -126,6 +126,15 @@ impl History {
         self.ring.get(next..end).unwrap_or_default()
     }
 
+    /// Where packets are noted that feedback will speak of, up to the ring's end.
+    #[inline]
+    pub(super) fn awaited_places(&self) -> &[impl Sized + use<>] {
+        let awaited = self.next.saturating_sub(self.reached) as usize;
+        let first = self.reached as usize & (self.ring.len() - 1);
+        let end = self.ring.len().min(first + awaited);
+        self.ring.get(first..end).unwrap_or_default()
+    }
+
     /// The number that the next packet gets, extended.
     #[inline]
     pub(super) fn next(&self) -> u64 {

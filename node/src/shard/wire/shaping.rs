@@ -109,6 +109,19 @@ impl Shaping {
         prefetch(self.bandwidth.next_places(packets));
     }
 
+    /// The same for what a report is about.
+    #[inline]
+    pub(super) fn prefetch_report(&self) {
+        prefetch(self);
+    }
+
+    #[inline]
+    pub(super) fn prefetch_reported(&self) {
+        let (packets, delays) = self.bandwidth.reported_places();
+        prefetch(packets);
+        prefetch(delays);
+    }
+
     /// Whether what the client is sent has to fit its bandwidth.
     pub(crate) fn is_limiting(&self) -> bool {
         self.reports != Reports::Absent
