@@ -50,6 +50,7 @@ use pipemesh_node_core::router::{Output, Router};
 use pipemesh_node_core::rtcp;
 use pipemesh_node_core::wheel::TimerWheel;
 use pipemesh_node_media::poll::{Poller, Token};
+use pipemesh_node_media::prefetch::prefetch;
 use pipemesh_node_media::tcp::{FIRST_STREAM, FrameBatch};
 use pipemesh_node_media::udp::{ReceiveBatch, UdpSocket};
 use pipemesh_proto::ids::{RoomId, TrackId};
@@ -245,12 +246,16 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
             for _ in 0..RECEIVE_ROUNDS {
                 let received = shard.wire.sockets()[socket].receive(&mut batch)?;
                 now = Instant::now();
-                for (remote, datagram) in batch.datagrams() {
-                    let path = Path {
-                        socket: socket as u32,
-                        remote,
-                    };
-                    shard.guarded(|shard| shard.handle_datagram(path, datagram, now));
+                let path = |remote| Path {
+                    socket: socket as u32,
+                    remote,
+                };
+                let mut datagrams = batch.datagrams().peekable();
+                while let Some((remote, datagram)) = datagrams.next() {
+                    if let Some((next, _)) = datagrams.peek() {
+                        shard.fetch_connection(path(*next));
+                    }
+                    shard.guarded(|shard| shard.handle_datagram(path(remote), datagram, now));
                 }
                 if received < ReceiveBatch::CAPACITY {
                     *readable = false;
@@ -390,6 +395,16 @@ impl Shard {
                 None => self.drops.count(DropReason::UnknownAddress),
             },
             _ => self.drops.count(DropReason::Malformed),
+        }
+    }
+
+    /// A datagram comes next over this path: what it will touch is asked for while another is handled.
+    fn fetch_connection(&mut self, path: Path) {
+        if let Some(index) = self.paths.expect(path)
+            && let Some(connection) = self.connections.get(index)
+        {
+            prefetch(connection);
+            self.wire.fetch_link(index);
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Paths {
     map: HashMap<Path, usize, RandomState>,
     /// Packets of a frame come together.
     last: Option<(Path, usize)>,
+    /// Whose datagram is known to come next.
+    next: Option<(Path, usize)>,
 }
 
 impl Paths {
@@ -23,8 +25,22 @@ impl Paths {
         {
             return Some(index);
         }
-        let index = self.map.get(&path).copied()?;
+        let index = match self.next.take() {
+            Some((next, index)) if next == path => index,
+            Some(_) | None => self.map.get(&path).copied()?,
+        };
         self.last = Some((path, index));
+        Some(index)
+    }
+
+    /// A datagram comes next over this path. Answers whose it is, unless they are at hand.
+    #[inline]
+    pub(super) fn expect(&mut self, path: Path) -> Option<usize> {
+        if self.last.is_some_and(|(last, _)| last == path) {
+            return None;
+        }
+        let index = self.map.get(&path).copied()?;
+        self.next = Some((path, index));
         Some(index)
     }
 
@@ -33,20 +49,20 @@ impl Paths {
     }
 
     pub(super) fn insert(&mut self, path: Path, index: usize) {
-        self.last = None;
+        (self.last, self.next) = (None, None);
         self.map.insert(path, index);
     }
 
     /// Forgets a path if it is still this connection's.
     pub(super) fn remove(&mut self, path: Path, index: usize) {
-        self.last = None;
+        (self.last, self.next) = (None, None);
         if self.map.get(&path) == Some(&index) {
             self.map.remove(&path);
         }
     }
 
     pub(super) fn remove_all_of(&mut self, index: usize) {
-        self.last = None;
+        (self.last, self.next) = (None, None);
         self.map.retain(|_, owner| *owner != index);
     }
 }
@@ -78,6 +94,27 @@ mod tests {
         paths.insert(path(2), 12);
         assert_eq!(paths.find(path(2)), Some(12));
         paths.remove_all_of(12);
+        assert_eq!(paths.find(path(2)), None);
+    }
+
+    #[test]
+    fn whoever_was_expected_the_one_who_comes_is_found() {
+        let mut paths = Paths::default();
+        for port in 1..4 {
+            paths.insert(path(port), port.into());
+        }
+        assert_eq!(paths.expect(path(1)), Some(1));
+        assert_eq!(paths.find(path(1)), Some(1));
+        assert_eq!(paths.expect(path(1)), None, "it is at hand");
+        assert_eq!(paths.expect(path(2)), Some(2));
+        assert_eq!(paths.find(path(3)), Some(3));
+        assert_eq!(paths.find(path(2)), Some(2));
+        assert_eq!(paths.expect(path(9)), None);
+        assert_eq!(paths.expect(path(3)), Some(3));
+        paths.insert(path(3), 30);
+        assert_eq!(paths.find(path(3)), Some(30));
+        assert_eq!(paths.expect(path(2)), Some(2));
+        paths.remove_all_of(2);
         assert_eq!(paths.find(path(2)), None);
     }
 }

@@ -213,8 +213,13 @@ impl Wire {
         }
     }
 
-    /// Asks for what a report of a connection's client is about, in two steps as well: before it is
-    /// opened, and when it has been.
+    /// Asks for what a report of a connection's client is about, in three steps: before one comes, before it
+    /// is opened, and when it has been.
+    #[inline]
+    pub(super) fn fetch_link(&self, connection: usize) {
+        self.links.get(connection).into_iter().for_each(prefetch);
+    }
+
     #[inline]
     pub(super) fn fetch_report(&self, connection: usize) {
         if let Some(shaping) = self.shaping(connection) {

@@ -1,23 +1,27 @@
 //! Ports for servers that have to be told theirs.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-
-use rand::Rng;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The system gives ports from here on to whoever asks for any, connections included: one of those can be
 /// taken before its server is there, or while it is stopped.
 const EPHEMERAL: u16 = 32_768;
+const FIRST: u16 = 12_000;
 
-/// Ports that nobody listens on, over TCP and over UDP, all different.
+/// Tests that run at the same time are processes whose ids follow each other: each has ports of its own.
+const LANES: u16 = 64;
+const LANE: u16 = (EPHEMERAL - FIRST) / LANES;
+
+/// Ports that nobody listens on, over TCP and over UDP, and that this process was not given before: whoever
+/// was may not listen yet.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let mut random = rand::rng();
-    let mut taken = Vec::new();
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let lane = (std::process::id() % u32::from(LANES)) as u16;
     [(); N].map(|()| {
         loop {
-            let address = (Ipv4Addr::LOCALHOST, random.random_range(12_000..EPHEMERAL));
-            if let (Ok(stream), Ok(socket)) = (TcpListener::bind(address), UdpSocket::bind(address))
-            {
-                taken.push((stream, socket));
+            let place = GIVEN.fetch_add(1, Ordering::Relaxed) % LANE;
+            let address = (Ipv4Addr::LOCALHOST, FIRST + lane * LANE + place);
+            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
                 return address.1;
             }
         }
