@@ -2,7 +2,7 @@
 //!
 //! A pure function of what is wanted, what it costs and what there is. It knows neither packets nor how
 //! the bandwidth was found ([`crate::bandwidth`]), and is called several times a second for each
-//! subscriber.
+//! subscriber that could do with more.
 //!
 //! # How the bandwidth is given away
 //!
@@ -309,8 +309,8 @@ impl Allocation {
         (fitting, self.wanted.max(fitting))
     }
 
-    /// What all of it takes, if nobody can be given more and all fits: then only less bandwidth, or more
-    /// that is wanted, changes anything.
+    /// What all of it takes, if nobody can be given more and all fits: then only less bandwidth changes
+    /// anything, or other demands, which layers that begin and rates that grow are as well.
     pub fn settled(&self, budget: Budget) -> Option<Bitrate> {
         (self.next.is_zero() && self.used <= budget.all).then_some(self.used)
     }

@@ -12,13 +12,14 @@ use pipemesh_proto::ids::TrackId;
 
 use super::counters::Counters;
 use super::event::Event;
+use super::wire::Shaping;
 use super::{Shard, Timer};
 
 /// How often bandwidth is given away anew. Less often is later to see that it is short.
 const ALLOCATE_EVERY: Duration = Duration::from_millis(200);
 /// … to a session that has all it wants: sooner only if its estimate falls below that, or if packets have to
-/// wait.
-const ALLOCATE_SETTLED_EVERY: Duration = Duration::from_secs(1);
+/// wait. What tracks take is measured as often; less often is also later to see that reports stay away.
+const ALLOCATE_SETTLED_EVERY: Duration = Duration::from_millis(500);
 
 /// An estimate that has moved by this share is acted on at once.
 const MOVED: f64 = 0.1;
@@ -50,8 +51,9 @@ impl Shard {
     }
 
     fn allocate_by(&mut self, index: usize, at: Instant) {
-        let session = &mut self.sessions[index];
-        if session.allocated.alarm.set(at) {
+        if let Some(session) = self.sessions.get_mut(index)
+            && session.allocated.alarm.set(at)
+        {
             self.timers.set(at, Timer::Allocate(index, session.key));
         }
     }
@@ -67,10 +69,19 @@ impl Shard {
         }
         self.allocate(index, now);
         let every = match self.sessions[index].allocated.settled {
-            Some(_) => ALLOCATE_SETTLED_EVERY,
-            None => ALLOCATE_EVERY,
+            Some(_) if !self.has_waiting(index) => ALLOCATE_SETTLED_EVERY,
+            Some(_) | None => ALLOCATE_EVERY,
         };
         self.allocate_by(index, now + every);
+    }
+
+    fn has_waiting(&self, index: usize) -> bool {
+        self.shaping_of(index).is_some_and(Shaping::has_waiting)
+    }
+
+    /// `None`: the session's bandwidth is not limited.
+    fn shaping_of(&self, index: usize) -> Option<&Shaping> {
+        self.wire.shaping(self.sessions[index].downlink()?)
     }
 
     /// The estimate of a session's connection may have moved.
@@ -96,14 +107,9 @@ impl Shard {
         const AT_ONCE: usize = 32;
         if self.sessions[index].wanted.len() <= AT_ONCE {
             self.allocate(index, now);
-        } else if self.is_shaped(index) {
+        } else if self.shaping_of(index).is_some() {
             self.allocate_in_a_moment(index, now);
         }
-    }
-
-    fn is_shaped(&mut self, index: usize) -> bool {
-        let connection = self.sessions[index].downlink();
-        connection.is_some_and(|connection| self.wire.link(connection).shaping.is_some())
     }
 
     /// Gives a session's bandwidth away.

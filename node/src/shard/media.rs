@@ -238,13 +238,13 @@ impl Shard {
             Ok(len) => len,
             Err(error) => return self.drops.count(drop_reason(error)),
         };
-        self.wire.fetch_reported(index);
         if !self.connections[index]
             .ingress
             .admit(packet.len(), false, now)
         {
             return self.drops.count(DropReason::Limit);
         }
+        self.wire.fetch_reported(index);
         let (mut may_ask, mut may_report) = (MAX_ASKED, MAX_REPORTED);
         let mut messages = Messages::new(&packet[..len]);
         for message in messages.by_ref() {

@@ -25,7 +25,7 @@ impl Paths {
         {
             return Some(index);
         }
-        let index = match self.next.take() {
+        let index = match self.next {
             Some((next, index)) if next == path => index,
             Some(_) | None => self.map.get(&path).copied()?,
         };
@@ -33,9 +33,14 @@ impl Paths {
         Some(index)
     }
 
-    /// A datagram comes next over this path. Answers whose it is, unless they are at hand.
+    /// A datagram comes over this path behind the one that is about to be handled. Answers whose it is, unless
+    /// they are at hand.
     #[inline]
     pub(super) fn expect(&mut self, path: Path) -> Option<usize> {
+        // Who was expected so far is whose turn it is.
+        if let Some(due) = self.next.take() {
+            self.last = Some(due);
+        }
         if self.last.is_some_and(|(last, _)| last == path) {
             return None;
         }
@@ -103,16 +108,20 @@ mod tests {
         for port in 1..4 {
             paths.insert(path(port), port.into());
         }
-        assert_eq!(paths.expect(path(1)), Some(1));
-        assert_eq!(paths.find(path(1)), Some(1));
-        assert_eq!(paths.expect(path(1)), None, "it is at hand");
-        assert_eq!(paths.expect(path(2)), Some(2));
-        assert_eq!(paths.find(path(3)), Some(3));
-        assert_eq!(paths.find(path(2)), Some(2));
-        assert_eq!(paths.expect(path(9)), None);
+        // As a batch is handled: the next one is announced, then the one before is asked for.
+        for (next, now) in [(2, 1), (3, 2), (1, 3), (1, 1), (9, 1), (2, 9), (2, 2)] {
+            let is_at_hand = next == now;
+            let known = (1..4).contains(&next) && !is_at_hand;
+            let expected = known.then_some(usize::from(next));
+            assert_eq!(paths.expect(path(next)), expected, "{next} behind {now}");
+            let found = (1..4).contains(&now).then_some(usize::from(now));
+            assert_eq!(paths.find(path(now)), found, "{now}");
+        }
         assert_eq!(paths.expect(path(3)), Some(3));
-        paths.insert(path(3), 30);
-        assert_eq!(paths.find(path(3)), Some(30));
+        assert_eq!(paths.find(path(3)), Some(3), "nothing came between");
+        assert_eq!(paths.expect(path(1)), Some(1));
+        paths.insert(path(1), 10);
+        assert_eq!(paths.find(path(1)), Some(10));
         assert_eq!(paths.expect(path(2)), Some(2));
         paths.remove_all_of(2);
         assert_eq!(paths.find(path(2)), None);

@@ -235,7 +235,7 @@ impl Wire {
     }
 
     #[inline]
-    fn shaping(&self, connection: usize) -> Option<&Shaping> {
+    pub(super) fn shaping(&self, connection: usize) -> Option<&Shaping> {
         self.links.get(connection)?.shaping.as_deref()
     }
 

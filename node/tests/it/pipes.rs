@@ -302,7 +302,15 @@ async fn over_a_way(longest: usize) -> (Mesh, NarrowWay) {
         socket.local_addr().unwrap()
     };
     let way = NarrowWay::to(listen, longest).await;
-    let a = TestNode::of(&registry, "node-a", "eu", |_| ()).await;
+    // If the one is late to call, the other does: where nobody is, or they would not meet on this way.
+    let nobody = "127.0.0.2:9".to_owned();
+    let a = TestNode::of(&registry, "node-a", "eu", |config| {
+        config.pipe = Some(Pipe {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: vec![nobody],
+        });
+    })
+    .await;
     let b = TestNode::of(&registry, "node-b", "eu", |config| {
         config.pipe = Some(Pipe {
             listen,
@@ -349,8 +357,6 @@ async fn a_way_that_becomes_narrow_is_found_out() {
     let connections = "pipemesh_pipe_connections_total";
     let first = &mesh.nodes[0];
     first.until_metric(connections, &[], |n| n > 0.0).await;
-    // Both may have called.
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let before = first.metric(connections, &[]);
     way.narrow(TUNNEL);
     let began = Instant::now();

@@ -1,6 +1,7 @@
 //! Ports for servers that have to be told theirs.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The system gives ports from here on to whoever asks for any, connections included: one of those can be
@@ -15,15 +16,16 @@ const LANE: u16 = (EPHEMERAL - FIRST) / LANES;
 /// Ports that nobody listens on, over TCP and over UDP, and that this process was not given before: whoever
 /// was may not listen yet.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    static NEXT: LazyLock<AtomicU16> =
+        LazyLock::new(|| AtomicU16::new(rand::random_range(0..LANE)));
     let lane = (std::process::id() % u32::from(LANES)) as u16;
     [(); N].map(|()| {
-        loop {
-            let place = GIVEN.fetch_add(1, Ordering::Relaxed) % LANE;
-            let address = (Ipv4Addr::LOCALHOST, FIRST + lane * LANE + place);
-            if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
-                return address.1;
-            }
-        }
+        (0..LANE)
+            .map(|_| FIRST + lane * LANE + NEXT.fetch_add(1, Ordering::Relaxed) % LANE)
+            .find(|&port| {
+                let address = (Ipv4Addr::LOCALHOST, port);
+                TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+            })
+            .expect("one of the lane's ports is free")
     })
 }

@@ -10,6 +10,8 @@
 const SMALLEST: usize = 128;
 /// 32 KB: what a client that receives 5,000 packets a second on a path of 800 ms needs.
 const LARGEST: usize = 4096;
+/// Sixteen lines of memory are worth asking for at a time; more make the processor wait.
+const MOST_FETCHED: u64 = 128;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Fate {
@@ -126,10 +128,10 @@ impl History {
         self.ring.get(next..end).unwrap_or_default()
     }
 
-    /// Where packets are noted that feedback will speak of, up to the ring's end.
+    /// Where packets are noted that feedback will speak of, the first of them, up to the ring's end.
     #[inline]
     pub(super) fn awaited_places(&self) -> &[impl Sized + use<>] {
-        let awaited = self.next.saturating_sub(self.reached) as usize;
+        let awaited = self.next.saturating_sub(self.reached).min(MOST_FETCHED) as usize;
         let first = self.reached as usize & (self.ring.len() - 1);
         let end = self.ring.len().min(first + awaited);
         self.ring.get(first..end).unwrap_or_default()
