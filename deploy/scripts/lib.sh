@@ -13,7 +13,7 @@ LOGS=$TARGET/logs
 WEB=$ROOT/signaling/web
 VENV=$TARGET/venv
 # Packages with fuzzers, each of which is a workspace of its own with its own lock file.
-FUZZED=(node signaling loadtest)
+FUZZED=(node signaling loadtest/client)
 mkdir -p "$LOGS"
 
 say() { printf '\n== %s\n' "$*"; }
@@ -32,7 +32,7 @@ SECONDS_BEGIN=$SECONDS
 step() {
   local name=$1 closing=$2 begin=$SECONDS log outcome=0
   shift 2
-  log=$LOGS/${name// /-}.log
+  log=$LOGS/${name//[ \/]/-}.log
   say "$name: $*"
   "$@" 2>&1 | tee "$log" || outcome=$?
   SUMMARY+=("$(printf '%-28s %5d s  %s' "$name" "$((SECONDS - begin))" "$([ "$outcome" = 0 ] && echo ok || echo FAILED)")")

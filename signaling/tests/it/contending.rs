@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{DisconnectReason, JoinRequest, LeaveRequest, leave_request};
-use pipemesh_loadtest::client::signal::{ConnectError, SignalClient};
+use pipemesh_loadtest_client::signal::{ConnectError, SignalClient};
 
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;

@@ -2,7 +2,7 @@
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{JoinRequest, UpdateParticipantMetadata};
-use pipemesh_loadtest::client::signal::{Encoding, SignalClient};
+use pipemesh_loadtest_client::signal::{Encoding, SignalClient};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::fake_node::{FakeNode, PATIENCE};

@@ -12,8 +12,8 @@ use livekit_protocol::{
     TrackSource, TrackType, client_info, participant_info,
 };
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::signal::{Connect, ConnectError, SignalClient};
-use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest_client::signal::{Connect, ConnectError, SignalClient};
+use pipemesh_loadtest_client::url::Dialect;
 use pipemesh_service::Secret;
 use pipemesh_signaling::auth::{ApiKey, Keys};
 use pipemesh_signaling::{Config, Signaling};

@@ -4,8 +4,8 @@ use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::wrapped_join_request::Compression;
 use livekit_protocol::{JoinRequest, SessionDescription};
 use livekit_token::AccessToken;
-use pipemesh_loadtest::client::signal::{SignalClient, TokenIn};
-use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest_client::signal::{SignalClient, TokenIn};
+use pipemesh_loadtest_client::url::Dialect;
 use pipemesh_proto::node::ConnectionLayout;
 use pipemesh_proto::node::session_request::Request as Asked;
 

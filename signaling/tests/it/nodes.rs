@@ -5,7 +5,7 @@ use std::time::Duration;
 use livekit_protocol::JoinRequest;
 use livekit_protocol::leave_request;
 use livekit_protocol::signal_response::Message as Response;
-use pipemesh_loadtest::client::signal::SignalClient;
+use pipemesh_loadtest_client::signal::SignalClient;
 use pipemesh_proto::auth::ClusterKey;
 use pipemesh_proto::node::session_event::Event;
 use pipemesh_proto::node::session_request::Request as Asked;

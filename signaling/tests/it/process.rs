@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use expect_test::expect_file;
 use livekit_protocol::JoinRequest;
-use pipemesh_loadtest::client::signal::{Connect, SignalClient};
+use pipemesh_loadtest_client::signal::{Connect, SignalClient};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 

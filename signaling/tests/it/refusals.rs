@@ -4,7 +4,7 @@ use expect_test::expect_file;
 use livekit_protocol::wrapped_join_request::Compression;
 use livekit_protocol::{JoinRequest, SessionDescription};
 use livekit_token::Claims;
-use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest_client::url::Dialect;
 use pipemesh_proto::node::Code;
 
 use crate::fake_node::FakeNode;
@@ -277,7 +277,7 @@ async fn connections_beyond_the_bound_are_closed_at_once() {
     let (_alice, _) = fixture.join("standup", "alice").await;
     let (bob, _) = fixture.join("standup", "bob").await;
     let connect = fixture.connect(&token("standup", "carol"), single(JoinRequest::default()));
-    let refused = pipemesh_loadtest::client::signal::SignalClient::connect(&connect, A_MOMENT);
+    let refused = pipemesh_loadtest_client::signal::SignalClient::connect(&connect, A_MOMENT);
     assert!(refused.await.is_err());
     let refused = "pipemesh_signal_connections_refused_total";
     fixture
@@ -291,7 +291,7 @@ async fn connections_beyond_the_bound_are_closed_at_once() {
     let join = async {
         loop {
             let joined =
-                pipemesh_loadtest::client::signal::SignalClient::connect(&connect, A_MOMENT);
+                pipemesh_loadtest_client::signal::SignalClient::connect(&connect, A_MOMENT);
             if joined.await.is_ok() {
                 return;
             }

@@ -8,8 +8,8 @@ use livekit_protocol::{
     DisconnectReason, JoinRequest, MuteTrackRequest, SyncState, TrackInfo, TrackPublishedResponse,
     leave_request,
 };
-use pipemesh_loadtest::client::signal::SignalClient;
-use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest_client::signal::SignalClient;
+use pipemesh_loadtest_client::url::Dialect;
 use pipemesh_proto::node::session_request::Request as Asked;
 
 use crate::fake_node::{FakeNode, PATIENCE};

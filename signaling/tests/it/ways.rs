@@ -13,7 +13,7 @@ struct Call {
     here: Fixture,
     there: Fixture,
     track: String,
-    _people: [pipemesh_loadtest::client::signal::SignalClient; 2],
+    _people: [pipemesh_loadtest_client::signal::SignalClient; 2],
 }
 
 impl Call {

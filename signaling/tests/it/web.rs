@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use livekit_protocol::JoinRequest;
-use pipemesh_loadtest::client::signal::SignalClient;
+use pipemesh_loadtest_client::signal::SignalClient;
 use pipemesh_service::tls::{Files, Tls};
 use pipemesh_signaling::Config;
 use tokio::net::TcpStream;

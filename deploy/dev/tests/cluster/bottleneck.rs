@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use pipemesh_loadtest::client::stats::{Stats, Track};
-use pipemesh_loadtest::client::{
+use pipemesh_loadtest_client::stats::{Stats, Track};
+use pipemesh_loadtest_client::{
     Audio, Generator, Join, LayerWish, Layout, Media, Participant, Video,
 };
 use tokio::time::{Instant, sleep};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Generator, Participant};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Generator, Participant};
 use tokio::time::{Instant, sleep_until};
 
 use crate::figures;

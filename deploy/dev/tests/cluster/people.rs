@@ -9,10 +9,10 @@ use livekit_protocol::{
     leave_request, participant_info,
 };
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::signal::{Connect, ConnectError, SignalClient};
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::url::Dialect;
-use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant};
+use pipemesh_loadtest_client::signal::{Connect, ConnectError, SignalClient};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::url::Dialect;
+use pipemesh_loadtest_client::{Audio, Generator, Join, Layout, Media, Participant};
 
 use crate::mesh::{PATIENCE, Signaling, until};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use livekit_protocol::signal_response::Message as Response;
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::Generator;
-use pipemesh_loadtest::client::stats::Stats;
+use pipemesh_loadtest_client::Generator;
+use pipemesh_loadtest_client::stats::Stats;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -122,7 +122,7 @@ async fn rooms_are_opened_counted_and_deleted_in_the_whole_mesh() {
         assert_eq!(ann["sid"], joined.participant.as_ref().unwrap().sid);
     }
     let full = connect(one, "standup", "cleo");
-    let full = pipemesh_loadtest::client::signal::SignalClient::connect(&full, PATIENCE).await;
+    let full = pipemesh_loadtest_client::signal::SignalClient::connect(&full, PATIENCE).await;
     assert!(full.is_err(), "the room holds two");
 
     call(two, "DeleteRoom", json!({ "room": "standup" })).await;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use livekit_protocol::UpdateParticipantMetadata;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use pipemesh_loadtest::client::Generator;
-use pipemesh_loadtest::client::signal::SignalClient;
+use pipemesh_loadtest_client::Generator;
+use pipemesh_loadtest_client::signal::SignalClient;
 use serde_json::json;
 
 use crate::mesh::{Mesh, PATIENCE, until};

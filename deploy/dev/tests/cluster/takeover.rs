@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use livekit_protocol::leave_request::Action;
-use pipemesh_loadtest::client::stats::{Left, Stats};
-use pipemesh_loadtest::client::{Generator, Layout, Participant};
+use pipemesh_loadtest_client::stats::{Left, Stats};
+use pipemesh_loadtest_client::{Generator, Layout, Participant};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use livekit_protocol::UpdateParticipantMetadata;
 use livekit_protocol::signal_request::Message as Request;
-use pipemesh_loadtest::client::Generator;
-use pipemesh_loadtest::client::stats::Stats;
+use pipemesh_loadtest_client::Generator;
+use pipemesh_loadtest_client::stats::Stats;
 use tokio::time::sleep;
 
 use crate::mesh::{DEPARTURE, Mesh, PATIENCE, until};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use livekit_protocol::UpdateParticipantMetadata;
 use livekit_protocol::signal_request::Message as Request;
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Generator, Participant};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Generator, Participant};
 use serde_json::json;
 
 use crate::figures;

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use livekit_protocol::WebhookEvent;
 use livekit_token::TokenVerifier;
-use pipemesh_loadtest::client::Generator;
+use pipemesh_loadtest_client::Generator;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 //! Data messages reach everybody, or those they are meant for.
 
-use pipemesh_loadtest::client::{DataMessage, Layout, Reliability};
+use pipemesh_loadtest_client::{DataMessage, Layout, Reliability};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{LayerWish, Layout, Media, Participant, Video};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{LayerWish, Layout, Media, Participant, Video};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

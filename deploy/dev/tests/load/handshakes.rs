@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipemesh_loadtest::client::{Layout, Network, Profile};
+use pipemesh_loadtest_client::{Layout, Network, Profile};
 
 use crate::mesh::{Mesh, assert_sound};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipemesh_loadtest::client::stats::{Stats, Track};
-use pipemesh_loadtest::client::{Layout, Media, Network, Participant, Profile, Video};
+use pipemesh_loadtest_client::stats::{Stats, Track};
+use pipemesh_loadtest_client::{Layout, Media, Network, Participant, Profile, Video};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound, show};
 

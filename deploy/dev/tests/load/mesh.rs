@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Audio, Generator, Join, Layout, Media, Participant, Video};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Audio, Generator, Join, Layout, Media, Participant, Video};
 
 /// For every single wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

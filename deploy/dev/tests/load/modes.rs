@@ -1,7 +1,7 @@
 //! The ways to receive, and the SRTP profile of those who have no better one.
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Audio, Generator, Layout, Media, ReceiveMode, Video};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Audio, Generator, Layout, Media, ReceiveMode, Video};
 use pipemesh_node_media::srtp::Profile;
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};

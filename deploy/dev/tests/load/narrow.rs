@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use pipemesh_loadtest::client::stats::{Stats, Track};
-use pipemesh_loadtest::client::{Bandwidth, Layout, Media, Network, Profile, Video};
+use pipemesh_loadtest_client::stats::{Stats, Track};
+use pipemesh_loadtest_client::{Bandwidth, Layout, Media, Network, Profile, Video};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound, show};
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Bandwidth, Layout, Media, Network, Participant, Profile, Video};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Bandwidth, Layout, Media, Network, Participant, Profile, Video};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

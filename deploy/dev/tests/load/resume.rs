@@ -1,7 +1,7 @@
 //! Somebody whose signaling connection breaks comes back, and media goes on.
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Audio, Layout, Media};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Audio, Layout, Media};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

@@ -1,7 +1,7 @@
 //! Three people in both dialects see and hear each other.
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{Audio, LayerWish, Layout, Media, Participant, Video};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{Audio, LayerWish, Layout, Media, Participant, Video};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

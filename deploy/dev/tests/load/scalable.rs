@@ -1,8 +1,8 @@
 //! One stream with layers in it: every viewer is sent what it asks for, and can decode all that it is
 //! sent.
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{LayerWish, Layout, Media, Scalable, ScalableCodec};
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{LayerWish, Layout, Media, Scalable, ScalableCodec};
 
 use crate::mesh::{Mesh, PATIENCE, assert_sound};
 

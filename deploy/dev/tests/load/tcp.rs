@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipemesh_loadtest::client::stats::Stats;
-use pipemesh_loadtest::client::{
+use pipemesh_loadtest_client::stats::Stats;
+use pipemesh_loadtest_client::{
     DataMessage, Join, Layout, Participant, Protocol, Reliability, Video,
 };
 
@@ -22,7 +22,7 @@ async fn receives(participant: &Participant, count: usize, before: u64) -> Stats
         let tracks = stats.tracks.iter();
         let (video, audio): (Vec<_>, Vec<_>) = tracks.partition(|it| it.is_video);
         let seen = |it: &&&_| -> bool {
-            let track: &pipemesh_loadtest::client::stats::Track = it;
+            let track: &pipemesh_loadtest_client::stats::Track = it;
             track.frames.decoded > before + 30
         };
         let video = video.iter().filter(seen).count();

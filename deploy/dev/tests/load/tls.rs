@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pipemesh_loadtest::client::signal::ConnectError;
-use pipemesh_loadtest::client::{Generator, Join, JoinError, Layout, Protocol};
+use pipemesh_loadtest_client::signal::ConnectError;
+use pipemesh_loadtest_client::{Generator, Join, JoinError, Layout, Protocol};
 use pipemesh_node::{Config as NodeConfig, Node};
 use pipemesh_service::tls::{Files, Tls};
 use pipemesh_signaling::{Config, Signaling};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use livekit_protocol::{ClientInfo, JoinRequest, JoinResponse, client_info};
 use livekit_token::{AccessToken, VideoGrants};
-use pipemesh_loadtest::client::signal::{Connect, ConnectError, SignalClient};
-use pipemesh_loadtest::client::url::Dialect;
+use pipemesh_loadtest_client::signal::{Connect, ConnectError, SignalClient};
+use pipemesh_loadtest_client::url::Dialect;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
