@@ -1,0 +1,244 @@
+//! HTTP for scripts: what it takes to talk to an application's own server.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use crate::options::duration;
+
+/// Unless a request says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// A longer answer is an error: scripts hold little.
+const LONGEST_BODY: usize = 8 << 20;
+
+/// Clients of this process; the requests of all virtual users share its connections.
+pub struct Http {
+    client: reqwest::Client,
+    handle: Handle,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP client can be made")]
+pub struct HttpError(#[from] reqwest::Error);
+
+pub(crate) struct Request {
+    method: reqwest::Method,
+    url: String,
+    body: Option<String>,
+    params: Params,
+    timeout: Duration,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    headers: BTreeMap<String, serde_json::Value>,
+    timeout: Option<serde_json::Value>,
+}
+
+/// What came, or why nothing did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answer {
+    method: String,
+    url: String,
+    status: u16,
+    status_text: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+    /// Empty if there was an answer.
+    error: String,
+    error_code: u32,
+    /// Milliseconds.
+    pub(crate) duration: f64,
+    waiting: f64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl Http {
+    /// Its requests run on the runtime of whoever calls this.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub fn new(user_agent: &str, trusts_anybody: bool) -> Result<Self, HttpError> {
+        let client = reqwest::Client::builder()
+            .user_agent(user_agent.to_owned())
+            .danger_accept_invalid_certs(trusts_anybody)
+            .build()?;
+        Ok(Self {
+            client,
+            handle: Handle::current(),
+        })
+    }
+
+    /// Stops the thread until the answer is there.
+    pub(crate) fn blocking(&self, request: Request) -> Result<Answer, String> {
+        let (reply, answer) = sync_channel(1);
+        let client = self.client.clone();
+        self.handle.spawn(async move {
+            let _ = reply.send(exchange(&client, request).await);
+        });
+        answer.recv().map_err(|_| "the test is over".to_owned())
+    }
+
+    pub(crate) async fn send(&self, request: Request) -> Result<Answer, String> {
+        let client = self.client.clone();
+        let sent = self
+            .handle
+            .spawn(async move { exchange(&client, request).await });
+        sent.await.map_err(|_| "the test is over".to_owned())
+    }
+}
+
+impl Request {
+    pub(crate) fn new(
+        method: String,
+        url: String,
+        body: Option<String>,
+        params: &str,
+    ) -> Result<Self, String> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())
+            .map_err(|_| format!("'{method}' is no HTTP method"))?;
+        let params: Params = serde_json::from_str(params)
+            .map_err(|error| format!("params of the request: {error}"))?;
+        let timeout = match &params.timeout {
+            None => TIMEOUT,
+            Some(given) => timeout(given)
+                .ok_or_else(|| format!("timeout of the request: {given} is no duration"))?,
+        };
+        Ok(Self {
+            method,
+            url,
+            body,
+            params,
+            timeout,
+        })
+    }
+}
+
+fn timeout(given: &serde_json::Value) -> Option<Duration> {
+    match given {
+        serde_json::Value::Number(number) => duration::from_millis(number.as_f64()?).ok(),
+        serde_json::Value::String(text) => duration::parse(text).ok(),
+        _ => None,
+    }
+}
+
+async fn exchange(client: &reqwest::Client, request: Request) -> Answer {
+    let mut answer = Answer {
+        method: request.method.to_string(),
+        url: request.url.clone(),
+        sent: request.body.as_ref().map_or(0, |body| body.len() as u64),
+        ..Answer::default()
+    };
+    let began = Instant::now();
+    let mut building = client
+        .request(request.method, &request.url)
+        .timeout(request.timeout);
+    for (name, value) in &request.params.headers {
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        building = building.header(name, value);
+    }
+    if let Some(body) = request.body {
+        building = building.body(body);
+    }
+    match building.send().await {
+        Ok(response) => {
+            answer.waiting = began.elapsed().as_secs_f64() * 1_000.0;
+            answer.read(response).await;
+        }
+        Err(error) => answer.failed(&error),
+    }
+    answer.duration = began.elapsed().as_secs_f64() * 1_000.0;
+    answer
+}
+
+impl Answer {
+    async fn read(&mut self, mut response: reqwest::Response) {
+        let status = response.status();
+        self.status = status.as_u16();
+        self.status_text = status.to_string();
+        for (name, value) in response.headers() {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            self.headers.insert(name.to_string(), value);
+        }
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST_BODY => {
+                    body.extend_from_slice(&chunk)
+                }
+                Ok(Some(_)) => {
+                    self.error = format!("the answer is longer than {LONGEST_BODY} bytes");
+                    self.error_code = 1_000;
+                    break;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed(&error);
+                    break;
+                }
+            }
+        }
+        self.received = body.len() as u64;
+        self.body = String::from_utf8_lossy(&body).into_owned();
+    }
+
+    /// The codes are k6's, as far as reasons can be told apart.
+    fn failed(&mut self, error: &reqwest::Error) {
+        self.error = crate::script::chain(error);
+        self.error_code = match error {
+            error if error.is_timeout() => 1_050,
+            error if error.is_builder() => 1_020,
+            error if error.is_connect() => 1_210,
+            _ => 1_000,
+        };
+    }
+
+    /// As k6: what is not an error of the client's or the server's.
+    pub(crate) fn is_expected(&self) -> bool {
+        (200..400).contains(&self.status)
+    }
+
+    pub(crate) fn tags(&self) -> BTreeMap<String, String> {
+        let mut tags = BTreeMap::from([
+            ("method".to_owned(), self.method.clone()),
+            ("status".to_owned(), self.status.to_string()),
+            ("url".to_owned(), self.url.clone()),
+            ("name".to_owned(), self.url.clone()),
+            (
+                "expected_response".to_owned(),
+                self.is_expected().to_string(),
+            ),
+        ]);
+        if self.error_code > 0 {
+            tags.insert("error".to_owned(), self.error.clone());
+            tags.insert("error_code".to_owned(), self.error_code.to_string());
+        }
+        tags
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        json!({
+            "status": self.status,
+            "status_text": self.status_text,
+            "url": self.url,
+            "headers": self.headers,
+            "body": self.body,
+            "error": self.error,
+            "error_code": self.error_code,
+            "timings": {
+                "duration": self.duration,
+                "waiting": self.waiting,
+                "receiving": (self.duration - self.waiting).max(0.0),
+            },
+            "request": { "method": self.method, "url": self.url },
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,499 @@
+//! A participant as a script holds it: joins, is looked at once a second, tells what happens, leaves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pipemesh_loadtest_client::stats::{Left, Stats};
+use pipemesh_loadtest_client::{
+    DataMessage, Join, LayerWish, Media, Message, Network, Participant, Place, RemoteTrack,
+};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval_at, timeout};
+
+use super::second::{About, Kind, Measurement, Path, Seconds, millis};
+use crate::metrics::{MetricId, Sample, TagSetId};
+use crate::script::Shared;
+use crate::script::chain;
+use crate::script::now_millis;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Scripts are not told more often: each time costs.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// Events that wait for a script that does not listen; older ones go.
+const MAX_EVENTS: usize = 1_024;
+/// For saying goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A join as a script asked for it.
+pub(crate) struct Asked {
+    pub(crate) join: Join,
+    /// For the whole of it.
+    pub(crate) patience: Duration,
+    /// The iteration began so much later than it should have.
+    pub(crate) queued: Duration,
+    /// Of everything that is measured of it.
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) expects_data: bool,
+}
+
+/// Which tracks to subscribe to.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(crate) struct Wanted {
+    kinds: Vec<String>,
+    limit: Option<usize>,
+    from: Option<OneOrMore>,
+    names: Option<OneOrMore>,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::More(more) => more.iter().any(|it| it == name),
+        }
+    }
+}
+
+impl Wanted {
+    fn matches(&self, track: &RemoteTrack) -> bool {
+        let kind = if track.is_video { "video" } else { "audio" };
+        self.kinds.iter().any(|it| it == kind)
+            && self.from.as_ref().is_none_or(|it| it.has(&track.identity))
+            && self.names.as_ref().is_none_or(|it| it.has(&track.name))
+    }
+}
+
+pub(crate) struct Room {
+    shared: Arc<Shared>,
+    participant: Participant,
+    /// When it began to join.
+    began: Instant,
+    tags: BTreeMap<String, String>,
+    sets: RefCell<BTreeMap<(About, Option<&'static str>), TagSetId>>,
+    seconds: RefCell<Seconds>,
+    last_look: Cell<Instant>,
+    events: RefCell<VecDeque<serde_json::Value>>,
+    told: Notify,
+    closed: Cell<bool>,
+    /// Failures of the client that were told.
+    failures: Cell<u64>,
+    /// So was its end.
+    ended: Cell<bool>,
+    watching: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl Room {
+    /// Joins, and waits until media can flow.
+    pub(crate) async fn join(shared: &Arc<Shared>, asked: Asked) -> Result<Rc<Self>, String> {
+        let began = Instant::now();
+        let meters = &shared.meters;
+        let mut tags = asked.tags.clone();
+        let measure = |metric: MetricId, tags: &BTreeMap<String, String>, value: f64| {
+            let tags = shared.registry.tag_set(tags);
+            shared.measure(Sample::new(metric, tags, now_millis(), value));
+        };
+        measure(meters.sfu_joins, &tags, 1.0);
+        let joined = timeout(asked.patience, Self::connect(shared, &asked)).await;
+        let joined = joined.unwrap_or_else(|_| {
+            Err((
+                "timeout",
+                format!("the join was not done within {:?}", asked.patience),
+            ))
+        });
+        let (participant, stats, messages) = match joined {
+            Ok(joined) => joined,
+            Err((code, text)) => {
+                tags.insert("error_code".to_owned(), code.to_owned());
+                measure(meters.sfu_join_failed, &tags, 1.0);
+                return Err(text);
+            }
+        };
+        let times = stats.times;
+        measure(meters.sfu_join_failed, &tags, 0.0);
+        measure(
+            meters.sfu_join_duration,
+            &tags,
+            millis(began.elapsed() + asked.queued),
+        );
+        measure(meters.sfu_join_queued, &tags, millis(asked.queued));
+        let phases = [
+            (meters.sfu_join_response, times.signal, Some(Duration::ZERO)),
+            (meters.sfu_ice_connecting, times.ice, times.signal),
+            (meters.sfu_dtls_handshaking, times.dtls, times.ice),
+        ];
+        for (metric, end, begin) in phases {
+            if let (Some(end), Some(begin)) = (end, begin) {
+                measure(metric, &tags, millis(end.saturating_sub(begin)));
+            }
+        }
+        measure(meters.sfu_sessions, &tags, 1.0);
+        let room = Rc::new(Self {
+            shared: Arc::clone(shared),
+            participant,
+            began,
+            tags,
+            sets: RefCell::default(),
+            seconds: RefCell::default(),
+            last_look: Cell::new(Instant::now()),
+            events: RefCell::default(),
+            told: Notify::new(),
+            closed: Cell::new(false),
+            failures: Cell::new(0),
+            ended: Cell::new(false),
+            watching: RefCell::default(),
+        });
+        let looking = tokio::task::spawn_local(Rc::clone(&room).look_on());
+        let listening = tokio::task::spawn_local(Rc::clone(&room).listen(messages));
+        room.watching.borrow_mut().extend([looking, listening]);
+        Ok(room)
+    }
+
+    async fn connect(
+        shared: &Shared,
+        asked: &Asked,
+    ) -> Result<(Participant, Stats, mpsc::Receiver<Message>), (&'static str, String)> {
+        let joining = shared.generator.join(asked.join.clone()).await;
+        let mut participant = joining.map_err(|error| ("signaling", chain(&error)))?;
+        let expects_data = asked.expects_data;
+        let ready = move |stats: &Stats| {
+            (stats.connected && (stats.data_open || !expects_data))
+                || stats.left.is_some()
+                || stats.failures > 0
+        };
+        let stats = participant.until("connected", asked.patience, ready).await;
+        let stats = stats.map_err(|_| ("media", "media did not connect in time".to_owned()))?;
+        if let Some(failure) = &stats.failure {
+            return Err(("media", failure.clone()));
+        }
+        if let Some(left) = stats.left {
+            return Err(("left", format!("the server ended the session: {left:?}")));
+        }
+        let messages = participant.take_messages();
+        Ok((participant, stats, messages))
+    }
+
+    /// Since it began to join.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn identity(&self) -> (&str, &str) {
+        (&self.participant.identity, &self.participant.sid)
+    }
+
+    pub(crate) async fn place(&self) -> Place {
+        self.participant
+            .stats()
+            .await
+            .map(|stats| stats.place)
+            .unwrap_or_default()
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        name: &str,
+        media: Media,
+        within: Duration,
+    ) -> Result<String, String> {
+        let published = self.participant.publish(name, media, within).await;
+        published.map_err(|_| format!("the track '{name}' was not published within {within:?}"))
+    }
+
+    pub(crate) fn mute(&self, name: &str, muted: bool) {
+        self.participant.mute(name, muted);
+    }
+
+    pub(crate) fn send(&self, message: DataMessage) {
+        self.participant.send(message);
+    }
+
+    pub(crate) fn set_network(&self, network: Network) {
+        self.participant.set_network(network);
+    }
+
+    pub(crate) fn cut(&self, pause: Duration) {
+        self.participant.cut(pause);
+    }
+
+    pub(crate) fn subscribe(&self, sid: &str, wanted: bool) {
+        self.participant.subscribe(sid, wanted);
+        let mut seconds = self.seconds.borrow_mut();
+        if wanted {
+            seconds.subscribe(sid, self.began.elapsed());
+        } else if let Some(received) = seconds.unsubscribe(sid) {
+            self.flag(self.shared.meters.rtc_tracks_missing, !received);
+        }
+    }
+
+    /// Subscribes to what matches; waits for as many as are wanted, but not longer than `wait`.
+    pub(crate) async fn subscribe_all(
+        &self,
+        wanted: Wanted,
+        wait: Duration,
+    ) -> Result<serde_json::Value, String> {
+        let limit = wanted.limit;
+        let enough = {
+            let wanted = wanted.clone();
+            move |stats: &Stats| {
+                stats.remote.iter().filter(|it| wanted.matches(it)).count() >= limit.unwrap_or(1)
+            }
+        };
+        if !wait.is_zero() {
+            // If they do not come, those that are there have to do.
+            let _ = self.participant.until("tracks", wait, enough).await;
+        }
+        let stats = self.stats().await?;
+        let chosen = stats
+            .remote
+            .iter()
+            .filter(|it| wanted.matches(it))
+            .take(limit.unwrap_or(usize::MAX));
+        let mut told = Vec::new();
+        for track in chosen {
+            self.subscribe(&track.sid, true);
+            told.push(json!({
+                "sid": track.sid,
+                "identity": track.identity,
+                "name": track.name,
+                "kind": if track.is_video { "video" } else { "audio" },
+                "path": Path::between(&track.place, &stats.place).name(),
+            }));
+        }
+        Ok(told.into())
+    }
+
+    /// With `wait`, how long it took until its frames came.
+    pub(crate) async fn set_layer(
+        &self,
+        sid: &str,
+        wish: LayerWish,
+        layer: Option<u8>,
+        wait: Duration,
+    ) -> Option<f64> {
+        let asked = Instant::now();
+        self.participant.wish_layer(sid, wish);
+        self.seconds
+            .borrow_mut()
+            .wish(sid, layer, self.began.elapsed());
+        let layer = layer.filter(|_| !wait.is_zero())?;
+        let sid = sid.to_owned();
+        let came = move |stats: &Stats| stats.track(&sid).is_some_and(|it| it.layer == Some(layer));
+        self.participant.until("layer", wait, came).await.ok()?;
+        Some(millis(asked.elapsed()))
+    }
+
+    pub(crate) async fn received(&self, sid: &str, within: Duration) -> bool {
+        let sid = sid.to_owned();
+        let came =
+            move |stats: &Stats| stats.track(&sid).is_some_and(|it| it.first_frame.is_some());
+        self.participant
+            .until("first frame", within, came)
+            .await
+            .is_ok()
+    }
+
+    /// Loses its signaling connection and comes back.
+    pub(crate) async fn resume(&self) -> Result<(), String> {
+        let (meters, began) = (&self.shared.meters, Instant::now());
+        let tags = self.set(About::default(), Some("resume"));
+        self.add(meters.sfu_reconnects, tags, 1.0, 1.0);
+        let resumed = self.participant.reconnect().await;
+        let took = millis(began.elapsed());
+        self.add(
+            meters.sfu_reconnect_failed,
+            tags,
+            f64::from(u8::from(resumed.is_err())),
+            1.0,
+        );
+        resumed.map_err(|error| chain(&error))?;
+        self.add(meters.sfu_reconnect_duration, tags, took, 1.0);
+        self.tell(json!({ "type": "reconnected", "reason": "resume", "duration": took }));
+        Ok(())
+    }
+
+    pub(crate) async fn stats(&self) -> Result<Stats, String> {
+        let gone = || "the generator has ended".to_owned();
+        self.participant.stats().await.ok_or_else(gone)
+    }
+
+    /// What happened since the last call, not sooner than there is something; none when it is over.
+    pub(crate) async fn events(&self) -> Option<serde_json::Value> {
+        while self.events.borrow().is_empty() {
+            if self.closed.get() {
+                return None;
+            }
+            self.told.notified().await;
+        }
+        tokio::time::sleep(TELL_EVERY).await;
+        let events = std::mem::take(&mut *self.events.borrow_mut());
+        Some(events.into_iter().collect())
+    }
+
+    pub(crate) async fn leave(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
+        self.look().await;
+        let missing = self.seconds.borrow_mut().end();
+        for received in missing {
+            self.flag(self.shared.meters.rtc_tracks_missing, !received);
+        }
+        self.watching
+            .borrow_mut()
+            .drain(..)
+            .for_each(|it| it.abort());
+        // A server that does not answer does not keep us.
+        let _ = timeout(GOODBYE, self.participant.leave()).await;
+        let tags = self.set(About::default(), None);
+        self.add(
+            self.shared.meters.sfu_session_duration,
+            tags,
+            millis(self.began.elapsed()),
+            1.0,
+        );
+        self.told.notify_one();
+    }
+
+    async fn look_on(self: Rc<Self>) {
+        let mut looks = interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !self.closed.get() {
+            looks.tick().await;
+            self.look().await;
+        }
+    }
+
+    async fn look(&self) {
+        let Some(stats) = self.participant.observe().await else {
+            return;
+        };
+        let now = Instant::now();
+        let elapsed = now - self.last_look.replace(now);
+        let told = self.seconds.borrow_mut().handle(
+            &stats,
+            elapsed,
+            self.began.elapsed(),
+            &self.shared.meters,
+        );
+        for Measurement {
+            metric,
+            about,
+            value,
+            weight,
+        } in told
+        {
+            let tags = self.set(about, None);
+            self.add(metric, tags, value, weight);
+        }
+        self.notice(&stats);
+    }
+
+    /// What went wrong since the last look.
+    fn notice(&self, stats: &Stats) {
+        let failed = stats.failures > self.failures.replace(stats.failures);
+        let ended = stats.left.is_some() && !self.ended.replace(stats.left.is_some());
+        let reason = match stats.left {
+            _ if !failed && !ended => return,
+            Some(Left::Over) => "left",
+            Some(Left::Resume | Left::Rejoin) => "moved",
+            None => "connection",
+        };
+        let mut tags = self.tags.clone();
+        tags.insert("reason".to_owned(), reason.to_owned());
+        let tags = self.shared.registry.tag_set(&tags);
+        self.add(self.shared.meters.sfu_disconnects, tags, 1.0, 1.0);
+        let failure = stats.failure.clone().unwrap_or_else(|| reason.to_owned());
+        self.tell(json!({ "type": "disconnected", "reason": failure }));
+    }
+
+    async fn listen(self: Rc<Self>, mut messages: mpsc::Receiver<Message>) {
+        while let Some(message) = messages.recv().await {
+            let latency = message.latency.map(millis);
+            if let Some(latency) = latency {
+                let tags = self.set(About::default(), None);
+                self.add(self.shared.meters.rtc_data_latency, tags, latency, 1.0);
+            }
+            self.tell(json!({
+                "type": "data",
+                "topic": message.topic,
+                "from": message.from,
+                "payload": String::from_utf8_lossy(&message.payload),
+                "latency": latency,
+            }));
+        }
+    }
+
+    fn tell(&self, event: serde_json::Value) {
+        let mut events = self.events.borrow_mut();
+        if events.len() == MAX_EVENTS {
+            events.pop_front();
+        }
+        events.push_back(event);
+        self.told.notify_one();
+    }
+
+    fn flag(&self, metric: MetricId, yes: bool) {
+        self.add(
+            metric,
+            self.set(About::default(), None),
+            f64::from(u8::from(yes)),
+            1.0,
+        );
+    }
+
+    fn add(&self, metric: MetricId, tags: TagSetId, value: f64, weight: f64) {
+        self.shared.measure(Sample {
+            metric,
+            tags,
+            at: now_millis(),
+            value,
+            weight,
+        });
+    }
+
+    /// The tags of what is measured about something; `type` of a way to come back.
+    fn set(&self, about: About, way: Option<&'static str>) -> TagSetId {
+        if let Some(known) = self.sets.borrow().get(&(about, way)) {
+            return *known;
+        }
+        let mut tags = self.tags.clone();
+        let kind = match about.kind {
+            Kind::None => None,
+            Kind::Audio => Some("audio"),
+            Kind::Video => Some("video"),
+        };
+        let path = Some(about.path.name()).filter(|it| !it.is_empty());
+        let layer = about.layer.map(|layer| {
+            ["q", "h", "f"]
+                .get(usize::from(layer))
+                .copied()
+                .unwrap_or("f")
+        });
+        let given = [
+            ("kind", kind),
+            ("path", path),
+            ("layer", layer),
+            ("type", way),
+        ];
+        for (name, value) in given {
+            if let Some(value) = value {
+                tags.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        let id = self.shared.registry.tag_set(&tags);
+        self.sets.borrow_mut().insert((about, way), id);
+        id
+    }
+}

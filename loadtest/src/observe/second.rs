@@ -1,0 +1,425 @@
+//! What the difference of two looks at a participant is worth.
+//!
+//! Pure: snapshots and times in, measurements out. Every stream that was subscribed to gives a value for
+//! each second, also if nothing came.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pipemesh_loadtest_client::stats::{Sent, Stats, Track};
+use pipemesh_loadtest_client::{Place, RemoteTrack};
+
+use super::meters::Meters;
+use crate::metrics::MetricId;
+
+/// A layer that was asked for may take so long before another one counts as wrong.
+const LAYER_GRACE: Duration = Duration::from_secs(3);
+
+/// What one value is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Kind {
+    #[default]
+    None,
+    Audio,
+    Video,
+}
+
+/// Which way media took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Path {
+    #[default]
+    Unknown,
+    SameNode,
+    CrossNode,
+    CrossRegion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct About {
+    pub(super) kind: Kind,
+    pub(super) path: Path,
+    /// 0 is the lowest.
+    pub(super) layer: Option<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measurement {
+    pub(super) metric: MetricId,
+    pub(super) about: About,
+    pub(super) value: f64,
+    pub(super) weight: f64,
+}
+
+/// A subscription as its user sees it.
+#[derive(Debug, Clone)]
+struct Subscription {
+    /// Since the participant began to join.
+    since: Duration,
+    before: Track,
+    /// The layer that is wanted, since when, and whether its coming was told.
+    wish: Option<(u8, Duration, bool)>,
+    off: bool,
+    told_packet: bool,
+    told_frame: bool,
+}
+
+/// Keeps the last look at one participant.
+#[derive(Debug, Default)]
+pub(super) struct Seconds {
+    subscriptions: BTreeMap<String, Subscription>,
+    sent: Sent,
+    data: (u64, u64),
+    errors: u64,
+    drained: (u64, u64),
+}
+
+impl Path {
+    pub(super) fn between(publisher: &Place, subscriber: &Place) -> Self {
+        if publisher.node.is_empty() || subscriber.node.is_empty() {
+            return Self::Unknown;
+        }
+        match () {
+            () if publisher.node == subscriber.node => Self::SameNode,
+            () if publisher.region == subscriber.region => Self::CrossNode,
+            () => Self::CrossRegion,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "",
+            Self::SameNode => "same_node",
+            Self::CrossNode => "cross_node",
+            Self::CrossRegion => "cross_region",
+        }
+    }
+}
+
+impl Seconds {
+    pub(super) fn subscribe(&mut self, sid: &str, at: Duration) {
+        self.subscriptions
+            .entry(sid.to_owned())
+            .or_insert(Subscription {
+                since: at,
+                before: Track::default(),
+                wish: None,
+                off: false,
+                told_packet: false,
+                told_frame: false,
+            });
+    }
+
+    pub(super) fn wish(&mut self, sid: &str, layer: Option<u8>, at: Duration) {
+        if let Some(subscription) = self.subscriptions.get_mut(sid) {
+            subscription.off = layer.is_none();
+            subscription.wish = layer.map(|layer| (layer, at, false));
+        }
+    }
+
+    /// Answers whether the track was ever received; none if it was not subscribed to.
+    pub(super) fn unsubscribe(&mut self, sid: &str) -> Option<bool> {
+        let ended = self.subscriptions.remove(sid)?;
+        Some(ended.told_packet || ended.off)
+    }
+
+    /// Those still subscribed to, and whether each was received.
+    pub(super) fn end(&mut self) -> Vec<bool> {
+        let ended = std::mem::take(&mut self.subscriptions).into_values();
+        ended.map(|it| it.told_packet || it.off).collect()
+    }
+
+    /// `elapsed`: since the last look. `at`: since the participant began to join.
+    pub(super) fn handle(
+        &mut self,
+        stats: &Stats,
+        elapsed: Duration,
+        at: Duration,
+        meters: &Meters,
+    ) -> Vec<Measurement> {
+        let mut told = Tell {
+            meters,
+            told: Vec::new(),
+            elapsed: elapsed.as_secs_f64().max(0.001),
+        };
+        for (sid, subscription) in &mut self.subscriptions {
+            let remote = stats.remote.iter().find(|it| it.sid == *sid);
+            let track = stats.tracks.iter().rfind(|it| it.sid == *sid);
+            told.track(subscription, remote, track, &stats.place, at);
+        }
+        let before = std::mem::replace(&mut self.sent, stats.sent);
+        told.sent(&before, &stats.sent);
+        let drained = (stats.drained_packets, stats.drained_bytes);
+        let (packets, bytes) = std::mem::replace(&mut self.drained, drained);
+        told.count(
+            meters.rtc_packets_received,
+            About::default(),
+            drained.0 - packets,
+        );
+        told.count(meters.data_received, About::default(), drained.1 - bytes);
+        let (sent, received) =
+            std::mem::replace(&mut self.data, (stats.data.sent, stats.data.received));
+        told.count(
+            meters.rtc_data_msgs_sent,
+            About::default(),
+            stats.data.sent - sent,
+        );
+        told.count(
+            meters.rtc_data_msgs_received,
+            About::default(),
+            stats.data.received - received,
+        );
+        let errors = stats.integrity.errors();
+        let before = std::mem::replace(&mut self.errors, errors);
+        // Zero is told too: a threshold on it has to see that somebody looked.
+        told.add(
+            meters.rtc_integrity_errors,
+            About::default(),
+            errors.saturating_sub(before) as f64,
+            1.0,
+        );
+        if let Some(round_trip) = stats.round_trip {
+            told.add(meters.rtc_rtt, About::default(), millis(round_trip), 1.0);
+        }
+        told.told
+    }
+}
+
+struct Tell<'a> {
+    meters: &'a Meters,
+    told: Vec<Measurement>,
+    elapsed: f64,
+}
+
+impl Tell<'_> {
+    fn add(&mut self, metric: MetricId, about: About, value: f64, weight: f64) {
+        self.told.push(Measurement {
+            metric,
+            about,
+            value,
+            weight,
+        });
+    }
+
+    fn count(&mut self, metric: MetricId, about: About, count: u64) {
+        if count > 0 {
+            self.add(metric, about, count as f64, 1.0);
+        }
+    }
+
+    fn sent(&mut self, before: &Sent, now: &Sent) {
+        let meters = self.meters;
+        let about = About::default();
+        self.count(meters.rtc_packets_sent, about, now.packets - before.packets);
+        self.count(meters.rtc_frames_sent, about, now.frames - before.frames);
+        self.count(meters.data_sent, about, now.bytes - before.bytes);
+        self.count(meters.rtc_nacks_received, about, now.nacks - before.nacks);
+        let requests = now.key_frame_requests - before.key_frame_requests;
+        self.count(meters.rtc_plis_received, about, requests);
+        if now.packets > 0 {
+            let bits = (now.bytes - before.bytes) as f64 * 8.0 / self.elapsed;
+            self.add(meters.rtc_bitrate_sent, about, bits, 1.0);
+        }
+    }
+
+    fn track(
+        &mut self,
+        subscription: &mut Subscription,
+        remote: Option<&RemoteTrack>,
+        track: Option<&Track>,
+        place: &Place,
+        at: Duration,
+    ) {
+        let Some(track) = track else {
+            // Not negotiated: it gives nothing, which is a value.
+            let kind = match remote.map(|it| it.is_video) {
+                Some(true) => Kind::Video,
+                Some(false) => Kind::Audio,
+                None => return,
+            };
+            let about = About {
+                kind,
+                ..About::default()
+            };
+            return self.add(self.meters.rtc_bitrate_received, about, 0.0, 1.0);
+        };
+        let about = About {
+            kind: if track.is_video {
+                Kind::Video
+            } else {
+                Kind::Audio
+            },
+            path: remote.map_or(Path::Unknown, |it| Path::between(&it.place, place)),
+            layer: track.layer.filter(|_| track.is_video),
+        };
+        self.firsts(subscription, track, about);
+        self.packets(&subscription.before, track, about);
+        if track.is_video {
+            self.frames(&subscription.before, track, about);
+            self.layers(subscription, track, about, at);
+        }
+        let flows = !subscription.off && remote.is_some_and(|it| !it.muted && !it.paused);
+        if flows {
+            for gap in &track.gaps {
+                self.add(self.meters.rtc_media_gap, about, millis(*gap), 1.0);
+            }
+        }
+        subscription.before = Track {
+            latencies: Vec::new(),
+            gaps: Vec::new(),
+            ..track.clone()
+        };
+    }
+
+    fn firsts(&mut self, subscription: &mut Subscription, track: &Track, about: About) {
+        let after = |first: Duration| millis(first.saturating_sub(subscription.since));
+        if let (false, Some(first)) = (subscription.told_packet, track.first_packet) {
+            subscription.told_packet = true;
+            self.add(
+                self.meters.rtc_time_to_first_packet,
+                about,
+                after(first),
+                1.0,
+            );
+        }
+        if let (false, Some(first)) = (subscription.told_frame, track.first_frame) {
+            subscription.told_frame = true;
+            self.add(
+                self.meters.rtc_time_to_first_frame,
+                about,
+                after(first),
+                1.0,
+            );
+        }
+    }
+
+    fn packets(&mut self, before: &Track, track: &Track, about: About) {
+        let meters = self.meters;
+        let since = |part: fn(&Track) -> u64| part(track).saturating_sub(part(before));
+        let (packets, lost, recovered) = (
+            since(|it| it.packets),
+            since(|it| it.lost),
+            since(|it| it.recovered),
+        );
+        let bytes = since(|it| it.bytes);
+        self.count(meters.rtc_packets_received, about, packets);
+        self.count(meters.data_received, about, bytes);
+        self.count(meters.rtc_rtx_received, about, recovered);
+        self.count(
+            meters.rtc_packets_duplicated,
+            about,
+            since(|it| it.duplicates),
+        );
+        self.count(
+            meters.rtc_packets_reordered,
+            about,
+            since(|it| it.reordered),
+        );
+        self.count(meters.rtc_nacks_sent, about, since(|it| it.asked));
+        let expected = packets + lost;
+        if expected > 0 {
+            self.add(
+                meters.rtc_packet_loss,
+                about,
+                (lost + recovered) as f64,
+                expected as f64,
+            );
+            self.add(
+                meters.rtc_residual_loss,
+                about,
+                lost as f64,
+                expected as f64,
+            );
+        }
+        let bits = bytes as f64 * 8.0 / self.elapsed;
+        self.add(meters.rtc_bitrate_received, about, bits, 1.0);
+        if track.packets > 0 {
+            self.add(meters.rtc_jitter, about, millis(track.jitter), 1.0);
+        }
+        for latency in &track.latencies {
+            self.add(meters.rtc_e2e_latency, about, millis(*latency), 1.0);
+        }
+    }
+
+    fn frames(&mut self, before: &Track, track: &Track, about: About) {
+        let meters = self.meters;
+        let (then, now) = (&before.frames, &track.frames);
+        let decoded = now.decoded - then.decoded;
+        self.count(
+            meters.rtc_plis_sent,
+            about,
+            track.key_frame_requests - before.key_frame_requests,
+        );
+        // Frames are put together only where every packet is looked at.
+        if now.decoded == 0 {
+            return;
+        }
+        self.count(meters.rtc_frames_received, about, decoded);
+        self.count(
+            meters.rtc_frames_incomplete,
+            about,
+            now.dropped - then.dropped,
+        );
+        self.add(meters.rtc_fps, about, decoded as f64 / self.elapsed, 1.0);
+        let (freezes, frozen) = (
+            now.freezes - then.freezes,
+            now.frozen.saturating_sub(then.frozen),
+        );
+        if freezes > 0 {
+            self.count(meters.rtc_freezes, about, freezes);
+            self.add(
+                meters.rtc_freeze_duration,
+                about,
+                millis(frozen) / freezes as f64,
+                1.0,
+            );
+        }
+        let share = frozen.as_secs_f64().min(self.elapsed);
+        self.add(meters.rtc_freeze_ratio, about, share, self.elapsed);
+    }
+
+    fn layers(
+        &mut self,
+        subscription: &mut Subscription,
+        track: &Track,
+        about: About,
+        at: Duration,
+    ) {
+        let Some((layer, asked, told)) = &mut subscription.wish else {
+            return;
+        };
+        // It may have been there when it was asked for.
+        let mut since = track
+            .layers
+            .iter()
+            .filter(|it| it.layer == *layer && it.at >= *asked);
+        if !*told {
+            if let Some(came) = since.next() {
+                *told = true;
+                let took = millis(came.at.saturating_sub(*asked));
+                self.told.push(Measurement {
+                    metric: self.meters.rtc_layer_switch_duration,
+                    about,
+                    value: took,
+                    weight: 1.0,
+                });
+            } else {
+                *told = track.layer == Some(*layer);
+            }
+        }
+        if at.saturating_sub(*asked) > LAYER_GRACE
+            && let Some(received) = track.layer
+        {
+            let wrong = f64::from(u8::from(received != *layer));
+            self.told.push(Measurement {
+                metric: self.meters.rtc_layer_mismatch,
+                about,
+                value: wrong * self.elapsed,
+                weight: self.elapsed,
+            });
+        }
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
