@@ -2,10 +2,13 @@
 //!
 //! Every option of a test is a flag as well, and `PIPEMESH_…` or `K6_…` in the environment.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -17,6 +20,8 @@ use crate::exit::Exit;
 use crate::options::{Options, Problems, duration};
 use crate::output::Target;
 use crate::run::{self, LogFormat, Request};
+use crate::summary;
+use crate::summary::merge::Results;
 use crate::summary::text::Mode;
 
 /// Flags that are options of a test: name, short, what stands for the value, whether it can be said
@@ -133,6 +138,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
                 Box::pin(inspect(request, requirements))
             })
         }
+        Some(("merge", matches)) => merge(matches),
         Some(("new", matches)) => new(matches),
         Some(("version", _)) => {
             say(&format!(
@@ -189,6 +195,15 @@ fn command() -> Command {
                 .long("results")
                 .value_name("FILE")
                 .help("everything that was found, to be merged with that of other processes"),
+            Arg::new("address")
+                .short('a')
+                .long("address")
+                .value_name("HOST:PORT")
+                .help("where the state of the test is told over HTTP, and where it can be stopped"),
+            Arg::new("allow-exec")
+                .long("allow-exec")
+                .action(ArgAction::SetTrue)
+                .help("scripts may start programs, with chaos.exec()"),
             Arg::new("log-format")
                 .long("log-format")
                 .value_name("FORMAT")
@@ -225,6 +240,31 @@ fn command() -> Command {
                 .help("and how many virtual users it needs, for how long"),
         )
         .arg(script);
+    let merge = Command::new("merge")
+        .about("Print the summary of several files of run --results as one")
+        .args([
+            Arg::new("summary-mode")
+                .long("summary-mode")
+                .value_name("MODE")
+                .help("compact, full or disabled"),
+            Arg::new("summary-trend-stats")
+                .long("summary-trend-stats")
+                .value_name("avg,p(95)")
+                .help("what the summary says of trends"),
+            Arg::new("summary-time-unit")
+                .long("summary-time-unit")
+                .value_name("ms")
+                .help("s, ms or us, of all times in the summary"),
+            Arg::new("no-color")
+                .long("no-color")
+                .action(ArgAction::SetTrue)
+                .help("plain text"),
+            Arg::new("file")
+                .required(true)
+                .num_args(1..)
+                .value_name("FILE")
+                .help("what run --results wrote"),
+        ]);
     let new = Command::new("new")
         .about("Write a script to begin with")
         .arg(Arg::new("file").default_value("script.js").help("where"))
@@ -234,6 +274,12 @@ fn command() -> Command {
                 .long("force")
                 .action(ArgAction::SetTrue)
                 .help("even if it exists"),
+        )
+        .arg(
+            Arg::new("types")
+                .long("types")
+                .action(ArgAction::SetTrue)
+                .help("and beside it k6.d.ts and sfu.d.ts, for editors"),
         );
     Command::new("pipemesh-loadtest")
         .about("Load tests in the manner of k6, with real WebRTC participants")
@@ -243,6 +289,7 @@ fn command() -> Command {
         .subcommands([
             run,
             inspect,
+            merge,
             new,
             Command::new("version").about("Print the version"),
         ])
@@ -339,6 +386,11 @@ fn run_flags(matches: &ArgMatches, request: &mut Request, problems: &mut Problem
         .or_else(|| variable("OUT").map(|it| it.split(',').map(str::to_owned).collect()));
     for output in outputs.unwrap_or_default() {
         match output.parse::<Target>() {
+            Ok(Target::WebDashboard(_)) => problems.add(
+                "--out",
+                output,
+                "another output: there is no live dashboard, --report writes one HTML file",
+            ),
             Ok(target) => request.outputs.push(target),
             Err(wrong) => problems.add("--out", output, wrong),
         }
@@ -351,18 +403,14 @@ fn run_flags(matches: &ArgMatches, request: &mut Request, problems: &mut Problem
     request.summary_export = path("summary-export", "SUMMARY_EXPORT");
     request.report = path("report", "WEB_DASHBOARD_EXPORT");
     request.results = path("results", "RESULTS");
+    request.address = text(matches, "address").or_else(|| variable("ADDRESS"));
+    request.allow_exec = matches.get_flag("allow-exec");
     request.quiet = matches.get_flag("quiet");
     request.verbose = matches.get_flag("verbose");
     request.no_colour = matches.get_flag("no-color") || variable("NO_COLOR").is_some();
     request.fail_on_empty = matches.get_flag("fail-on-empty-thresholds");
     request.fail_on_saturation = matches.get_flag("fail-on-saturation");
-    let mode = text(matches, "summary-mode").or_else(|| variable("SUMMARY_MODE"));
-    match mode.as_deref() {
-        None | Some("compact") => {}
-        Some("full") => request.mode = Mode::Full,
-        Some("disabled") => request.mode = Mode::Disabled,
-        Some(other) => problems.add("--summary-mode", other, "compact, full or disabled"),
-    }
+    request.mode = summary_mode(matches, problems);
     match text(matches, "log-format")
         .or_else(|| variable("LOG_FORMAT"))
         .as_deref()
@@ -391,6 +439,17 @@ fn run_flags(matches: &ArgMatches, request: &mut Request, problems: &mut Problem
             Err(_) => problems.add("--seed", given, "a whole number that is not negative"),
         }
     }
+}
+
+fn summary_mode(matches: &ArgMatches, problems: &mut Problems) -> Mode {
+    let mode = text(matches, "summary-mode").or_else(|| variable("SUMMARY_MODE"));
+    match mode.as_deref() {
+        None | Some("compact") => {}
+        Some("full") => return Mode::Full,
+        Some("disabled") => return Mode::Disabled,
+        Some(other) => problems.add("--summary-mode", other, "compact, full or disabled"),
+    }
+    Mode::Compact
 }
 
 fn variables(
@@ -470,32 +529,100 @@ async fn inspect(request: Request, requirements: bool) -> Exit {
     }
 }
 
+fn merge(matches: &ArgMatches) -> Exit {
+    let mut problems = Problems::default();
+    let mode = summary_mode(matches, &mut problems);
+    let flags = Options::from_flags(|name| match name {
+        "summary-trend-stats" | "summary-time-unit" => flag(matches, name),
+        _ => None,
+    });
+    let plan = taken(flags, &mut problems).plan();
+    let plan = match plan.and_then(|plan| problems.or(plan)) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return Exit::InvalidConfig;
+        }
+    };
+    let mut results = match merged(flag(matches, "file").unwrap_or_default()) {
+        Ok(results) => results,
+        Err(problem) => {
+            complain(&problem);
+            return Exit::InvalidConfig;
+        }
+    };
+    let crossed = results.judge();
+    let trend_stats = plan.summary_trend_stats.iter();
+    let trend_stats = trend_stats.filter_map(|it| it.parse().ok()).collect();
+    let summary = results.summary(trend_stats, plan.summary_time_unit);
+    let is_plain = matches.get_flag("no-color") || variable("NO_COLOR").is_some();
+    let colour = std::io::stdout().is_terminal() && !is_plain;
+    say(&summary::text::render(&summary, mode, colour));
+    if crossed.is_empty() {
+        return Exit::Fine;
+    }
+    let crossed = crossed.join(", ");
+    complain(&format!(
+        "thresholds on metrics '{crossed}' have been crossed"
+    ));
+    Exit::ThresholdsCrossed
+}
+
+fn merged(files: Vec<String>) -> Result<Results, String> {
+    let mut all: Option<Results> = None;
+    for file in files {
+        let text = std::fs::read_to_string(&file);
+        let text = text.map_err(|error| format!("{file} cannot be read: {error}"))?;
+        let results = Results::from_json(&text, &file).map_err(|error| error.to_string())?;
+        match &mut all {
+            Some(all) => all
+                .merge(results, &file)
+                .map_err(|error| error.to_string())?,
+            None => all = Some(results),
+        }
+    }
+    all.ok_or_else(|| "there are no files to merge".to_owned())
+}
+
 fn new(matches: &ArgMatches) -> Exit {
     let file = text(matches, "file").unwrap_or_default();
+    let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
+    let mut files = vec![(PathBuf::from(&file), STARTER)];
+    if matches.get_flag("types") {
+        let types = TYPES.map(|(name, content)| (folder.join(name), content));
+        files.extend(types);
+    }
     let mut options = std::fs::OpenOptions::new();
     let options = match matches.get_flag("force") {
         true => options.create(true).truncate(true),
         false => options.create_new(true),
     };
-    let written = options
-        .write(true)
-        .open(&file)
-        .and_then(|mut it| it.write_all(STARTER.as_bytes()));
-    match written {
-        Ok(()) => {
-            say(&format!(
-                "{file} is written; run it with: pipemesh-loadtest run {file}\n"
-            ));
-            Exit::Fine
-        }
-        Err(error) => {
-            complain(&format!("{file} cannot be written: {error}"));
-            Exit::InvalidConfig
+    for (path, content) in files {
+        let written = options
+            .write(true)
+            .open(&path)
+            .and_then(|mut it| it.write_all(content.as_bytes()));
+        if let Err(error) = written {
+            complain(&format!("{} cannot be written: {error}", path.display()));
+            return Exit::InvalidConfig;
         }
     }
+    say(&format!(
+        "{file} is written; run it with: pipemesh-loadtest run {file}\n"
+    ));
+    if !matches.get_flag("types") {
+        say("for an editor that completes names: pipemesh-loadtest new --types\n");
+    }
+    Exit::Fine
 }
 
 const STARTER: &str = include_str!("cli/starter.js");
+
+/// What editors complete names by.
+const TYPES: [(&str, &str); 2] = [
+    ("k6.d.ts", include_str!("../types/k6.d.ts")),
+    ("sfu.d.ts", include_str!("../types/sfu.d.ts")),
+];
 
 fn say(text: &str) {
     // Whoever closed it does not want to read.

@@ -119,6 +119,16 @@ impl Request {
     }
 }
 
+/// As scripts know names of headers: `Content-Type`.
+fn canonical(name: &str) -> String {
+    let word = |word: &str| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_ascii_uppercase() + rest
+    };
+    let words: Vec<String> = name.split('-').map(word).collect();
+    words.join("-")
+}
+
 fn timeout(given: &serde_json::Value) -> Option<Duration> {
     match given {
         serde_json::Value::Number(number) => duration::from_millis(number.as_f64()?).ok(),
@@ -165,7 +175,7 @@ impl Answer {
         self.status_text = status.to_string();
         for (name, value) in response.headers() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            self.headers.insert(name.to_string(), value);
+            self.headers.insert(canonical(name.as_str()), value);
         }
         let mut body = Vec::new();
         loop {
@@ -203,6 +213,12 @@ impl Answer {
     /// As k6: what is not an error of the client's or the server's.
     pub(crate) fn is_expected(&self) -> bool {
         (200..400).contains(&self.status)
+    }
+
+    /// Why there was no answer.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let why = || format!("{} {}: {}", self.method, self.url, self.error);
+        (self.error_code > 0).then(why)
     }
 
     pub(crate) fn tags(&self) -> BTreeMap<String, String> {

@@ -19,4 +19,5 @@ pub mod progress;
 pub mod run;
 pub mod script;
 pub mod segment;
+mod status;
 pub mod summary;

@@ -22,6 +22,7 @@ use pipemesh_loadtest_client::{Generator, ReceiveMode};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+pub(crate) use self::collector::Sight;
 use self::collector::{Collector, Finished, Rules, SAMPLES};
 use self::course::Course;
 use self::outputs::Outputs;
@@ -36,6 +37,7 @@ use crate::progress::{self, Header};
 use crate::script::{
     CallError, Files, LoadError, LogLine, Parts, Runtime, Settings, Severity, Shared, Signal, chain,
 };
+use crate::status;
 use crate::summary::text::Mode;
 use crate::summary::{Run, Summary, html, object, text};
 
@@ -59,6 +61,10 @@ pub struct Request {
     /// One HTML file.
     pub report: Option<PathBuf>,
     pub results: Option<PathBuf>,
+    /// Where the state of the test is told over HTTP.
+    pub address: Option<String>,
+    /// Whether scripts may start programs.
+    pub allow_exec: bool,
     pub quiet: bool,
     pub no_colour: bool,
     pub verbose: bool,
@@ -102,7 +108,6 @@ struct Loaded {
 
 /// What the parts of a run tell each other.
 struct Channels {
-    log: mpsc::UnboundedReceiver<LogLine>,
     signals: mpsc::UnboundedReceiver<Signal>,
     samples: crossbeam_channel::Receiver<crate::metrics::Sample>,
 }
@@ -115,7 +120,13 @@ pub async fn run(request: Request) -> Exit {
         request.verbose,
         request.log_format,
     );
-    match attempt(&request, &mut terminal).await {
+    // Lines for a person: few, and read all the time.
+    let (log, mut lines) = mpsc::unbounded_channel();
+    let attempted = attempt(&request, &mut terminal, log, &mut lines).await;
+    while let Ok(line) = lines.try_recv() {
+        terminal.log(&line);
+    }
+    match attempted {
         Ok(exit) => exit,
         Err(Failure { exit, text }) => {
             terminal.log(&LogLine {
@@ -133,19 +144,23 @@ pub async fn run(request: Request) -> Exit {
 /// # Errors
 /// With the exit code, and everything that is wrong.
 pub async fn inspect(request: &Request) -> Result<(serde_json::Value, Plan), (Exit, String)> {
-    let loaded = load(request).await.map(|(loaded, _)| loaded);
+    let (log, _lines) = mpsc::unbounded_channel();
+    let loaded = load(request, log).await.map(|(loaded, _)| loaded);
     let loaded = loaded.map_err(|Failure { exit, text }| (exit, text))?;
     Ok((loaded.options.to_json(), loaded.plan))
 }
 
-async fn load(request: &Request) -> Result<(Loaded, Channels), Failure> {
+async fn load(
+    request: &Request,
+    log: mpsc::UnboundedSender<LogLine>,
+) -> Result<(Loaded, Channels), Failure> {
     let files = Files::of(&request.script)
         .map_err(|error| Failure::new(Exit::ScriptException, chain(&error)))?;
     let generator =
         Generator::start(1).map_err(|error| Failure::new(Exit::ScriptException, chain(&error)))?;
     let (samples, received) = bounded(SAMPLES);
-    // Lines for a person, and wishes of scripts: few, and read all the time.
-    let ((log, lines), (signals, wishes)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    // Wishes of scripts: few, and read all the time.
+    let (signals, wishes) = mpsc::unbounded_channel();
     let mut shared = Shared::new(Parts {
         registry: Arc::new(Registry::new()),
         files: Arc::new(files),
@@ -174,14 +189,17 @@ async fn load(request: &Request) -> Result<(Loaded, Channels), Failure> {
         .over(script)
         .over(request.config.clone());
     let plan = options.clone().plan().map_err(invalid)?;
+    let mut missing = Vec::new();
     for scenario in &plan.scenarios {
         if !runtime.has(&scenario.exec).await {
-            let text = format!(
+            missing.push(format!(
                 "scenario {}: the script exports no function '{}'",
                 scenario.name, scenario.exec
-            );
-            return Err(Failure::new(Exit::InvalidConfig, text));
+            ));
         }
+    }
+    if !missing.is_empty() {
+        return Err(Failure::new(Exit::InvalidConfig, missing.join("\n")));
     }
     let loaded = Loaded {
         shared,
@@ -190,14 +208,18 @@ async fn load(request: &Request) -> Result<(Loaded, Channels), Failure> {
         options,
     };
     let channels = Channels {
-        log: lines,
         signals: wishes,
         samples: received,
     };
     Ok((loaded, channels))
 }
 
-async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Failure> {
+async fn attempt(
+    request: &Request,
+    terminal: &mut Terminal,
+    log: mpsc::UnboundedSender<LogLine>,
+    lines: &mut mpsc::UnboundedReceiver<LogLine>,
+) -> Result<Exit, Failure> {
     let (
         Loaded {
             shared,
@@ -206,7 +228,7 @@ async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Fai
             options,
         },
         channels,
-    ) = load(request).await?;
+    ) = load(request, log).await?;
     for warning in &plan.warnings {
         shared.say(Severity::Warning, warning.clone(), None);
     }
@@ -226,6 +248,8 @@ async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Fai
         local_ips: plan.local_ips.clone(),
         share: plan.share.clone(),
         http,
+        throws: plan.throw,
+        allow_exec: request.allow_exec,
     };
     if shared.settings.set(settings).is_err() {
         unreachable!("the settings are set here and nowhere else");
@@ -253,6 +277,26 @@ async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Fai
     let outputs = outputs.map_err(invalid)?;
     let collector = Collector::start(&shared.registry, &rules, channels.samples, outputs, aborts)
         .map_err(invalid)?;
+    let trend_stats: Vec<Statistic> = plan
+        .summary_trend_stats
+        .iter()
+        .filter_map(|it| it.parse().ok())
+        .collect();
+    let view = status::View::new(&shared, collector.sight(), trend_stats.clone());
+    let status = match &request.address {
+        None => None,
+        Some(address) => {
+            let started = status::Server::start(address, view).await;
+            Some(started.map_err(|error| Failure::new(Exit::NoStatus, chain(&error)))?)
+        }
+    };
+    if let Some(status) = &status {
+        let text = format!(
+            "the state of the test: http://{}/v1/status",
+            status.address()
+        );
+        shared.say(Severity::Info, text, None);
+    }
     let names: Vec<String> = request.outputs.iter().map(shown).collect();
     terminal.header(&format!(
         "\n{}\n",
@@ -272,24 +316,21 @@ async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Fai
         plan: &plan,
         collector: &collector,
         terminal,
-        log: channels.log,
+        log: &mut *lines,
         signals: channels.signals,
         aborted,
         threads: request.threads,
     };
-    let ended = course.run().await?;
+    let ended = course.run().await;
+    // Outputs are completed however it ended.
     let finished = collector.finish().await;
+    let ended = ended?;
     let Some(finished) = finished else {
         return Err(Failure::new(
             Exit::Panicked,
             "the collector of samples ended before the test",
         ));
     };
-    let trend_stats: Vec<Statistic> = plan
-        .summary_trend_stats
-        .iter()
-        .filter_map(|it| it.parse().ok())
-        .collect();
     let mut warnings = ended.warnings;
     warnings.extend(finished.problems.clone());
     let summary = Summary::new(
@@ -303,15 +344,33 @@ async fn attempt(request: &Request, terminal: &mut Terminal) -> Result<Exit, Fai
         },
         &finished.snapshot,
     );
-    let handled =
-        handle_summary(&runtime, &plan, &summary, terminal, ended.data.as_deref()).await?;
-    if !handled {
+    let mut exit = ended.exit;
+    let handled = if request.mode == Mode::Disabled {
+        Handled::Not
+    } else {
+        handle_summary(
+            &shared,
+            runtime,
+            &plan,
+            &summary,
+            terminal,
+            ended.data.as_deref(),
+        )
+        .await?
+    };
+    while let Ok(line) = lines.try_recv() {
+        terminal.log(&line);
+    }
+    if handled == Handled::TooLate && exit == Exit::Fine {
+        exit = Exit::Timeout;
+    }
+    if handled != Handled::Done {
         terminal.result(&text::render(&summary, request.mode, terminal.has_colour()));
     }
     write_files(request, &summary, &finished, terminal);
     Ok(verdict(
         request,
-        ended.exit,
+        exit,
         &finished,
         ended.is_saturated,
         terminal,
@@ -332,16 +391,31 @@ fn shown(target: &Target) -> String {
 }
 
 /// Whether the script has made a summary of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handled {
+    Done,
+    Not,
+    TooLate,
+}
+
 async fn handle_summary(
-    runtime: &Runtime,
+    shared: &Arc<Shared>,
+    runtime: Runtime,
     plan: &Plan,
     summary: &Summary,
     terminal: &mut Terminal,
     data: Option<&str>,
-) -> Result<bool, Failure> {
+) -> Result<Handled, Failure> {
     if !runtime.has("handleSummary").await {
-        return Ok(false);
+        return Ok(Handled::Not);
     }
+    // What teardown has left behind would be waited for.
+    let runtime = if runtime.is_idle() {
+        runtime
+    } else {
+        Runtime::load(shared, 0, Arc::new(AtomicBool::new(false))).await?
+    };
+    runtime.vu().resume();
     let data = data.and_then(|data| serde_json::from_str(data).ok());
     let argument = object::handle_summary(
         summary,
@@ -353,17 +427,18 @@ async fn handle_summary(
     let call = runtime.call("handleSummary", Some(&argument));
     let answer = match timeout(plan.handle_summary_timeout, call).await {
         Err(_) => {
-            return Err(Failure::new(
-                Exit::Timeout,
-                "handleSummary took longer than handleSummaryTimeout",
-            ));
+            let limit = plan.handle_summary_timeout;
+            let text =
+                format!("handleSummary took longer than {limit:?}; the usual summary follows");
+            warn(terminal, text);
+            return Ok(Handled::TooLate);
         }
         Ok(Err(error)) => {
             warn(
                 terminal,
                 format!("handleSummary: {error}; the usual summary follows"),
             );
-            return Ok(false);
+            return Ok(Handled::Not);
         }
         Ok(Ok(answer)) => answer,
     };
@@ -374,7 +449,7 @@ async fn handle_summary(
             terminal,
             "handleSummary answers an object: file name to text".to_owned(),
         );
-        return Ok(false);
+        return Ok(Handled::Not);
     };
     for (name, content) in files {
         let content = content
@@ -386,7 +461,7 @@ async fn handle_summary(
             path => save(path.as_ref(), &content, terminal),
         }
     }
-    Ok(true)
+    Ok(Handled::Done)
 }
 
 fn write_files(request: &Request, summary: &Summary, finished: &Finished, terminal: &mut Terminal) {

@@ -157,11 +157,11 @@ impl Connection {
             let known = former.iter().position(same);
             let incoming = match known {
                 Some(place) => former.swap_remove(place),
-                None => Incoming {
-                    receiver: Receiver::new(setup, expected(&sid)),
-                    mid,
-                    sid,
-                },
+                None => {
+                    let mut receiver = Receiver::new(setup, expected(&sid));
+                    receiver.verified = self.mode == ReceiveMode::Full;
+                    Incoming { receiver, mid, sid }
+                }
             };
             self.incoming.push(incoming);
         }

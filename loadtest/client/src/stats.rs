@@ -113,6 +113,12 @@ pub struct Track {
     pub first_frame: Option<Duration>,
     /// The longest time between two packets.
     pub longest_pause: Duration,
+    /// It is not received any more.
+    pub ended: bool,
+    /// Every packet of it is looked at: frames, freezes and gaps between frames are known.
+    pub verified: bool,
+    /// Nothing came for so long; of video, no frame that could be shown.
+    pub silence: Option<Duration>,
     /// One-way, of some of the packets since the participant was last observed; none in other snapshots.
     pub latencies: Vec<Duration>,
     /// Of more than 500 ms, since then.
@@ -240,6 +246,46 @@ pub struct Stats {
     pub down: Counts,
 }
 
+/// Of somebody who has seen nothing.
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            identity: String::new(),
+            connected: false,
+            data_open: false,
+            left: None,
+            failures: 0,
+            failure: None,
+            times: JoinTimes::default(),
+            reconnects: 0,
+            connects: 0,
+            tracks: Vec::new(),
+            published: Vec::new(),
+            remote: Vec::new(),
+            place: Place::default(),
+            others: Vec::new(),
+            sent: Sent::default(),
+            data: Data {
+                sent: 0,
+                refused: 0,
+                received: 0,
+                bytes: 0,
+                latency: latencies(),
+            },
+            audio_latency: latencies(),
+            video_latency: latencies(),
+            integrity: Integrity::default(),
+            refused: 0,
+            unplaced: 0,
+            drained_packets: 0,
+            drained_bytes: 0,
+            round_trip: None,
+            up: Counts::default(),
+            down: Counts::default(),
+        }
+    }
+}
+
 impl Stats {
     pub fn tracks_of<'a>(&'a self, identity: &'a str) -> impl Iterator<Item = &'a Track> {
         self.tracks
@@ -249,6 +295,7 @@ impl Stats {
 
     #[must_use]
     pub fn track(&self, sid: &str) -> Option<&Track> {
-        self.tracks.iter().find(|track| track.sid == sid)
+        // Of one that was received before, the last.
+        self.tracks.iter().rfind(|track| track.sid == sid)
     }
 }

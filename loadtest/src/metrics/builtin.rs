@@ -144,11 +144,6 @@ pub const ALL: &[Builtin] = &[
     ),
     time(
         Sfu,
-        "sfu_ws_connecting",
-        "opening the WebSocket, TCP and TLS included",
-    ),
-    time(
-        Sfu,
         "sfu_join_response",
         "from the request to join until its answer",
     ),
@@ -158,11 +153,6 @@ pub const ALL: &[Builtin] = &[
         "from the first check until a pair of candidates is selected",
     ),
     time(Sfu, "sfu_dtls_handshaking", "the DTLS handshake"),
-    counter(
-        Sfu,
-        "sfu_redirects",
-        "times that signaling sent a participant to another node or region",
-    ),
     counter(Sfu, "sfu_sessions", "sessions that were established"),
     time(Sfu, "sfu_session_duration", "how long sessions lasted"),
     counter(
@@ -170,11 +160,7 @@ pub const ALL: &[Builtin] = &[
         "sfu_disconnects",
         "connections that were lost unexpectedly; tag `reason`",
     ),
-    counter(
-        Sfu,
-        "sfu_reconnects",
-        "attempts to come back; tag `type`: resume, rejoin, migrate",
-    ),
+    counter(Sfu, "sfu_reconnects", "attempts to come back; tag `type`"),
     time(
         Sfu,
         "sfu_reconnect_duration",
@@ -184,11 +170,6 @@ pub const ALL: &[Builtin] = &[
         Sfu,
         "sfu_reconnect_failed",
         "share of attempts to come back that failed",
-    ),
-    time(
-        Sfu,
-        "sfu_event_latency",
-        "a signaling event (track published, mute, speaker) from its sender to a receiver",
     ),
     time(
         Webrtc,
@@ -252,11 +233,6 @@ pub const ALL: &[Builtin] = &[
         "rtc_bitrate_received",
         "bits that a track received in a second; 0 is a sample too",
     ),
-    trend(
-        Webrtc,
-        "rtc_available_bitrate",
-        "bits per second that congestion control believes in",
-    ),
     counter(
         Webrtc,
         "rtc_freezes",
@@ -271,7 +247,7 @@ pub const ALL: &[Builtin] = &[
     time(
         Webrtc,
         "rtc_media_gap",
-        "gaps of more than 500 ms on a track that should flow; tag `cause`: node_down, migrate, layer, unknown",
+        "gaps of more than 500 ms on a track that should flow",
     ),
     counter(Webrtc, "rtc_nacks_sent", "NACKs sent"),
     counter(Webrtc, "rtc_nacks_received", "NACKs received"),
@@ -281,7 +257,6 @@ pub const ALL: &[Builtin] = &[
         "rtc_plis_received",
         "picture loss indications received",
     ),
-    counter(Webrtc, "rtc_firs_received", "full intra requests received"),
     counter(Webrtc, "rtc_rtx_received", "retransmitted packets received"),
     time(
         Webrtc,
@@ -295,26 +270,11 @@ pub const ALL: &[Builtin] = &[
     ),
     time(
         Webrtc,
-        "rtc_mute_latency",
-        "from muting until the last packet at receivers",
-    ),
-    time(
-        Webrtc,
         "rtc_data_latency",
         "data messages from their sender to a receiver",
     ),
-    rate(
-        Webrtc,
-        "rtc_data_loss",
-        "share of data messages that did not arrive",
-    ),
     counter(Webrtc, "rtc_data_msgs_sent", "data messages sent"),
     counter(Webrtc, "rtc_data_msgs_received", "data messages received"),
-    trend(
-        Webrtc,
-        "rtc_mos",
-        "estimated opinion score of audio, 1 to 4.5, by a simplified E-model",
-    ),
     counter(
         Webrtc,
         "rtc_integrity_errors",
@@ -323,20 +283,10 @@ pub const ALL: &[Builtin] = &[
     time(
         Http,
         "http_req_duration",
-        "a request without connecting: sending, waiting, receiving",
+        "a request, from sending it until its answer is there",
     ),
     rate(Http, "http_req_failed", "share of requests that failed"),
     counter(Http, "http_reqs", "requests made"),
-    time(Http, "http_req_blocked", "waiting for a free connection"),
-    time(Http, "http_req_connecting", "connecting over TCP"),
-    time(Http, "http_req_tls_handshaking", "the TLS handshake"),
-    time(Http, "http_req_sending", "sending the request"),
-    time(
-        Http,
-        "http_req_waiting",
-        "waiting for the first byte of the answer",
-    ),
-    time(Http, "http_req_receiving", "receiving the answer"),
     rate(Execution, "checks", "share of checks that held"),
     counter(
         Execution,
@@ -367,23 +317,10 @@ pub const ALL: &[Builtin] = &[
         "gen_loop_lag",
         "how late the generator's loops wake up",
     ),
-    time(
-        Generator,
-        "gen_send_late",
-        "how late frames leave the generator",
-    ),
     counter(
         Generator,
         "gen_socket_drops",
         "packets that the generator's sockets dropped because nobody read them",
-    ),
-    containing(
-        Contains::Time,
-        gauge(
-            Generator,
-            "gen_clock_offset",
-            "how far this generator's clock is from the others'",
-        ),
     ),
     containing(
         Contains::Data,

@@ -11,6 +11,9 @@ macro_rules! meters {
         }
 
         impl Meters {
+            #[cfg(test)]
+            pub(crate) const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             #[must_use]
             pub fn of(registry: &Registry) -> Self {
                 Self {

@@ -87,6 +87,8 @@ pub(crate) struct Room {
     events: RefCell<VecDeque<serde_json::Value>>,
     told: Notify,
     closed: Cell<bool>,
+    /// The server was told.
+    left: Cell<bool>,
     /// Failures of the client that were told.
     failures: Cell<u64>,
     /// So was its end.
@@ -145,11 +147,12 @@ impl Room {
             began,
             tags,
             sets: RefCell::default(),
-            seconds: RefCell::default(),
+            seconds: RefCell::new(Seconds::of(&asked.join)),
             last_look: Cell::new(Instant::now()),
             events: RefCell::default(),
             told: Notify::new(),
             closed: Cell::new(false),
+            left: Cell::new(false),
             failures: Cell::new(0),
             ended: Cell::new(false),
             watching: RefCell::default(),
@@ -173,13 +176,23 @@ impl Room {
                 || stats.failures > 0
         };
         let stats = participant.until("connected", asked.patience, ready).await;
-        let stats = stats.map_err(|_| ("media", "media did not connect in time".to_owned()))?;
-        if let Some(failure) = &stats.failure {
-            return Err(("media", failure.clone()));
+        let refusal = match &stats {
+            Err(_) => Some(("media", "media did not connect in time".to_owned())),
+            Ok(Stats {
+                failure: Some(failure),
+                ..
+            }) => Some(("media", failure.clone())),
+            Ok(Stats {
+                left: Some(left), ..
+            }) => Some(("left", format!("the server ended the session: {left:?}"))),
+            Ok(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            // Signaling has let us in: it is told that we are gone.
+            let _ = timeout(GOODBYE, participant.leave()).await;
+            return Err(refusal);
         }
-        if let Some(left) = stats.left {
-            return Err(("left", format!("the server ended the session: {left:?}")));
-        }
+        let stats = stats.expect("an error is a refusal above");
         let messages = participant.take_messages();
         Ok((participant, stats, messages))
     }
@@ -227,14 +240,26 @@ impl Room {
         self.participant.cut(pause);
     }
 
-    pub(crate) fn subscribe(&self, sid: &str, wanted: bool) {
-        self.participant.subscribe(sid, wanted);
-        let mut seconds = self.seconds.borrow_mut();
-        if wanted {
-            seconds.subscribe(sid, self.began.elapsed());
-        } else if let Some(received) = seconds.unsubscribe(sid) {
-            self.flag(self.shared.meters.rtc_tracks_missing, !received);
-        }
+    fn subscribe(&self, sid: &str) {
+        self.participant.subscribe(sid, true);
+        let at = self.began.elapsed();
+        self.seconds.borrow_mut().subscribe(sid, at);
+    }
+
+    /// What has come until now is taken in first.
+    pub(crate) async fn unsubscribe(&self, sid: &str) {
+        self.look().await;
+        self.participant.subscribe(sid, false);
+        let told = self
+            .seconds
+            .borrow_mut()
+            .unsubscribe(sid, &self.shared.meters);
+        self.tell_measured(told);
+    }
+
+    /// Of the tracks that are wanted: how many, and how many have come.
+    pub(crate) fn wanted(&self, stats: &Stats) -> (usize, usize) {
+        self.seconds.borrow().wanted(stats)
     }
 
     /// Subscribes to what matches; waits for as many as are wanted, but not longer than `wait`.
@@ -262,7 +287,7 @@ impl Room {
             .take(limit.unwrap_or(usize::MAX));
         let mut told = Vec::new();
         for track in chosen {
-            self.subscribe(&track.sid, true);
+            self.subscribe(&track.sid);
             told.push(json!({
                 "sid": track.sid,
                 "identity": track.identity,
@@ -341,28 +366,27 @@ impl Room {
         Some(events.into_iter().collect())
     }
 
+    /// May be called again if it was not waited for to its end.
     pub(crate) async fn leave(&self) {
-        if self.closed.replace(true) {
+        if self.left.get() {
             return;
         }
+        self.closed.set(true);
         self.look().await;
-        let missing = self.seconds.borrow_mut().end();
-        for received in missing {
-            self.flag(self.shared.meters.rtc_tracks_missing, !received);
-        }
+        let told = self.seconds.borrow_mut().end(&self.shared.meters);
+        self.tell_measured(told);
         self.watching
             .borrow_mut()
             .drain(..)
             .for_each(|it| it.abort());
         // A server that does not answer does not keep us.
         let _ = timeout(GOODBYE, self.participant.leave()).await;
+        if self.left.replace(true) {
+            return;
+        }
         let tags = self.set(About::default(), None);
-        self.add(
-            self.shared.meters.sfu_session_duration,
-            tags,
-            millis(self.began.elapsed()),
-            1.0,
-        );
+        let metric = self.shared.meters.sfu_session_duration;
+        self.add(metric, tags, millis(self.began.elapsed()), 1.0);
         self.told.notify_one();
     }
 
@@ -387,23 +411,27 @@ impl Room {
             self.began.elapsed(),
             &self.shared.meters,
         );
-        for Measurement {
-            metric,
-            about,
-            value,
-            weight,
-        } in told
-        {
-            let tags = self.set(about, None);
-            self.add(metric, tags, value, weight);
-        }
+        self.tell_measured(told);
         self.notice(&stats);
+    }
+
+    fn tell_measured(&self, told: Vec<Measurement>) {
+        for measurement in told {
+            let tags = self.set(measurement.about, None);
+            self.add(
+                measurement.metric,
+                tags,
+                measurement.value,
+                measurement.weight,
+            );
+        }
     }
 
     /// What went wrong since the last look.
     fn notice(&self, stats: &Stats) {
         let failed = stats.failures > self.failures.replace(stats.failures);
-        let ended = stats.left.is_some() && !self.ended.replace(stats.left.is_some());
+        let was_ended = self.ended.replace(stats.left.is_some());
+        let ended = stats.left.is_some() && !was_ended;
         let reason = match stats.left {
             _ if !failed && !ended => return,
             Some(Left::Over) => "left",
@@ -442,15 +470,6 @@ impl Room {
         }
         events.push_back(event);
         self.told.notify_one();
-    }
-
-    fn flag(&self, metric: MetricId, yes: bool) {
-        self.add(
-            metric,
-            self.set(About::default(), None),
-            f64::from(u8::from(yes)),
-            1.0,
-        );
     }
 
     fn add(&self, metric: MetricId, tags: TagSetId, value: f64, weight: f64) {

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pipemesh_loadtest_client::stats::{Sent, Stats, Track};
-use pipemesh_loadtest_client::{Place, RemoteTrack};
+use pipemesh_loadtest_client::{Join, Place, ReceiveMode, RemoteTrack};
 
 use super::meters::Meters;
 use crate::metrics::MetricId;
 
+/// Media that does not come for so long is missed by people.
+const MEDIA_GAP: Duration = Duration::from_millis(500);
 /// A layer that was asked for may take so long before another one counts as wrong.
 const LAYER_GRACE: Duration = Duration::from_secs(3);
 
@@ -61,12 +63,18 @@ struct Subscription {
     off: bool,
     told_packet: bool,
     told_frame: bool,
+    /// Media should flow, and does not.
+    silence: Option<(About, Duration)>,
 }
 
 /// Keeps the last look at one participant.
 #[derive(Debug, Default)]
 pub(super) struct Seconds {
     subscriptions: BTreeMap<String, Subscription>,
+    /// Everything that is published is sent to it unasked.
+    is_auto: bool,
+    /// Nothing is known of what it receives but how much.
+    drains: bool,
     sent: Sent,
     data: (u64, u64),
     errors: u64,
@@ -96,6 +104,14 @@ impl Path {
 }
 
 impl Seconds {
+    pub(super) fn of(join: &Join) -> Self {
+        Self {
+            is_auto: join.auto_subscribe,
+            drains: join.mode == ReceiveMode::Drain,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn subscribe(&mut self, sid: &str, at: Duration) {
         self.subscriptions
             .entry(sid.to_owned())
@@ -106,6 +122,7 @@ impl Seconds {
                 off: false,
                 told_packet: false,
                 told_frame: false,
+                silence: None,
             });
     }
 
@@ -116,16 +133,30 @@ impl Seconds {
         }
     }
 
-    /// Answers whether the track was ever received; none if it was not subscribed to.
-    pub(super) fn unsubscribe(&mut self, sid: &str) -> Option<bool> {
-        let ended = self.subscriptions.remove(sid)?;
-        Some(ended.told_packet || ended.off)
+    /// Ends a subscription, with what there is to say of it.
+    pub(super) fn unsubscribe(&mut self, sid: &str, meters: &Meters) -> Vec<Measurement> {
+        let ended = self.subscriptions.remove(sid);
+        ended
+            .into_iter()
+            .flat_map(|it| it.end(self.drains, meters))
+            .collect()
     }
 
-    /// Those still subscribed to, and whether each was received.
-    pub(super) fn end(&mut self) -> Vec<bool> {
+    /// Ends all of them.
+    pub(super) fn end(&mut self, meters: &Meters) -> Vec<Measurement> {
         let ended = std::mem::take(&mut self.subscriptions).into_values();
-        ended.map(|it| it.told_packet || it.off).collect()
+        ended.flat_map(|it| it.end(self.drains, meters)).collect()
+    }
+
+    /// Of the tracks that are wanted: how many, and how many have come.
+    pub(super) fn wanted(&self, stats: &Stats) -> (usize, usize) {
+        let wanted = self.subscriptions.iter().filter(|(_, it)| !it.off);
+        let has_come = |sid: &str, it: &Subscription| {
+            it.told_packet
+                || current(stats, sid, it).is_some_and(|track| track.first_packet.is_some())
+        };
+        let received = wanted.clone().filter(|(sid, it)| has_come(sid, it));
+        (wanted.count(), received.count())
     }
 
     /// `elapsed`: since the last look. `at`: since the participant began to join.
@@ -141,10 +172,27 @@ impl Seconds {
             told: Vec::new(),
             elapsed: elapsed.as_secs_f64().max(0.001),
         };
-        for (sid, subscription) in &mut self.subscriptions {
+        if self.is_auto {
+            stats
+                .remote
+                .iter()
+                .for_each(|it| self.subscribe(&it.sid, at));
+        }
+        let mut gone = Vec::new();
+        for (sid, subscription) in self.subscriptions.iter_mut().filter(|_| !self.drains) {
             let remote = stats.remote.iter().find(|it| it.sid == *sid);
-            let track = stats.tracks.iter().rfind(|it| it.sid == *sid);
+            let track = current(stats, sid, subscription);
             told.track(subscription, remote, track, &stats.place, at);
+            if remote.is_none() && track.is_none_or(|track| track.ended) {
+                gone.push(sid.clone());
+            }
+        }
+        for sid in gone {
+            let ended = self.subscriptions.remove(&sid);
+            // Its publisher took it away: it is not missing.
+            let ended = ended.filter(|it| it.told_packet);
+            told.told
+                .extend(ended.into_iter().flat_map(|it| it.end(false, meters)));
         }
         let before = std::mem::replace(&mut self.sent, stats.sent);
         told.sent(&before, &stats.sent);
@@ -181,6 +229,36 @@ impl Seconds {
             told.add(meters.rtc_rtt, About::default(), millis(round_trip), 1.0);
         }
         told.told
+    }
+}
+
+/// The track of a subscription; one that ended before is none of it.
+fn current<'a>(stats: &'a Stats, sid: &str, subscription: &Subscription) -> Option<&'a Track> {
+    let mut tracks = stats.tracks.iter();
+    tracks.rfind(|it| it.sid == sid && (!it.ended || it.first_packet >= Some(subscription.since)))
+}
+
+impl Subscription {
+    fn end(self, drains: bool, meters: &Meters) -> Vec<Measurement> {
+        let measurement = |metric, about, value| Measurement {
+            metric,
+            about,
+            value,
+            weight: 1.0,
+        };
+        let mut told = Vec::new();
+        if !drains {
+            let missing = f64::from(u8::from(!self.told_packet && !self.off));
+            told.push(measurement(
+                meters.rtc_tracks_missing,
+                About::default(),
+                missing,
+            ));
+        }
+        if let Some((about, silence)) = self.silence {
+            told.push(measurement(meters.rtc_media_gap, about, millis(silence)));
+        }
+        told
     }
 }
 
@@ -229,6 +307,7 @@ impl Tell<'_> {
         place: &Place,
         at: Duration,
     ) {
+        let flows = !subscription.off && remote.is_some_and(|it| !it.muted && !it.paused);
         let Some(track) = track else {
             // Not negotiated: it gives nothing, which is a value.
             let kind = match remote.map(|it| it.is_video) {
@@ -240,7 +319,10 @@ impl Tell<'_> {
                 kind,
                 ..About::default()
             };
-            return self.add(self.meters.rtc_bitrate_received, about, 0.0, 1.0);
+            if flows {
+                self.add(self.meters.rtc_bitrate_received, about, 0.0, 1.0);
+            }
+            return;
         };
         let about = About {
             kind: if track.is_video {
@@ -251,13 +333,22 @@ impl Tell<'_> {
             path: remote.map_or(Path::Unknown, |it| Path::between(&it.place, place)),
             layer: track.layer.filter(|_| track.is_video),
         };
+        if track.first_packet != subscription.before.first_packet {
+            // It was negotiated anew, and counts from the beginning.
+            subscription.before = Track::default();
+        }
         self.firsts(subscription, track, about);
-        self.packets(&subscription.before, track, about);
-        if track.is_video {
-            self.frames(&subscription.before, track, about);
+        self.packets(&subscription.before, track, about, flows);
+        let silence = track
+            .silence
+            .filter(|silence| flows && *silence > MEDIA_GAP);
+        subscription.silence = silence.map(|silence| (about, silence));
+        if track.is_video && track.verified {
+            self.frames(&subscription.before, track, about, flows, silence);
+        }
+        if track.is_video && flows {
             self.layers(subscription, track, about, at);
         }
-        let flows = !subscription.off && remote.is_some_and(|it| !it.muted && !it.paused);
         if flows {
             for gap in &track.gaps {
                 self.add(self.meters.rtc_media_gap, about, millis(*gap), 1.0);
@@ -292,7 +383,7 @@ impl Tell<'_> {
         }
     }
 
-    fn packets(&mut self, before: &Track, track: &Track, about: About) {
+    fn packets(&mut self, before: &Track, track: &Track, about: About, flows: bool) {
         let meters = self.meters;
         let since = |part: fn(&Track) -> u64| part(track).saturating_sub(part(before));
         let (packets, lost, recovered) = (
@@ -330,8 +421,10 @@ impl Tell<'_> {
                 expected as f64,
             );
         }
-        let bits = bytes as f64 * 8.0 / self.elapsed;
-        self.add(meters.rtc_bitrate_received, about, bits, 1.0);
+        if flows || bytes > 0 {
+            let bits = bytes as f64 * 8.0 / self.elapsed;
+            self.add(meters.rtc_bitrate_received, about, bits, 1.0);
+        }
         if track.packets > 0 {
             self.add(meters.rtc_jitter, about, millis(track.jitter), 1.0);
         }
@@ -340,40 +433,41 @@ impl Tell<'_> {
         }
     }
 
-    fn frames(&mut self, before: &Track, track: &Track, about: About) {
+    /// `silence`: since when nothing was shown although it should be.
+    fn frames(
+        &mut self,
+        before: &Track,
+        track: &Track,
+        about: About,
+        flows: bool,
+        silence: Option<Duration>,
+    ) {
         let meters = self.meters;
         let (then, now) = (&before.frames, &track.frames);
-        let decoded = now.decoded - then.decoded;
-        self.count(
-            meters.rtc_plis_sent,
-            about,
-            track.key_frame_requests - before.key_frame_requests,
-        );
-        // Frames are put together only where every packet is looked at.
-        if now.decoded == 0 {
-            return;
-        }
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let decoded = since(now.decoded, then.decoded);
+        let requests = since(track.key_frame_requests, before.key_frame_requests);
+        self.count(meters.rtc_plis_sent, about, requests);
         self.count(meters.rtc_frames_received, about, decoded);
         self.count(
             meters.rtc_frames_incomplete,
             about,
-            now.dropped - then.dropped,
+            since(now.dropped, then.dropped),
         );
+        if !flows || now.decoded == 0 {
+            return;
+        }
         self.add(meters.rtc_fps, about, decoded as f64 / self.elapsed, 1.0);
-        let (freezes, frozen) = (
-            now.freezes - then.freezes,
-            now.frozen.saturating_sub(then.frozen),
-        );
+        let freezes = since(now.freezes, then.freezes);
+        let frozen = now.frozen.saturating_sub(then.frozen);
         if freezes > 0 {
             self.count(meters.rtc_freezes, about, freezes);
-            self.add(
-                meters.rtc_freeze_duration,
-                about,
-                millis(frozen) / freezes as f64,
-                1.0,
-            );
+            let mean = millis(frozen) / freezes as f64;
+            self.add(meters.rtc_freeze_duration, about, mean, 1.0);
         }
-        let share = frozen.as_secs_f64().min(self.elapsed);
+        // A freeze is told when it ends; one that lasts is frozen all the same.
+        let share = frozen.max(silence.unwrap_or_default()).as_secs_f64();
+        let share = share.min(self.elapsed);
         self.add(meters.rtc_freeze_ratio, about, share, self.elapsed);
     }
 
@@ -423,3 +517,6 @@ impl Tell<'_> {
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
+
+#[cfg(test)]
+mod tests;

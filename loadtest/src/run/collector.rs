@@ -28,13 +28,16 @@ const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
 /// What the collector is asked.
 enum Order {
-    /// The test begins.
-    Begin,
+    /// The test began.
+    Begin(Instant),
     Judge {
         scenario: usize,
         reply: oneshot::Sender<Vec<Finding>>,
     },
-    Finish(oneshot::Sender<Finished>),
+    /// Somebody wants to see what there is so far.
+    Look(oneshot::Sender<Snapshot>),
+    /// It ended then.
+    Finish(Instant, oneshot::Sender<Finished>),
 }
 
 /// All that was found.
@@ -51,6 +54,10 @@ pub(super) struct Collector {
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Sees what there is so far, as long as the test goes on.
+#[derive(Clone)]
+pub(crate) struct Sight(Sender<Order>);
 
 /// What to judge, and how.
 pub(super) struct Rules<'a> {
@@ -131,7 +138,7 @@ impl Collector {
     }
 
     pub(super) fn begin(&self) {
-        let _ = self.orders.send(Order::Begin);
+        let _ = self.orders.send(Order::Begin(Instant::now()));
     }
 
     pub(super) async fn judge(&self, scenario: usize) -> Vec<Finding> {
@@ -140,16 +147,29 @@ impl Collector {
         answer.await.unwrap_or_default()
     }
 
+    pub(super) fn sight(&self) -> Sight {
+        Sight(self.orders.clone())
+    }
+
     /// Ends it, with everything that was sent before.
     pub(super) async fn finish(mut self) -> Option<Finished> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.orders.send(Order::Finish(reply));
+        let _ = self.orders.send(Order::Finish(Instant::now(), reply));
         let finished = answer.await.ok();
         if let Some(thread) = self.thread.take() {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
         finished
+    }
+}
+
+impl Sight {
+    /// None once the test is over, or while too many ask.
+    pub(crate) async fn snapshot(&self) -> Option<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Order::Look(reply)).ok()?;
+        answer.await.ok()
     }
 }
 
@@ -180,8 +200,8 @@ impl Worker {
                 self.evaluate();
             }
             while let Ok(order) = self.orders.try_recv() {
-                if let Order::Finish(reply) = order {
-                    return self.finish(reply);
+                if let Order::Finish(at, reply) = order {
+                    return self.finish(at, reply);
                 }
                 self.obey(order);
             }
@@ -208,9 +228,9 @@ impl Worker {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Begin => {
-                self.began = Some(Instant::now());
-                self.next_evaluation = Instant::now() + EVALUATE_EVERY;
+            Order::Begin(at) => {
+                self.began = Some(at);
+                self.next_evaluation = at + EVALUATE_EVERY;
             }
             Order::Judge { scenario, reply } => {
                 let elapsed = self.elapsed();
@@ -218,15 +238,18 @@ impl Worker {
                 let findings = watch.map(|watch| self.store.judge(watch, elapsed));
                 let _ = reply.send(findings.unwrap_or_default());
             }
+            Order::Look(reply) => {
+                let _ = reply.send(self.store.snapshot(self.elapsed()));
+            }
             // It ends the loop, which looks for it first.
-            Order::Finish(_) => {}
+            Order::Finish(..) => {}
         }
     }
 
-    fn finish(mut self, reply: oneshot::Sender<Finished>) {
+    fn finish(mut self, at: Instant, reply: oneshot::Sender<Finished>) {
         let rest: Vec<Sample> = self.samples.try_iter().collect();
         rest.into_iter().for_each(|sample| self.add(sample));
-        let elapsed = self.elapsed();
+        let elapsed = self.began.map_or(Duration::ZERO, |began| at - began);
         let evaluation = self.store.finish(elapsed);
         let problems = self.outputs.finish(now_millis());
         let _ = reply.send(Finished {

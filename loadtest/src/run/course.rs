@@ -1,5 +1,6 @@
 //! The test itself: set up, run, tear down; who stops it, and what is said meanwhile.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,19 +32,22 @@ pub(super) struct Course<'a> {
     pub(super) plan: &'a Plan,
     pub(super) collector: &'a Collector,
     pub(super) terminal: &'a mut Terminal,
-    pub(super) log: mpsc::UnboundedReceiver<LogLine>,
+    pub(super) log: &'a mut mpsc::UnboundedReceiver<LogLine>,
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
     pub(super) aborted: mpsc::UnboundedReceiver<Vec<String>>,
     pub(super) threads: Option<usize>,
 }
 
 /// How it ended.
+#[derive(Default)]
 pub(super) struct Ended {
     pub(super) exit: Exit,
     /// What `setup` answered.
     pub(super) data: Option<Arc<str>>,
     pub(super) warnings: Vec<String>,
     pub(super) is_saturated: bool,
+    /// Somebody has asked for its end.
+    is_stopping: bool,
 }
 
 struct Interruptions {
@@ -59,7 +63,8 @@ impl Course<'_> {
             interrupt: signal(SignalKind::interrupt()).map_err(unavailable)?,
             terminate: signal(SignalKind::terminate()).map_err(unavailable)?,
         };
-        let data = self.set_up().await?;
+        let mut ended = Ended::default();
+        ended.data = self.set_up(&mut interruptions, &mut ended).await?;
         let worst = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&self.shared);
         let noted = Arc::clone(&worst);
@@ -83,7 +88,7 @@ impl Course<'_> {
             &plan.share,
             plan.min_iteration_duration,
         );
-        engine.set_data(data.clone());
+        engine.set_data(ended.data.clone());
         let requirements = Requirements::of(&plan.scenarios, &plan.share);
         let count = prepared(&plan.scenarios, requirements.max_vus, &plan.share);
         engine
@@ -94,49 +99,126 @@ impl Course<'_> {
             unreachable!("a test begins once");
         }
         self.collector.begin();
-        let mut ended = self
-            .drive(
-                &mut engine,
-                &mut interruptions,
-                requirements.total_duration,
-                &worst,
-            )
+        let longest = requirements.total_duration;
+        self.drive(&mut engine, &mut interruptions, longest, &worst, &mut ended)
             .await;
-        ended.data = data;
-        let lines = self.bars(&engine, requirements.total_duration);
+        let lines = self.bars(&engine, longest);
         self.terminal.last_progress(&lines);
-        self.tear_down(ended.data.as_deref()).await?;
+        self.tear_down(&mut interruptions, &mut ended).await;
         self.tell();
         Ok(ended)
     }
 
-    async fn set_up(&mut self) -> Result<Option<Arc<str>>, Failure> {
+    async fn set_up(
+        &mut self,
+        interruptions: &mut Interruptions,
+        ended: &mut Ended,
+    ) -> Result<Option<Arc<str>>, Failure> {
         if self.plan.no_setup || !self.runtime.has("setup").await {
             return Ok(None);
         }
         self.enter("setup");
         let call = self.runtime.call("setup", None);
-        let data = within(self.plan.setup_timeout, Exit::SetupTimeout, "setup()", call).await;
+        let call = within(self.plan.setup_timeout, Exit::SetupTimeout, "setup()", call);
+        let data = self.accompany("setup()", call, interruptions, ended).await;
         self.runtime.vu().leave_rooms().await;
         self.tell();
         Ok(data?.map(Arc::from))
     }
 
-    async fn tear_down(&mut self, data: Option<&str>) -> Result<(), Failure> {
+    /// What was found before is worth telling even if this fails.
+    async fn tear_down(&mut self, interruptions: &mut Interruptions, ended: &mut Ended) {
         if self.plan.no_teardown || !self.runtime.has("teardown").await {
-            return Ok(());
+            return;
         }
         self.enter("teardown");
-        let call = self.runtime.call("teardown", data);
-        let done = within(
+        let data = ended.data.clone();
+        let call = self.runtime.call("teardown", data.as_deref());
+        let call = within(
             self.plan.teardown_timeout,
             Exit::TeardownTimeout,
             "teardown()",
             call,
-        )
-        .await;
+        );
+        let done = self
+            .accompany("teardown()", call, interruptions, ended)
+            .await;
         self.runtime.vu().leave_rooms().await;
-        done.map(drop)
+        if let Err(Failure { exit, text }) = done {
+            if matches!(ended.exit, Exit::Fine | Exit::Failed) {
+                ended.exit = exit;
+            }
+            self.shared.say(Severity::Error, text, None);
+        }
+    }
+
+    /// While the script sets up or tears down, its lines are told and its wishes heard, and it can be
+    /// interrupted.
+    async fn accompany<T>(
+        &mut self,
+        what: &str,
+        call: impl Future<Output = Result<T, Failure>>,
+        interruptions: &mut Interruptions,
+        ended: &mut Ended,
+    ) -> Result<T, Failure> {
+        let mut call = pin!(call);
+        loop {
+            tokio::select! {
+                biased;
+                Some(signal) = self.signals.recv() => self.heed_alone(what, signal, ended)?,
+                () = interruptions.next() => {
+                    return Err(Failure::new(Exit::Interrupted, format!("stopped in {what}")));
+                }
+                Some(line) = self.log.recv() => self.terminal.log(&line),
+                outcome = &mut call => {
+                    // It may have wished for something just before it ended.
+                    while let Ok(signal) = self.signals.try_recv() {
+                        self.heed_alone(what, signal, ended)?;
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// What is wished while no scenario runs.
+    fn heed_alone(&self, what: &str, signal: Signal, ended: &mut Ended) -> Result<(), Failure> {
+        match signal {
+            Signal::Abort(why) => {
+                let text = format!("test aborted{}", because(&why));
+                Err(Failure::new(Exit::Aborted, text))
+            }
+            Signal::Stop => Err(Failure::new(Exit::Stopped, format!("stopped in {what}"))),
+            Signal::Fail(why) => {
+                self.mark_failed(&why, ended);
+                Ok(())
+            }
+        }
+    }
+
+    fn mark_failed(&self, why: &str, ended: &mut Ended) {
+        if ended.exit == Exit::Fine {
+            ended.exit = Exit::Failed;
+        }
+        let text = format!("test marked as failed{}", because(why));
+        self.shared.say(Severity::Error, text, None);
+    }
+
+    /// What a script wishes of the test while scenarios run.
+    fn heed(&self, signal: Signal, engine: &mut Engine, ended: &mut Ended) {
+        match signal {
+            Signal::Abort(why) => {
+                // Others wished the same at the same time.
+                if ended.exit != Exit::Aborted {
+                    let text = format!("test aborted{}", because(&why));
+                    self.shared.say(Severity::Error, text, None);
+                }
+                ended.exit = Exit::Aborted;
+                engine.interrupt();
+            }
+            Signal::Fail(why) => self.mark_failed(&why, ended),
+            Signal::Stop => self.stop(engine, ended, Exit::Stopped, "stopping, as asked over HTTP"),
+        }
     }
 
     /// What is measured in there belongs to a group of that name, as in k6.
@@ -150,10 +232,10 @@ impl Course<'_> {
             starts: Duration::ZERO,
             length: Duration::ZERO,
         };
-        self.runtime
-            .vu()
-            .begin(&Arc::new(context), Iteration::default());
-        self.runtime.vu().enter_group(name);
+        let vu = self.runtime.vu();
+        vu.resume();
+        vu.begin(&Arc::new(context), Iteration::default());
+        vu.enter_group(name);
     }
 
     async fn drive(
@@ -162,57 +244,27 @@ impl Course<'_> {
         interruptions: &mut Interruptions,
         longest: Duration,
         worst: &AtomicU64,
-    ) -> Ended {
-        let mut ended = Ended {
-            exit: Exit::Fine,
-            data: None,
-            warnings: Vec::new(),
-            is_saturated: false,
-        };
+        ended: &mut Ended,
+    ) {
         let (mut watch, mut process) = (Watch::default(), Process::new());
         let (mut next_measure, mut next_bars) = (Instant::now() + MEASURE_EVERY, Instant::now());
-        let mut times_interrupted = 0_u32;
         loop {
             for wish in engine.step() {
-                self.grant(engine, wish, &mut ended).await;
+                self.grant(engine, wish, ended).await;
             }
             if engine.is_done() {
                 break;
             }
             tokio::select! {
                 () = engine.wait(LOOK_UP) => {}
-                wished = self.signals.recv() => match wished {
-                    Some(Signal::Abort(why)) => {
-                        ended.exit = Exit::Aborted;
-                        self.shared.say(Severity::Error, format!("test aborted{}", because(&why)), None);
-                        engine.interrupt();
-                    }
-                    Some(Signal::Fail(why)) => {
-                        if ended.exit == Exit::Fine {
-                            ended.exit = Exit::Failed;
-                        }
-                        self.shared.say(Severity::Error, format!("test marked as failed{}", because(&why)), None);
-                    }
-                    None => {}
-                },
+                Some(signal) = self.signals.recv() => self.heed(signal, engine, ended),
                 crossed = self.aborted.recv() => if let Some(crossed) = crossed {
                     ended.exit = Exit::ThresholdsCrossed;
                     let text = format!("thresholds on metrics '{}' were crossed; at least one has abortOnFail enabled, stopping the test", crossed.join(", "));
                     self.shared.say(Severity::Error, text, None);
                     engine.interrupt();
                 },
-                () = interruptions.next() => {
-                    times_interrupted += 1;
-                    if ended.exit == Exit::Fine {
-                        ended.exit = Exit::Interrupted;
-                    }
-                    if times_interrupted == 1 {
-                        self.shared.say(Severity::Warning, "stopping; iterations that run have their graceful period, and once more ends them at once", None);
-                        engine.stop();
-                    } else {
-                        engine.interrupt();
-                    }
-                }
+                () = interruptions.next() => self.stop(engine, ended, Exit::Interrupted, "stopping"),
             }
             let now = Instant::now();
             if next_measure <= now {
@@ -234,8 +286,26 @@ impl Course<'_> {
                 self.terminal.progress(&lines);
             }
         }
+        // Of iterations that have ended meanwhile.
+        while let Ok(signal) = self.signals.try_recv() {
+            self.heed(signal, engine, ended);
+        }
         self.measure(&mut watch, &mut process, worst).await;
-        ended
+    }
+
+    /// Gently the first time.
+    fn stop(&self, engine: &mut Engine, ended: &mut Ended, exit: Exit, why: &str) {
+        if ended.exit == Exit::Fine {
+            ended.exit = exit;
+        }
+        if std::mem::replace(&mut ended.is_stopping, true) {
+            return engine.interrupt();
+        }
+        let text = format!(
+            "{why}; iterations that run have their graceful period, and once more ends them at once"
+        );
+        self.shared.say(Severity::Warning, text, None);
+        engine.stop();
     }
 
     async fn grant(&mut self, engine: &mut Engine, wish: Wish, ended: &mut Ended) {
@@ -298,11 +368,9 @@ impl Course<'_> {
         let cpu = process.cpu();
         add(meters.gen_cpu, cpu * 100.0);
         add(meters.gen_loop_lag, millis(load.lag));
-        let drops = load.socket_drops
-            - self
-                .shared
-                .socket_drops
-                .swap(load.socket_drops, Ordering::Relaxed);
+        let told = &self.shared.socket_drops;
+        let told = told.swap(load.socket_drops, Ordering::Relaxed);
+        let drops = load.socket_drops.saturating_sub(told);
         add(meters.gen_socket_drops, drops as f64);
         if let Some(memory) = Process::memory().filter(|_| initialized > 0) {
             add(meters.gen_memory_per_vu, memory as f64 / initialized as f64);
@@ -311,10 +379,12 @@ impl Course<'_> {
         watch.handle(shared.elapsed(), lag, cpu)
     }
 
-    /// Lines that wait.
+    /// Lines that wait now: whoever says more meanwhile does not keep us from the rest.
     fn tell(&mut self) {
-        while let Ok(line) = self.log.try_recv() {
-            self.terminal.log(&line);
+        for _ in 0..self.log.len() {
+            if let Ok(line) = self.log.try_recv() {
+                self.terminal.log(&line);
+            }
         }
     }
 

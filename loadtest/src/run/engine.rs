@@ -202,6 +202,7 @@ impl Engine {
                     slot,
                     context: Arc::clone(&running.context),
                     number: running.runner.iteration_in_test(iteration),
+                    number_here: iteration,
                     intended,
                     data: self.data.clone(),
                 };

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -14,6 +15,9 @@ use crate::output::csv::Csv;
 use crate::output::json::Json;
 use crate::output::prometheus::{RemoteWrite, Settings, headers};
 use crate::output::{File, Target};
+
+/// A server that takes longer for a write does not take it.
+const PUSH_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Outputs {
@@ -57,6 +61,8 @@ impl Outputs {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<String>> {
         let (mut outputs, mut problems) = (Self::default(), Vec::new());
+        let client = reqwest::Client::builder().timeout(PUSH_LIMIT).build();
+        let client = client.map_err(|error| vec![error.to_string()])?;
         for target in targets {
             match target {
                 Target::Json(path) => {
@@ -74,7 +80,7 @@ impl Outputs {
                             outputs.pushed = Some(Push {
                                 series: RemoteWrite::new(Arc::clone(registry), &settings),
                                 settings,
-                                client: reqwest::Client::new(),
+                                client: client.clone(),
                                 handle: Handle::current(),
                                 next: 0.0,
                                 sending: None,

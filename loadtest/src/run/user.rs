@@ -26,6 +26,8 @@ pub(super) struct Begin {
     pub(super) context: Arc<Context>,
     /// In the scenario, over all processes.
     pub(super) number: u64,
+    /// In the scenario, in this one.
+    pub(super) number_here: u64,
     pub(super) intended: Duration,
     /// What `setup` answered: JSON.
     pub(super) data: Option<Arc<str>>,
@@ -102,14 +104,12 @@ impl User {
     /// Until nobody gives orders any more.
     pub(super) async fn live(mut self) {
         let mut counts = Counts::default();
-        let mut runtime = match self.load().await {
-            Ok(runtime) => Some(runtime),
-            Err(text) => {
-                let _ = self.events.send(Event::Broken(text));
-                return;
-            }
+        let (mut runtime, event) = match self.load().await {
+            Ok(runtime) => (Some(runtime), Event::Ready),
+            // Whoever gives it iterations all the same waits for their ends.
+            Err(text) => (None, Event::Broken(text)),
         };
-        let _ = self.events.send(Event::Ready);
+        let _ = self.events.send(event);
         while let Some(order) = self.orders.recv().await {
             // An interruption of what has ended by itself meanwhile.
             let Order::Begin(begin) = order else { continue };
@@ -119,22 +119,19 @@ impl User {
                 None => self.load().await,
             };
             let iteration = counts.next(&begin);
-            let interrupted = match used {
-                Ok(used) => {
-                    let (outcome, kept) = self.iterate(used, &begin, iteration).await;
-                    runtime = kept;
-                    outcome
-                }
-                Err(text) => {
-                    self.shared.say(Severity::Error, text, None);
-                    true
-                }
-            };
-            let _ = self.events.send(Event::Ended {
+            // Told when it is dropped, whatever happens: somebody waits for it.
+            let mut ending = Ending {
+                events: self.events.clone(),
                 scenario: begin.scenario,
                 slot: begin.slot,
-                interrupted,
-            });
+                interrupted: true,
+            };
+            match used {
+                Ok(used) => {
+                    (ending.interrupted, runtime) = self.iterate(used, &begin, iteration).await;
+                }
+                Err(text) => self.shared.say(Severity::Error, text, None),
+            }
         }
     }
 
@@ -143,8 +140,8 @@ impl User {
         loaded.map_err(|error| error.to_string())
     }
 
-    /// Whether it was interrupted, and the runtime if it can be used again: after an interruption
-    /// something in it may still wait for what will never come.
+    /// Whether it was interrupted, and the runtime if it can be used again: not if something in it
+    /// would go on in the next iteration, nor if its variables hold all the memory that there is.
     async fn iterate(
         &mut self,
         runtime: Runtime,
@@ -163,10 +160,14 @@ impl User {
         vu.leave_rooms().await;
         let meters = &self.shared.meters;
         let tags = vu.tag_set(None);
+        let mut kept = Some(runtime).filter(Runtime::is_idle);
         let interrupted = match outcome {
             Err(CallError::Interrupted) => true,
             Ok(_) => false,
             Err(error) => {
+                if error == CallError::OutOfMemory {
+                    kept = None;
+                }
                 self.shared.say(Severity::Error, error.to_string(), None);
                 false
             }
@@ -183,7 +184,25 @@ impl User {
                 () = interruption(&mut self.orders) => return (true, None),
             }
         }
-        (false, Some(runtime))
+        (false, kept)
+    }
+}
+
+/// An iteration that has begun.
+struct Ending {
+    events: mpsc::UnboundedSender<Event>,
+    scenario: usize,
+    slot: Slot,
+    interrupted: bool,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Ended {
+            scenario: self.scenario,
+            slot: self.slot,
+            interrupted: self.interrupted,
+        });
     }
 }
 
@@ -206,6 +225,7 @@ impl Counts {
             of_vu: self.all,
             of_vu_in_scenario: *here,
             of_scenario: begin.number,
+            of_scenario_here: begin.number_here,
             intended: begin.intended,
         };
         self.all += 1;

@@ -2,6 +2,7 @@
 //!
 //! Here is what measuring and waiting takes; `host/` has the rest.
 
+mod admin;
 mod bytes;
 mod execution;
 mod network;
@@ -71,6 +72,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> 
     measuring(&host, vu)?;
     waiting(&host, vu)?;
     loading(ctx, &host, vu)?;
+    admin::install(&host, vu)?;
     bytes::install(ctx, &host)?;
     execution::install(&host, vu)?;
     network::install(&host, vu)?;
@@ -79,6 +81,9 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> 
 }
 
 fn measuring<'js>(host: &Object<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
+    let user = Rc::clone(vu);
+    let uncaught = move |text: String| user.console(Severity::Error, text);
+    host.set("uncaught", Func::from(uncaught))?;
     let user = Rc::clone(vu);
     let define = move |name: String, kind: String, is_time: bool| {
         Outcome(define(&user, &name, &kind, is_time))
@@ -171,10 +176,7 @@ fn waiting<'js>(host: &Object<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     };
     host.set("timer", Func::from(Async(timer)))?;
     let user = Rc::clone(vu);
-    host.set("stopTimer", Func::from(move |id: u32| user.timers.stop(id)))?;
-    let user = Rc::clone(vu);
-    let uncaught = move |text: String| user.uncaught.borrow_mut().push(text);
-    host.set("uncaught", Func::from(uncaught))
+    host.set("stopTimer", Func::from(move |id: u32| user.timers.stop(id)))
 }
 
 fn loading<'js>(ctx: &Ctx<'js>, host: &Object<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> {

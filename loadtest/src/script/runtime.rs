@@ -1,20 +1,27 @@
 //! A virtual user's JavaScript: loaded once, called for every iteration.
 
 use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 
 use rquickjs::promise::MaybePromise;
+use rquickjs::runtime::RejectionTracker;
 use rquickjs::{
-    AsyncContext, AsyncRuntime, CatchResultExt, CaughtError, Ctx, Function, Module, Object, Value,
+    AsyncContext, AsyncRuntime, CatchResultExt, CaughtError, Ctx, Exception, FromJs as _, Function,
+    Module, Object, Value,
 };
 
 use super::loader::{GLOBALS, GLOBALS_NAME, Imports, is_ours};
 use super::shared::{MEMORY_LIMIT, Shared};
 use super::vu::{Limits, Vu};
 use super::{chain, host};
+
+const BLOCKED: &str =
+    "the script ran for a second without waiting for anything, and everybody on its thread with it";
 
 /// Under this name the script's exports are kept.
 const EXPORTS: &str = "__exports";
@@ -38,6 +45,8 @@ pub enum CallError {
     /// The iteration was to end.
     #[error("interrupted")]
     Interrupted,
+    #[error("out of memory: the script of a virtual user may hold {} MiB", MEMORY_LIMIT >> 20)]
+    OutOfMemory,
     #[error("the script exports no function '{0}'")]
     Missing(String),
 }
@@ -69,6 +78,15 @@ impl Runtime {
         let limits = Rc::clone(&vu.limits);
         runtime
             .set_interrupt_handler(Some(Box::new(move || limits.is_over())))
+            .await;
+        let user = Rc::downgrade(&vu);
+        let track: RejectionTracker = Box::new(move |_ctx, promise, reason, is_handled| {
+            if let Some(user) = user.upgrade() {
+                note_rejection(&user, &promise, reason, is_handled);
+            }
+        });
+        runtime
+            .set_host_promise_rejection_tracker(Some(track))
             .await;
         let context = AsyncContext::full(&runtime).await.map_err(made)?;
         let name = files.entry().to_owned();
@@ -144,12 +162,26 @@ impl Runtime {
                 Err(error) => Err(thrown(&error, &vu.limits)),
             }
         });
-        let result = watched(&self.vu.limits, call).await;
-        let uncaught = std::mem::take(&mut *self.vu.uncaught.borrow_mut());
-        match uncaught.into_iter().next() {
-            Some(error) if result.is_ok() => Err(CallError::Thrown(error)),
-            _ => result,
-        }
+        let mut call = pin!(watched(&self.vu.limits, call));
+        let limits = &self.vu.limits;
+        poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            // What is stopped in a timer is thrown nowhere.
+            if matches!(polled, Poll::Ready(Ok(_))) && limits.blocked.replace(false) {
+                return Poll::Ready(Err(CallError::Thrown(BLOCKED.to_owned())));
+            }
+            let unhandled = std::mem::take(&mut *self.vu.unhandled.borrow_mut());
+            match (polled, unhandled.into_values().next()) {
+                (Poll::Ready(Ok(_)) | Poll::Pending, Some(error)) => Poll::Ready(Err(error)),
+                (polled, _) => polled,
+            }
+        })
+        .await
+    }
+
+    /// Nothing that the script began goes on.
+    pub fn is_idle(&self) -> bool {
+        self.vu.busy.is_idle()
     }
 
     /// Bytes that the script holds.
@@ -197,8 +229,7 @@ async fn call<'js>(
     let Some(function) = function.into_function() else {
         return Ok(Err(CallError::Missing(name.to_owned())));
     };
-    ctx.globals()
-        .set("__ITER", vu.iteration.get().of_vu_in_scenario)?;
+    ctx.globals().set("__ITER", vu.iteration.get().of_vu)?;
     set_environment(ctx, vu)?;
     let argument = match argument {
         Some(json) => ctx.json_parse(json)?,
@@ -206,12 +237,22 @@ async fn call<'js>(
     };
     let answer: MaybePromise<'js> = Function::call(&function, (argument,))?;
     let answer: Value<'js> = answer.into_future().await?;
+    // What was asked of us in the last turn begins when we are polled again: only who is idle both
+    // before and after is done.
+    let mut was_idle = false;
     loop {
-        while ctx.execute_pending_job() {}
-        if vu.busy.is_idle() {
-            break;
+        while ctx.execute_pending_job() {
+            was_idle = false;
         }
-        vu.busy.changed().await;
+        if !vu.busy.is_idle() {
+            was_idle = false;
+            vu.busy.changed().await;
+        } else if was_idle {
+            break;
+        } else {
+            was_idle = true;
+            tokio::task::yield_now().await;
+        }
     }
     let text = ctx.json_stringify(answer)?;
     Ok(Ok(text.map(|text| text.to_string()).transpose()?))
@@ -220,13 +261,19 @@ async fn call<'js>(
 /// The scenario's variables are seen beside the test's.
 fn set_environment(ctx: &Ctx<'_>, vu: &Vu) -> rquickjs::Result<()> {
     let context = vu.context.borrow();
-    let own = context
-        .as_ref()
-        .map(|it| &it.environment)
-        .filter(|it| !it.is_empty());
-    let Some(own) = own else { return Ok(()) };
+    let own = context.as_ref().map(|it| &it.environment);
+    let own = own.filter(|it| !it.is_empty());
+    // Those of the scenario that it was in before are not seen in this one.
+    if !vu.has_own_environment.replace(own.is_some()) && own.is_none() {
+        return Ok(());
+    }
     let environment = Object::new(ctx.clone())?;
-    for (name, value) in vu.shared.environment.iter().chain(own) {
+    for (name, value) in vu
+        .shared
+        .environment
+        .iter()
+        .chain(own.into_iter().flatten())
+    {
         environment.set(name, value)?;
     }
     ctx.globals().set("__ENV", environment)
@@ -255,6 +302,9 @@ fn thrown(error: &CaughtError<'_>, limits: &Limits) -> CallError {
             let name: Option<String> = exception.as_object().get("name").ok();
             let name = name.unwrap_or_else(|| "Error".to_owned());
             let message = exception.message().unwrap_or_default();
+            if name == "InternalError" && message == "out of memory" {
+                return CallError::OutOfMemory;
+            }
             let stack = exception.stack().unwrap_or_default();
             let mut text = format!("{name}: {message}");
             for line in stack
@@ -266,6 +316,9 @@ fn thrown(error: &CaughtError<'_>, limits: &Limits) -> CallError {
             }
             text
         }
+        // There was no room for an error.
+        CaughtError::Value(value) if value.is_null() => return CallError::OutOfMemory,
+        CaughtError::Error(rquickjs::Error::Allocation) => return CallError::OutOfMemory,
         CaughtError::Value(value) => {
             let shown = value.as_string().and_then(|it| it.to_string().ok());
             format!("Uncaught {}", shown.unwrap_or_else(|| format!("{value:?}")))
@@ -273,11 +326,30 @@ fn thrown(error: &CaughtError<'_>, limits: &Limits) -> CallError {
         CaughtError::Error(error) => error.to_string(),
     };
     if limits.blocked.replace(false) {
-        return CallError::Thrown(format!(
-            "the script ran for a second without waiting for anything, and everybody on its thread with it: {text}"
-        ));
+        return CallError::Thrown(format!("{BLOCKED}: {text}"));
     }
     CallError::Thrown(text)
+}
+
+/// Kept until the turn is over: until then somebody may still wait for it.
+fn note_rejection<'js>(vu: &Vu, promise: &Value<'js>, reason: Value<'js>, is_handled: bool) {
+    // By its identity: it lives as long as the turn, or nobody can handle it any more.
+    let mut hasher = DefaultHasher::new();
+    promise.hash(&mut hasher);
+    let key = hasher.finish();
+    if is_handled {
+        vu.unhandled.borrow_mut().remove(&key);
+        return;
+    }
+    let error = match Exception::from_js(promise.ctx(), reason.clone()) {
+        Ok(exception) => CaughtError::Exception(exception),
+        Err(_) => CaughtError::Value(reason),
+    };
+    let error = match thrown(&error, &vu.limits) {
+        CallError::Thrown(text) => CallError::Thrown(format!("nobody handled this: {text}")),
+        other => other,
+    };
+    vu.unhandled.borrow_mut().insert(key, error);
 }
 
 /// The module in a line such as `at viewer (script.js:3:13)`.

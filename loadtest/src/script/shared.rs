@@ -43,6 +43,8 @@ pub enum Signal {
     Abort(String),
     /// It has failed, and goes on.
     Fail(String),
+    /// Asked over HTTP: no more iterations; asked again, those that run end at once.
+    Stop,
 }
 
 /// Counts of this process, over all scenarios.
@@ -126,6 +128,10 @@ pub struct Settings {
     /// Which part of the test is ours.
     pub share: Share,
     pub http: Http,
+    /// A request that gets no answer throws.
+    pub throws: bool,
+    /// Whether scripts may start programs.
+    pub allow_exec: bool,
 }
 
 impl Shared {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::busy::Busy;
+use super::runtime::CallError;
 use super::shared::{Context, Severity, Shared, now_millis};
 use super::tags::Tags;
 use super::timers::Timers;
@@ -24,7 +25,10 @@ pub struct Iteration {
     pub of_vu: u64,
     /// Of this virtual user in this scenario.
     pub of_vu_in_scenario: u64,
+    /// Over all processes of the test.
     pub of_scenario: u64,
+    /// In this process.
+    pub of_scenario_here: u64,
     /// When it should have begun.
     pub intended: Duration,
 }
@@ -44,8 +48,10 @@ pub(crate) struct Vu {
     pub(super) metrics: RefCell<Vec<MetricId>>,
     pub(super) busy: Rc<Busy>,
     pub(super) timers: Timers,
-    /// What was thrown where nobody could catch it.
-    pub(super) uncaught: RefCell<Vec<String>>,
+    /// Promises that were rejected in this turn and that nobody waits for, each with what was thrown.
+    pub(super) unhandled: RefCell<BTreeMap<u64, CallError>>,
+    /// It has seen variables of a scenario's own.
+    pub(super) has_own_environment: Cell<bool>,
     pub(super) rooms: RefCell<BTreeMap<u32, Rc<Room>>>,
     pub(super) last_room: Cell<u32>,
     pub(super) limits: Rc<Limits>,
@@ -92,7 +98,8 @@ impl Vu {
             metrics: RefCell::default(),
             busy: Rc::default(),
             timers: Timers::default(),
-            uncaught: RefCell::default(),
+            unhandled: RefCell::default(),
+            has_own_environment: Cell::new(false),
             rooms: RefCell::default(),
             last_room: Cell::new(0),
             limits: Rc::new(Limits {
@@ -122,7 +129,12 @@ impl Vu {
         self.iteration.set(iteration);
         let since = self.shared.elapsed();
         self.queued.set(since.saturating_sub(iteration.intended));
-        self.uncaught.borrow_mut().clear();
+        self.unhandled.borrow_mut().clear();
+    }
+
+    /// After an interruption: it may run again.
+    pub(crate) fn resume(&self) {
+        self.limits.interrupted.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn enter_group(&self, name: &str) {

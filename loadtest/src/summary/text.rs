@@ -45,15 +45,7 @@ impl FromStr for Mode {
 }
 
 /// What the compact summary leaves out unless a threshold asks for it.
-const DETAILS: [&str; 7] = [
-    "group_duration",
-    "http_req_blocked",
-    "http_req_connecting",
-    "http_req_tls_handshaking",
-    "http_req_sending",
-    "http_req_waiting",
-    "http_req_receiving",
-];
+const DETAILS: [&str; 1] = ["group_duration"];
 
 /// The whole text, which begins and ends with the end of a line; empty if the mode is disabled.
 #[must_use]
@@ -292,9 +284,7 @@ fn columns(summary: &Summary, mode: Mode) -> Columns {
 /// The checks have their own rows.
 fn is_shown(measured: &Measured, mode: Mode) -> bool {
     let is_detail = DETAILS.contains(&&*measured.metric) && measured.thresholds.is_empty();
-    measured.has_samples()
-        && (measured.metric != "checks" || measured.suffix().is_some())
-        && (mode == Mode::Full || !is_detail)
+    measured.has_samples() && measured.metric != "checks" && (mode == Mode::Full || !is_detail)
 }
 
 fn row(measured: &Measured, unit: Option<TimeUnit>) -> Row {

@@ -110,11 +110,11 @@ impl Seat {
         }
     }
 
-    pub(super) fn observe(&mut self) -> Stats {
+    pub(super) fn observe(&mut self, now: Instant) -> Stats {
         Stats {
             up: self.up.counts(),
             down: self.down.counts(),
-            ..self.user.observe()
+            ..self.user.observe(now)
         }
     }
 

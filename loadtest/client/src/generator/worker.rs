@@ -196,7 +196,7 @@ impl Worker {
             Command::Watch(id, watch) => self.with(id, now, |seat| seat.watch(watch, now)),
             // Whoever asked may have gone.
             Command::Observe(id, reply) => self.with(id, now, |seat| {
-                let _ = reply.send(seat.observe());
+                let _ = reply.send(seat.observe(now));
             }),
             Command::Remove(id, reply) => {
                 let Some(mut seat) = self.seats.remove(&id) else {

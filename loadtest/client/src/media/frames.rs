@@ -234,6 +234,11 @@ impl Frames {
         self.average_gap = (self.average_gap * (weight - 1) + gap) / weight;
     }
 
+    /// None: nothing was shown since the beginning or a pause.
+    pub(super) fn last_shown(&self) -> Option<Instant> {
+        self.shown
+    }
+
     /// Of more than 500 ms, since they were last taken.
     pub(super) fn take_gaps(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.recent_gaps)

@@ -69,6 +69,10 @@ pub(crate) struct Receiver {
     /// At the last report of ours.
     reported: (u64, u64),
     given_up: bool,
+    /// Every packet is looked into.
+    pub(crate) verified: bool,
+    /// The last of `layers`, also if there were too many to be remembered.
+    current: Option<u8>,
     recent: Recent,
 }
 
@@ -122,8 +126,19 @@ impl Receiver {
             report: None,
             reported: (0, 0),
             given_up: false,
+            verified: true,
+            current: None,
             recent: Recent::default(),
         }
+    }
+
+    /// How long nothing came that could be heard or shown; none if that is as it should be.
+    pub(crate) fn silence(&self, now: Instant) -> Option<Duration> {
+        let last = match self.setup.is_video() && self.verified {
+            true => self.frames.last_shown(),
+            false => self.last_packet.filter(|_| !self.resumed),
+        };
+        last.map(|last| now.saturating_duration_since(last))
     }
 
     /// Latencies and gaps since the last call.
@@ -150,7 +165,7 @@ impl Receiver {
     }
 
     pub(crate) fn layer(&self) -> Option<u8> {
-        self.layers.last().map(|change| change.layer)
+        self.current
     }
 
     pub(crate) fn jitter(&self) -> Duration {
@@ -172,10 +187,13 @@ impl Receiver {
         if let Some(last) = self.last_packet.replace(now) {
             let pause = now - last;
             self.longest_pause = self.longest_pause.max(pause);
-            let tells = !self.setup.is_video() && !self.resumed && pause > MEDIA_GAP;
+            // Of video that is looked into, frames tell.
+            let tells =
+                (!self.setup.is_video() || !self.verified) && !self.resumed && pause > MEDIA_GAP;
             if tells && self.recent.gaps.len() < MAX_RECENT_GAPS {
                 self.recent.gaps.push(pause);
             }
+            self.resumed &= self.verified;
         }
         let place = self.sequence.handle(header.sequence, Via::Media, now);
         if let Place::Newest { .. } = place {
@@ -263,13 +281,13 @@ impl Receiver {
         } else if header.marker || stamp.inner.is_none() {
             self.note_layer(stamp.layer, began, now);
         }
-        let age = Duration::from_nanos(clock::nanos(now).saturating_sub(stamp.sent));
+        let age = clock::age(stamp.sent, now)?;
         self.recent.note_latency(age);
         Some(age)
     }
 
     fn note_layer(&mut self, layer: u8, began: Instant, now: Instant) {
-        let known = self.layers.last().map(|change| change.layer);
+        let known = self.current.replace(layer);
         if known != Some(layer) && self.layers.len() < MAX_CHANGES {
             let at = now.saturating_duration_since(began);
             self.layers.push(LayerChange { at, layer });

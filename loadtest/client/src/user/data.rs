@@ -32,7 +32,7 @@ pub struct Message {
     pub from: String,
     pub topic: String,
     pub payload: Vec<u8>,
-    /// One way. None if no simulated participant of this process sent it.
+    /// One way. None if no simulated participant of this machine sent it.
     pub latency: Option<Duration>,
 }
 
@@ -74,11 +74,11 @@ impl User {
             .try_into()
             .ok()
             .map(u64::from_be_bytes);
-        let latency = sent.map(|sent| {
-            let age = clock::nanos(now).saturating_sub(sent);
-            self.data.latency.saturating_record((age / 1_000).max(1));
-            Duration::from_nanos(age)
-        });
+        let latency = sent.and_then(|sent| clock::age(sent, now));
+        if let Some(age) = latency {
+            let micros = age.as_micros().max(1) as u64;
+            self.data.latency.saturating_record(micros);
+        }
         if self.messages.len() == MAX_MESSAGES {
             self.messages.pop_front();
         }

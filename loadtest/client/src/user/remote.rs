@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::media::stamp::TrackStamp;
 
 /// A track that somebody else publishes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemoteTrack {
     pub sid: String,
     pub identity: String,
@@ -59,6 +59,16 @@ impl Place {
 }
 
 impl RemoteTrack {
+    /// Of which no more is known.
+    #[must_use]
+    pub fn new(sid: impl Into<String>, is_video: bool) -> Self {
+        Self {
+            sid: sid.into(),
+            is_video,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn stamp(&self, room: &str) -> TrackStamp {
         TrackStamp::of(room, &self.identity, &self.name)
     }

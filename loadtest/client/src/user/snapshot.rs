@@ -1,5 +1,7 @@
 //! What the participant has seen, as a snapshot.
 
+use std::time::Instant;
+
 use livekit_protocol::leave_request::Action;
 
 use super::{MAX_FINISHED, User};
@@ -12,7 +14,10 @@ impl User {
     pub(super) fn finish(&mut self, incoming: &Incoming) {
         if self.finished.len() < MAX_FINISHED && incoming.receiver.first_packet.is_some() {
             let track = self.track(incoming);
-            self.finished.push(track);
+            self.finished.push(Track {
+                ended: true,
+                ..track
+            });
         }
     }
 
@@ -42,6 +47,9 @@ impl User {
             first_packet: receiver.first_packet.map(since),
             first_frame: receiver.first_frame.map(since),
             longest_pause: receiver.longest_pause,
+            ended: false,
+            verified: receiver.verified,
+            silence: None,
             latencies: Vec::new(),
             gaps: Vec::new(),
         }
@@ -114,13 +122,14 @@ impl User {
     }
 
     /// A snapshot with what came since the last of these.
-    pub(crate) fn observe(&mut self) -> Stats {
+    pub(crate) fn observe(&mut self, now: Instant) -> Stats {
         let mut stats = self.stats();
         for connection in &mut self.connections {
             for incoming in connection.incoming_mut() {
                 let (latencies, gaps) = incoming.receiver.take_recent();
                 let mut tracks = stats.tracks.iter_mut();
-                if let Some(track) = tracks.rfind(|it| it.sid == incoming.sid) {
+                if let Some(track) = tracks.rfind(|it| it.sid == incoming.sid && !it.ended) {
+                    track.silence = incoming.receiver.silence(now);
                     track.latencies = latencies;
                     track.gaps = gaps;
                 }

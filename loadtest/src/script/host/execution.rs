@@ -50,6 +50,8 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let user = Rc::clone(vu);
     let abort = move |why: String| {
         let _ = user.shared.signals.send(Signal::Abort(why));
+        // Nothing that the script does next is part of the test, and no `catch` holds it.
+        user.limits.interrupted.store(true, Ordering::Relaxed);
     };
     host.set("abort", Func::from(abort))?;
     let user = Rc::clone(vu);
@@ -78,6 +80,7 @@ fn asked(vu: &Vu, what: &str) -> Result<Answer, String> {
             "progress" => Answer::Number(
                 (since.as_secs_f64() / context.length.as_secs_f64().max(0.001)).min(1.0),
             ),
+            "iterationInInstance" => Answer::Number(iteration.of_scenario_here as f64),
             _ => Answer::Number(iteration.of_scenario as f64),
         });
     }
@@ -99,5 +102,6 @@ fn millis_of(at: std::time::Duration, shared: &crate::script::Shared) -> f64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    (now.saturating_sub(shared.elapsed()) + at).as_secs_f64() * 1_000.0
+    // Whole ones, as scripts read the clock.
+    (now.saturating_sub(shared.elapsed()) + at).as_millis() as f64
 }

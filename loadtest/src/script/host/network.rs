@@ -26,7 +26,7 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
             user.limits.excuse(since.elapsed());
             answer
         });
-        Outcome(sent.map(|answer| told(&user, &answer, tags)))
+        Outcome(sent.and_then(|answer| told(&user, &answer, tags)))
     };
     host.set("http", Func::from(blocking))?;
     let user = Rc::clone(vu);
@@ -46,7 +46,7 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
                 Ok(http) => http.send(request).await,
                 Err(text) => Err(text),
             };
-            Outcome(sent.map(|answer| told(&user, &answer, tags)))
+            Outcome(sent.and_then(|answer| told(&user, &answer, tags)))
         }
     };
     host.set("httpAsync", Func::from(Async(waiting)))?;
@@ -74,7 +74,7 @@ fn http(vu: &Vu) -> Result<&Http, String> {
 }
 
 /// Measures a request; what the script gets of it is JSON.
-fn told(vu: &Vu, answer: &Answer, tags: Option<Given>) -> String {
+fn told(vu: &Vu, answer: &Answer, tags: Option<Given>) -> Result<String, String> {
     let mut all = answer.tags();
     all.extend(tags.map_or_else(Default::default, |given| given.0));
     let tags = vu.tag_set(Some(&all));
@@ -89,5 +89,9 @@ fn told(vu: &Vu, answer: &Answer, tags: Option<Given>) -> String {
     );
     vu.measure(meters.data_sent, answer.sent as f64, 1.0, tags);
     vu.measure(meters.data_received, answer.received as f64, 1.0, tags);
-    answer.to_json()
+    let throws = vu.shared.settings.get().is_some_and(|it| it.throws);
+    match answer.failure().filter(|_| throws) {
+        Some(why) => Err(why),
+        None => Ok(answer.to_json()),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_loadtest_client::{
@@ -13,9 +14,11 @@ use rquickjs::Object;
 use rquickjs::prelude::{Async, Func};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::{Bytes, Outcome};
 use crate::observe::{Asked, Room, Wanted};
+use crate::script::Shared;
 use crate::script::timers::span;
 use crate::script::vu::Vu;
 
@@ -85,6 +88,8 @@ struct LayerOptions {
 
 #[derive(Deserialize)]
 struct Wish {
+    /// Whatever there is.
+    on: bool,
     rid: Option<String>,
     height: Option<u32>,
     off: bool,
@@ -119,9 +124,11 @@ fn joining(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
         let user = Rc::clone(&user);
         async move {
             let _working = user.busy.begin();
-            let room = user.rooms.borrow_mut().remove(&id);
+            // It stays the user's until it has left: who is interrupted leaves it then.
+            let room = user.rooms.borrow().get(&id).cloned();
             if let Some(room) = room {
                 room.leave().await;
+                user.rooms.borrow_mut().remove(&id);
             }
             Outcome(Ok(()))
         }
@@ -212,10 +219,19 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     };
     host.set("roomSubscribeAll", Func::from(Async(subscribe_all)))?;
     let user = Rc::clone(vu);
-    let subscribe = move |id: u32, sid: String, wanted: bool| {
-        Outcome(user.room(id).map(|room| room.subscribe(&sid, wanted)))
+    let unsubscribe = move |id: u32, sid: String| {
+        let user = Rc::clone(&user);
+        async move {
+            let _working = user.busy.begin();
+            let room = match user.room(id) {
+                Ok(room) => room,
+                Err(text) => return Outcome(Err(text)),
+            };
+            room.unsubscribe(&sid).await;
+            Outcome(Ok(()))
+        }
     };
-    host.set("roomSubscribe", Func::from(subscribe))?;
+    host.set("roomUnsubscribe", Func::from(Async(unsubscribe)))?;
     let user = Rc::clone(vu);
     let layer = move |id: u32, sid: String, wish: String, wait: f64| {
         let user = Rc::clone(&user);
@@ -319,6 +335,8 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         tags.insert(name.clone(), value);
     }
     let number = vu.last_room.get();
+    let id = number + 1;
+    vu.last_room.set(id);
     let seed = shared
         .seed
         .wrapping_add(vu.id_in_test() << 20)
@@ -362,9 +380,8 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         queued,
         tags,
     };
-    let room = Room::join(shared, asked).await?;
-    let id = number + 1;
-    vu.last_room.set(id);
+    let room = joined(shared, asked).await?;
+    vu.rooms.borrow_mut().insert(id, Rc::clone(&room));
     let place = room.place().await;
     let (identity, sid) = room.identity();
     let told = json!({
@@ -373,8 +390,20 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         "identity": identity,
         "node": { "id": place.node, "region": place.region },
     });
-    vu.rooms.borrow_mut().insert(id, room);
     Ok(told.to_string())
+}
+
+/// Joins in a task of its own: whoever is interrupted meanwhile leaves nobody behind in the room.
+async fn joined(shared: &Arc<Shared>, asked: Asked) -> Result<Rc<Room>, String> {
+    let (reply, answer) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_local(async move {
+        let joined = Room::join(&shared, asked).await;
+        if let Err(Ok(room)) = reply.send(joined) {
+            room.leave().await;
+        }
+    });
+    answer.await.map_err(|_| "the test is over".to_owned())?
 }
 
 /// What a script sees of its participant.
@@ -385,13 +414,15 @@ async fn told(vu: &Vu, id: u32) -> Result<String, String> {
         let tracks = stats
             .tracks
             .iter()
-            .filter(move |it| it.is_video == is_video);
-        let (mut count, mut packets, mut bytes, mut lost, mut fps) = (0_u32, 0, 0, 0, 0.0);
+            .filter(move |it| it.is_video == is_video && !it.ended);
+        let (mut count, mut packets, mut bytes, mut lost) = (0_u32, 0, 0, 0);
+        let (mut frames, mut fps) = (0, 0.0);
         for track in tracks {
             count += 1;
             packets += track.packets;
             bytes += track.bytes;
             lost += track.lost;
+            frames += track.frames.decoded;
             let since = track.first_frame.map(|first| age.saturating_sub(first));
             let seconds = since.unwrap_or_default().as_secs_f64();
             fps += if seconds > 0.0 {
@@ -405,15 +436,11 @@ async fn told(vu: &Vu, id: u32) -> Result<String, String> {
             "packets": packets,
             "bytes": bytes,
             "lost": lost,
+            "frames": frames,
             "fps": if count > 0 { fps / f64::from(count) } else { 0.0 },
         })
     };
-    let wanted = stats.tracks.len();
-    let received = stats
-        .tracks
-        .iter()
-        .filter(|it| it.first_packet.is_some())
-        .count();
+    let (wanted, received) = room.wanted(&stats);
     Ok(json!({
         "connected": stats.connected,
         "inbound": { "audio": of_kind(false), "video": of_kind(true) },
@@ -494,6 +521,7 @@ fn layer_wish(wish: &Wish) -> (LayerWish, Option<u8>) {
     };
     match (place, wish.height) {
         _ if wish.off => (LayerWish::Off, None),
+        _ if wish.on => (LayerWish::Quality(2), None),
         (Some(place), _) => (LayerWish::Quality(place), Some(place)),
         (None, Some(height)) => (LayerWish::Size(height.saturating_mul(16) / 9, height), None),
         (None, None) => (LayerWish::Off, None),

@@ -33,13 +33,10 @@ const timer = (repeats) => (callback, milliseconds = 0, ...values) => {
   const wait = () =>
     host.timer(id, Number(milliseconds) || 0).then((fired) => {
       if (!fired) return;
-      try {
-        callback(...values);
-      } catch (error) {
-        host.uncaught(shown(error));
-      }
+      if (!repeats) host.stopTimer(id);
+      // What it throws ends the iteration, as a rejection that nobody handles.
+      callback(...values);
       if (repeats) wait();
-      else host.stopTimer(id);
     });
   wait();
   return id;

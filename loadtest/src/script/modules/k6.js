@@ -8,7 +8,13 @@ export function check(value, tests, tags = null) {
   called('check()');
   let passed = true;
   for (const [name, test] of Object.entries(tests)) {
-    const result = typeof test === 'function' ? test(value) : test;
+    let result;
+    try {
+      result = typeof test === 'function' ? test(value) : test;
+    } catch (error) {
+      host.check(name, false, tags);
+      throw error;
+    }
     if (typeof result?.then === 'function') {
       throw new TypeError(`the check '${name}' answers a promise: await the value first, then check it`);
     }

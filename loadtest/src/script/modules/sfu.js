@@ -186,14 +186,17 @@ class RemoteTrack {
     const given = [rid !== undefined, height !== undefined, Boolean(off)].filter(Boolean).length;
     if (given !== 1) throw new TypeError('setLayer() takes one of rid, height and off');
     if (rid !== undefined && !['q', 'h', 'f'].includes(rid)) throw new TypeError(`layers are called q, h and f, not ${rid}`);
-    const wish = JSON.stringify({ rid: rid ?? null, height: height ?? null, off: Boolean(off) });
-    return asked('setLayer()', host.roomLayer(this.#room, this.sid, wish, duration(wait, 0)));
+    const wish = JSON.stringify({ on: false, rid: rid ?? null, height: height ?? null, off: Boolean(off) });
+    return (await asked('setLayer()', host.roomLayer(this.#room, this.sid, wish, duration(wait, 0)))) ?? null;
   }
   pause() {
     return this.setLayer({ off: true });
   }
-  resume() {
-    return this.setLayer({ rid: 'f' });
+  /** The best that there is. */
+  async resume() {
+    called('resume()');
+    const wish = JSON.stringify({ on: true, rid: null, height: null, off: false });
+    await asked('resume()', host.roomLayer(this.#room, this.sid, wish, 0));
   }
   /** Waits for its first frame; false if it did not come in time. */
   async received({ timeout = '10s' } = {}) {
@@ -202,7 +205,7 @@ class RemoteTrack {
   }
   async unsubscribe() {
     called('unsubscribe()');
-    host.roomSubscribe(this.#room, this.sid, false);
+    await asked('unsubscribe()', host.roomUnsubscribe(this.#room, this.sid));
   }
 }
 
@@ -223,7 +226,7 @@ class Room {
   async #listen() {
     for (;;) {
       const events = await host.roomEvents(this.#id);
-      if (events === null) return;
+      if (typeof events !== 'string') return;
       for (const event of JSON.parse(events)) this.#tell(event);
     }
   }
@@ -272,7 +275,7 @@ class Room {
 
   async unsubscribe(tracks) {
     called('unsubscribe()');
-    for (const track of [tracks].flat()) host.roomSubscribe(this.#id, track.sid, false);
+    for (const track of [tracks].flat()) await asked('unsubscribe()', host.roomUnsubscribe(this.#id, track.sid));
   }
 
   /** `payload`: a string, bytes, or what can be JSON; or so many bytes with `size`. */
@@ -328,7 +331,7 @@ export class Client {
     if (typeof url !== 'string' || !/^(wss?|https?):\/\//.test(url)) {
       throw new TypeError(`a client needs the server's address, such as ws://127.0.0.1:7880, not '${url}'`);
     }
-    const known = ['region', 'network', 'tags', 'dialect', 'receive', 'iceTcpOnly', 'insecure', 'headers'];
+    const known = ['region', 'network', 'tags', 'dialect', 'receive', 'iceTcpOnly', 'headers'];
     for (const key of Object.keys(options)) {
       if (!known.includes(key)) throw new TypeError(`a client has the options ${known.join(', ')}, not ${key}`);
     }
@@ -367,4 +370,58 @@ export function phase(name) {
   host.setTag('phase', name === null || name === undefined ? null : String(name));
 }
 
-export default { Client, AccessToken, media, net, phase };
+// --- What is outside of rooms ---
+
+async function administer(what, method, url, path, token) {
+  called(what);
+  if (!/^https?:\/\//.test(url)) throw new TypeError(`${what} needs the address of the admin API, such as http://127.0.0.1:7890, not '${url}'`);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const params = JSON.stringify({ headers, timeout: '10s' });
+  const tags = { name: `${method} ${path.replace(/[?].*/, '').replace(/(nodes)\/[^/]+/, '$1/{id}')}` };
+  const asks = host.httpAsync(method, url.replace(/\/+$/, '') + path, null, params, tags);
+  const { status, body, error } = JSON.parse(await asked(what, asks));
+  if (status === 200) return JSON.parse(body);
+  let reason = error || `status ${status}`;
+  try {
+    reason = JSON.parse(body).error ?? reason;
+  } catch {
+    // Whoever answered was not the admin API.
+  }
+  throw new Error(`${what}: ${reason}`);
+}
+
+/** The admin API of signaling. `url`: such as http://127.0.0.1:7890. */
+export const admin = {
+  /** All nodes: `id`, `region`, `registered`, `reach`, `report` and so on. */
+  async nodes(url, { token } = {}) {
+    return (await administer('admin.nodes()', 'GET', url, '/nodes', token)).nodes;
+  },
+  /** All rooms: `name`, `id`, `homes`, `participants`. */
+  async rooms(url, { token } = {}) {
+    const rooms = [];
+    for (let next = null; ;) {
+      const from = next === null ? '' : `?from=${encodeURIComponent(next)}`;
+      const page = await administer('admin.rooms()', 'GET', url, `/rooms${from}`, token);
+      rooms.push(...page.rooms);
+      if (page.next === null || page.next === undefined) return rooms;
+      next = page.next;
+    }
+  },
+  /** The node takes nobody new, and who is there moves: `id`, `state`. */
+  async drain(url, node, { token } = {}) {
+    return administer('admin.drain()', 'POST', url, `/nodes/${encodeURIComponent(node)}/drain`, token);
+  },
+  async undrain(url, node, { token } = {}) {
+    return administer('admin.undrain()', 'POST', url, `/nodes/${encodeURIComponent(node)}/undrain`, token);
+  },
+};
+
+export const chaos = {
+  /** Runs a program, without a shell, if `--allow-exec` is given: `code`, `stdout`, `stderr`. */
+  async exec(program, args = [], { timeout = '60s' } = {}) {
+    called('chaos.exec()');
+    return JSON.parse(await asked('chaos.exec()', host.exec(String(program), args.map(String), duration(timeout))));
+  },
+};
+
+export default { Client, AccessToken, media, net, admin, chaos, phase };

@@ -244,16 +244,15 @@ fn details_are_for_the_full_summary() {
     let mut summary = example();
     let values = TREND;
     summary.metrics.push(measured(
-        "http_req_sending",
+        "group_duration",
         Kind::Trend,
         Contains::Time,
-        Section::Http,
+        Section::Execution,
         &values,
     ));
-    assert!(!render(&summary, Mode::Compact, false).contains("http_req_sending"));
+    assert!(!render(&summary, Mode::Compact, false).contains("group_duration"));
     assert!(
-        render(&summary, Mode::Full, false)
-            .contains("    HTTP\n    http_req_sending.......: avg=212.4ms")
+        render(&summary, Mode::Full, false).contains("\n    group_duration.........: avg=212.4ms")
     );
     assert_eq!(render(&summary, Mode::Disabled, false), "");
 }
