@@ -19,7 +19,7 @@ export const options = {
 
 export default async function () {
   const identity = exec.vu.idInTest === 1 ? 'speaker' : 'viewer';
-  const token = new AccessToken('devkey', 'secret', { identity }).grant({ room: 'truth' }).toJwt();
+  const token = new AccessToken('devkey', 'secret', { identity }).grant({ room: `truth-${__ENV.SFU_URL}` }).toJwt();
   const room = await new Client(__ENV.SFU_URL).join(token);
   if (identity === 'speaker') {
     // As many packets as make a per cent of them worth something.

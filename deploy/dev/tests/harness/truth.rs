@@ -53,18 +53,16 @@ async fn one_packet_in_a_hundred_is_one_per_cent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_milliseconds_are_fifty() {
     let delay = Duration::from_millis(50);
-    let (straight, late) = (
-        watched(Spoiling::default()).await,
-        watched(Spoiling {
-            delay,
-            ..Spoiling::default()
-        })
-        .await,
-    );
+    let late = Spoiling {
+        delay,
+        ..Spoiling::default()
+    };
+    let (straight, late) = tokio::join!(watched(Spoiling::default()), watched(late));
     let median = |run: &Run| run.value("rtc_e2e_latency{kind:video}", "med");
     let added = median(&late) - median(&straight);
     assert!((48.0..=52.0).contains(&added), "{added} ms");
-    assert_eq!(late.value("rtc_packet_loss{kind:video}", "value"), 0.0);
+    let loss = late.value("rtc_packet_loss{kind:video}", "value");
+    assert!(loss < 0.001, "{loss}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,14 +70,11 @@ async fn a_layer_that_nobody_asked_for_is_seen() {
     let mesh = Mesh::start(&["--media-port", "0"]);
     let behind = mesh.url.trim_start_matches("http://").trim_end_matches('/');
     let door = doors::open(behind.to_owned()).await;
-    let url = mesh.url.clone();
-    let lowest = ["--env", "LAYER=q"];
-    let honest = tokio::task::spawn_blocking(move || run(script(), &url, &lowest))
-        .await
-        .unwrap();
-    let deaf = tokio::task::spawn_blocking(move || run(script(), &door, &lowest))
-        .await
-        .unwrap();
+    let lowest = |url: String| {
+        tokio::task::spawn_blocking(move || run(script(), &url, &["--env", "LAYER=q"]))
+    };
+    let (honest, deaf) = tokio::join!(lowest(mesh.url.clone()), lowest(door));
+    let (honest, deaf) = (honest.unwrap(), deaf.unwrap());
     assert_eq!(honest.value("rtc_layer_mismatch", "value"), 0.0);
     assert!(deaf.value("rtc_layer_mismatch", "value") > 0.9);
 }
