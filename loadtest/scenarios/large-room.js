@@ -12,7 +12,7 @@ const seconds = Math.round(Number(__ENV.MINUTES ?? 2) * 60);
 export const options = {
   scenarios: {
     speakers: {
-      executor: 'per-vu-iterations', exec: 'speaker', vus: speakers, maxDuration: `${seconds + 30}s`, tags: { role: 'speaker' },
+      executor: 'per-vu-iterations', exec: 'speaker', vus: speakers, maxDuration: `${seconds + 60}s`, tags: { role: 'speaker' },
     },
     audience: {
       executor: 'ramping-vus', exec: 'viewer', startTime: '3s', startVUs: 0, tags: { role: 'viewer' },
@@ -49,7 +49,8 @@ export async function speaker({ room }) {
   const hall = await new Client(url).join(token(room, `speaker-${exec.vu.idInTest}`, { publish: true, subscribe: false }));
   await hall.publish(media.simulcast());
   const microphone = await hall.publish(media.audio({ speech: 'turns' }));
-  for (let left = seconds; left > 0; left -= 20) {
+  // They stay until the last of the audience has left.
+  for (let left = seconds + 20; left > 0; left -= 20) {
     await sleep(15);
     await microphone.mute();
     await sleep(5);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipemesh_loadtest_client::stats::{Left, Stats};
+use pipemesh_loadtest_client::stats::{Integrity, Left, Stats};
 use pipemesh_loadtest_client::{
     DataMessage, Join, LayerWish, Media, Message, Network, Participant, Place, RemoteTrack,
 };
@@ -17,9 +17,7 @@ use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
 use super::second::{About, Kind, Measurement, Path, Seconds, millis};
 use crate::metrics::{MetricId, Sample, TagSetId};
-use crate::script::Shared;
-use crate::script::chain;
-use crate::script::now_millis;
+use crate::script::{Severity, Shared, chain, now_millis};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Scripts are not told more often: each time costs.
@@ -91,6 +89,8 @@ pub(crate) struct Room {
     left: Cell<bool>,
     /// Failures of the client that were told.
     failures: Cell<u64>,
+    /// What was received wrongly, as far as it was told.
+    integrity: Cell<Integrity>,
     /// So was its end.
     ended: Cell<bool>,
     watching: RefCell<Vec<JoinHandle<()>>>,
@@ -154,6 +154,7 @@ impl Room {
             closed: Cell::new(false),
             left: Cell::new(false),
             failures: Cell::new(0),
+            integrity: Cell::default(),
             ended: Cell::new(false),
             watching: RefCell::default(),
         });
@@ -412,6 +413,12 @@ impl Room {
             &self.shared.meters,
         );
         self.tell_measured(told);
+        let known = self.integrity.replace(stats.integrity);
+        if stats.integrity.errors() > known.errors() {
+            let (identity, found) = (&self.participant.identity, stats.integrity);
+            let text = format!("{identity} has received what it should not have: {found:?}");
+            self.shared.say(Severity::Warning, text, None);
+        }
         self.notice(&stats);
     }
 

@@ -113,38 +113,30 @@ fn joining(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let user = Rc::clone(vu);
     let join = move |url: String, token: String, options: String| {
         let user = Rc::clone(&user);
-        async move {
-            let _working = user.busy.begin();
-            Outcome(join(&user, url, token, &options).await)
-        }
+        async move { worked(&user, async { join(&user, url, token, &options).await }).await }
     };
     host.set("join", Func::from(Async(join)))?;
     let user = Rc::clone(vu);
     let leave = move |id: u32| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            // It stays the user's until it has left: who is interrupted leaves it then.
-            let room = user.rooms.borrow().get(&id).cloned();
-            if let Some(room) = room {
-                room.leave().await;
-                user.rooms.borrow_mut().remove(&id);
-            }
-            Outcome(Ok(()))
+            worked(&user, async {
+                // It stays the user's until it has left: who is interrupted leaves it then.
+                let room = user.rooms.borrow().get(&id).cloned();
+                if let Some(room) = room {
+                    room.leave().await;
+                    user.rooms.borrow_mut().remove(&id);
+                }
+                Ok(())
+            })
+            .await
         }
     };
     host.set("roomLeave", Func::from(Async(leave)))?;
     let user = Rc::clone(vu);
     let resume = move |id: u32| {
         let user = Rc::clone(&user);
-        async move {
-            let _working = user.busy.begin();
-            let room = match user.room(id) {
-                Ok(room) => room,
-                Err(text) => return Outcome(Err(text)),
-            };
-            Outcome(room.resume().await)
-        }
+        async move { worked(&user, async { user.room(id)?.resume().await }).await }
     };
     host.set("roomResume", Func::from(Async(resume)))?;
     let user = Rc::clone(vu);
@@ -166,13 +158,11 @@ fn publishing(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let publish = move |id: u32, name: String, media: String, within: f64| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let prepared = user.room(id).and_then(|room| Ok((room, media_of(&media)?)));
-            let (room, media) = match prepared {
-                Ok(prepared) => prepared,
-                Err(text) => return Outcome(Err(text)),
-            };
-            Outcome(room.publish(&name, media, span(within)).await)
+            worked(&user, async {
+                let media = media_of(&media)?;
+                user.room(id)?.publish(&name, media, span(within)).await
+            })
+            .await
         }
     };
     host.set("roomPublish", Func::from(Async(publish)))?;
@@ -205,16 +195,12 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let subscribe_all = move |id: u32, wanted: String, wait: f64| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let prepared = user
-                .room(id)
-                .and_then(|room| Ok((room, parsed::<Wanted>(&wanted)?)));
-            let (room, wanted) = match prepared {
-                Ok(prepared) => prepared,
-                Err(text) => return Outcome(Err(text)),
-            };
-            let told = room.subscribe_all(wanted, span(wait)).await;
-            Outcome(told.map(|told| told.to_string()))
+            worked(&user, async {
+                let wanted: Wanted = parsed(&wanted)?;
+                let told = user.room(id)?.subscribe_all(wanted, span(wait)).await?;
+                Ok(told.to_string())
+            })
+            .await
         }
     };
     host.set("roomSubscribeAll", Func::from(Async(subscribe_all)))?;
@@ -222,13 +208,11 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let unsubscribe = move |id: u32, sid: String| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let room = match user.room(id) {
-                Ok(room) => room,
-                Err(text) => return Outcome(Err(text)),
-            };
-            room.unsubscribe(&sid).await;
-            Outcome(Ok(()))
+            worked(&user, async {
+                user.room(id)?.unsubscribe(&sid).await;
+                Ok(())
+            })
+            .await
         }
     };
     host.set("roomUnsubscribe", Func::from(Async(unsubscribe)))?;
@@ -236,15 +220,14 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let layer = move |id: u32, sid: String, wish: String, wait: f64| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let prepared = user
-                .room(id)
-                .and_then(|room| Ok((room, layer_wish(&parsed(&wish)?))));
-            let (room, (wish, layer)) = match prepared {
-                Ok(prepared) => prepared,
-                Err(text) => return Outcome(Err(text)),
-            };
-            Outcome(Ok(room.set_layer(&sid, wish, layer, span(wait)).await))
+            worked(&user, async {
+                let (wish, layer) = layer_wish(&parsed(&wish)?);
+                Ok(user
+                    .room(id)?
+                    .set_layer(&sid, wish, layer, span(wait))
+                    .await)
+            })
+            .await
         }
     };
     host.set("roomLayer", Func::from(Async(layer)))?;
@@ -252,12 +235,10 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let received = move |id: u32, sid: String, within: f64| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let room = match user.room(id) {
-                Ok(room) => room,
-                Err(text) => return Outcome(Err(text)),
-            };
-            Outcome(Ok(room.received(&sid, span(within)).await))
+            worked(&user, async {
+                Ok(user.room(id)?.received(&sid, span(within)).await)
+            })
+            .await
         }
     };
     host.set("roomReceived", Func::from(Async(received)))
@@ -281,32 +262,30 @@ fn knowing(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let user = Rc::clone(vu);
     let stats = move |id: u32| {
         let user = Rc::clone(&user);
-        async move {
-            let _working = user.busy.begin();
-            Outcome(told(&user, id).await)
-        }
+        async move { worked(&user, async { told(&user, id).await }).await }
     };
     host.set("roomStats", Func::from(Async(stats)))?;
     let user = Rc::clone(vu);
     let participants = move |id: u32| {
         let user = Rc::clone(&user);
         async move {
-            let _working = user.busy.begin();
-            let room = match user.room(id) {
-                Ok(room) => room,
-                Err(text) => return Outcome(Err(text)),
-            };
-            let stats = room.stats().await;
-            let others = stats.map(|stats| {
+            worked(&user, async {
+                let stats = user.room(id)?.stats().await?;
                 let others = stats.others.iter().map(|it| {
                     json!({ "identity": it.identity, "sid": it.sid, "node": it.place.node, "region": it.place.region })
                 });
-                serde_json::Value::from_iter(others).to_string()
-            });
-            Outcome(others)
+                Ok(serde_json::Value::from_iter(others).to_string())
+            })
+            .await
         }
     };
     host.set("roomParticipants", Func::from(Async(participants)))
+}
+
+/// Something that the iteration waits for.
+async fn worked<T>(vu: &Vu, work: impl Future<Output = Result<T, String>>) -> Outcome<T> {
+    let _working = vu.busy.begin();
+    Outcome(work.await)
 }
 
 async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<String, String> {
