@@ -383,6 +383,7 @@ impl Candidate {
             tentative.undo(&room).await?;
             return Err(JoinError::Contended);
         };
+        let deserted = self.deserted_home(&state);
         let (mut session, first) = self.session(person, &state, node, &claim);
         if session.has_ended() {
             tentative.undo(&room).await?;
@@ -409,6 +410,9 @@ impl Candidate {
         match outcome {
             Ok(stream) => {
                 let claim = tentative.keep();
+                if let Some(node) = deserted {
+                    self.leave_home(node);
+                }
                 Ok(Entered::In(self.start(session, stream, claim, placement)))
             }
             Err(error) => {
@@ -505,6 +509,28 @@ impl Candidate {
             record,
             former_tracks,
         }
+    }
+
+    /// A node that is lost, where the room is at home and the last of its people has left.
+    fn deserted_home(&self, room: &RoomState) -> Option<NodeId> {
+        let mut lost = room
+            .homes
+            .iter()
+            .filter(|home| !self.context.nodes.is_up(home));
+        let is_deserted = |home: &NodeId| room.members.values().all(|member| member.node != *home);
+        lost.find(|home| is_deserted(home)).cloned()
+    }
+
+    /// Else who comes next would be alone there when it starts again.
+    fn leave_home(&self, node: NodeId) {
+        let context = Arc::clone(&self.context);
+        let room = self.grants.room.clone();
+        self.context.tasks.spawn(async move {
+            if let Err(error) = context.rooms.leave_home(&room, &node).await {
+                let error = Chain(&error).to_string();
+                tracing::warn!(%room, %node, error, "the room stays at home on a node that is lost");
+            }
+        });
     }
 
     /// Ends the former session of somebody who comes to `node`. Elsewhere it is in nobody's way, and where it is

@@ -44,6 +44,17 @@ impl Homes {
         }
     }
 
+    /// Those that are left without one of them; `None` if it is none of them, or the only one.
+    #[must_use]
+    pub fn without(&self, node: &NodeId) -> Option<Self> {
+        let mut left = self.iter().filter(|home| *home != node).cloned();
+        let first = left.next().filter(|_| self.contains(node))?;
+        Some(Self {
+            first,
+            others: left.collect(),
+        })
+    }
+
     /// One node in the place of another.
     #[must_use]
     pub fn moved(&self, from: &NodeId, to: &NodeId) -> Self {
@@ -123,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn they_grow_and_move() {
+    fn they_grow_shrink_and_move() {
         let grown = |text: &str, node_id, unwanted: &str| {
             let wanted = |home: &NodeId| !unwanted.contains(home.as_str());
             homes(text).joined_by(&node(node_id), wanted).to_string()
@@ -138,5 +149,10 @@ mod tests {
         assert_eq!(moved("a,b,c", "b", "d"), "a,d,c");
         assert_eq!(moved("a,b", "a", "b"), "b");
         assert_eq!(moved("a,b", "c", "d"), "a,b");
+        let left = |text: &str, gone| homes(text).without(&node(gone)).map(|it| it.to_string());
+        assert_eq!(left("a,b,c", "a").as_deref(), Some("b,c"));
+        assert_eq!(left("a,b,c", "b").as_deref(), Some("a,c"));
+        assert_eq!(left("a", "a"), None);
+        assert_eq!(left("a,b", "c"), None);
     }
 }

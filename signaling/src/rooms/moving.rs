@@ -4,7 +4,11 @@ use pipemesh_proto::ids::NodeId;
 use pipemesh_topology::store::{RoomUpdate, Unavailable, UpdateRoom};
 use pipemesh_topology::{Homes, RoomName};
 
+use super::record::Member;
 use super::{Rooms, lock};
+
+/// Times it is tried to take a home from a room that others change at the same time.
+const MAX_CHANGES: usize = 5;
 
 /// A room at home on a node, as this process sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,5 +82,36 @@ impl Rooms {
             }
             UpdateRoom::Conflict(_) => Ok(Moved::NotThere),
         }
+    }
+
+    /// Takes from a room a home where nobody in it is, unless it is the last one.
+    pub(crate) async fn leave_home(
+        &self,
+        name: &RoomName,
+        home: &NodeId,
+    ) -> Result<Moved, Unavailable> {
+        for _ in 0..MAX_CHANGES {
+            let Some(snapshot) = self.store.read_room(name).await? else {
+                break;
+            };
+            let room = snapshot.room;
+            let mut members = snapshot.members.iter().filter_map(Member::decode);
+            if members.any(|member| member.node == *home) {
+                break;
+            }
+            let Some(homes) = room.homes.without(home) else {
+                break;
+            };
+            let update = RoomUpdate {
+                homes: Some(homes),
+                body: None,
+            };
+            let updated = self.store.update_room(name, &room.id, room.version, update);
+            if let UpdateRoom::Done { .. } = updated.await? {
+                tracing::info!(room = %name, node = %home, "room left a node");
+                return Ok(Moved::Done);
+            }
+        }
+        Ok(Moved::NotThere)
     }
 }

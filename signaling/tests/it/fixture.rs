@@ -19,7 +19,7 @@ use pipemesh_signaling::auth::{ApiKey, Keys};
 use pipemesh_signaling::{Config, Signaling};
 use pipemesh_topology::registry::memory::MemoryRegistry;
 use pipemesh_topology::store::memory::MemoryStore;
-use pipemesh_topology::{Registry, Store};
+use pipemesh_topology::{Registry, RoomName, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -106,6 +106,12 @@ impl Fixture {
         let mut client = SignalClient::connect(&connect, PATIENCE).await.unwrap();
         let join = client.joined(PATIENCE).await.unwrap();
         (client, join)
+    }
+
+    /// Where a room is at home.
+    pub(crate) async fn homes(&self, room: &RoomName) -> String {
+        let room = self.store.read_room(room).await.unwrap();
+        room.expect("it is open").room.homes.to_string()
     }
 
     /// Comes back with another socket.
