@@ -301,7 +301,7 @@ impl Egress {
 
 /// What is sealed and sent before the cache of a core, half a megabyte or more, has lost it; a system
 /// call's own cost is little beside so much.
-const CACHED_BYTES: usize = 128 << 10;
+const CACHED_BYTES: usize = 384 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Drained {
