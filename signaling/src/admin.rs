@@ -1,8 +1,10 @@
-//! The operator's interface to the mesh, on an address of its own: what is where and why, and draining.
+//! The operator's interface to the mesh, on an address of its own: what is where and why, and draining; and a
+//! page that shows it.
 //!
 //! Owns who may ask. Whoever does shows a token; without one only this machine is answered, and no web
-//! page that somebody on it looks at.
+//! page that somebody on it looks at but our own. The page itself says nothing of the mesh: everybody gets it.
 
+mod page;
 mod routes;
 mod ways;
 
@@ -23,7 +25,8 @@ pub(crate) use routes::routes;
 pub const SETTINGS: &[Setting] = &[
     Setting::optional(
         "admin.listen",
-        "Address of the admin API: nodes, rooms, ring, placements, draining. If not set, there is none.",
+        "Address of the admin API: nodes, rooms, ring, placements, draining, and of the page `/mesh` that shows them. \
+         If not set, there is none.",
         "127.0.0.1:7890",
     ),
     Setting::optional(
@@ -60,6 +63,15 @@ impl Config {
             (Some(listen), token) => Some(Some(Self { listen, token })),
         }
     }
+
+    /// Without a token, for a program that lets nobody but this machine in.
+    #[must_use]
+    pub fn open(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            token: None,
+        }
+    }
 }
 
 /// The API, bound.
@@ -71,10 +83,10 @@ pub async fn bind(config: Config, routes: Router) -> io::Result<Endpoint> {
         token: config.token,
     });
     let nowhere = || async { refuse(StatusCode::NOT_FOUND, "there is nothing here") };
-    let router = routes
+    let guarded = routes
         .fallback(nowhere)
         .layer(middleware::from_fn_with_state(gate, check));
-    Endpoint::bind(config.listen, router).await
+    Endpoint::bind(config.listen, guarded.merge(page::routes())).await
 }
 
 struct Gate {
@@ -93,8 +105,8 @@ impl Gate {
             }
             // A page in a browser on this machine reaches what listens here, under our address (then it
             // says where it is from) or under a name of its own that leads here.
-            None if headers.contains_key(header::ORIGIN) || !asks_this_machine(headers) => {
-                let what = "without admin.token pages and other names are not answered";
+            None if is_from_elsewhere(headers) || !asks_this_machine(headers) => {
+                let what = "without admin.token other pages and other names are not answered";
                 Some(refuse(StatusCode::FORBIDDEN, what))
             }
             None => None,
@@ -119,6 +131,14 @@ fn shows(headers: &HeaderMap, token: &Secret) -> bool {
     })
 }
 
+/// Whether a page asks that is not ours: ours comes from the address that is asked.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    headers.contains_key(header::ORIGIN)
+        && text(header::ORIGIN).and_then(|origin| origin.strip_prefix("http://")) != Some(host)
+}
+
 fn asks_this_machine(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
@@ -141,6 +161,8 @@ fn refuse(status: StatusCode, what: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn headers(given: &[(header::HeaderName, &str)]) -> HeaderMap {
@@ -170,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_no_page_is_answered() {
+    fn without_a_token_no_page_is_answered_but_ours() {
         let gate = Gate { token: None };
         let check = |given: &[(header::HeaderName, &str)], expected: bool| {
             let refusal = gate.refusal(&headers(given));
@@ -184,7 +206,59 @@ mod tests {
         check(&[(header::HOST, "rebound.example:7890")], false);
         check(&[(header::HOST, "192.0.2.1:7890")], false);
         check(&[], false);
-        let page = (header::ORIGIN, "http://127.0.0.1:8000");
-        check(&[(header::HOST, "127.0.0.1:7890"), page], false);
+        let page = |origin| [(header::HOST, "127.0.0.1:7890"), (header::ORIGIN, origin)];
+        check(&page("http://127.0.0.1:7890"), true);
+        check(&page("http://127.0.0.1:8000"), false);
+        check(&page("https://127.0.0.1:7890"), false);
+        check(&page("http://localhost:7890"), false);
+        check(&page("http://127.0.0.1:78900"), false);
+        check(&page("null"), false);
+        check(&page(""), false);
+        // A name that leads here is not ours, whoever says it.
+        let rebound = "rebound.example:7890";
+        let own = (header::ORIGIN, "http://rebound.example:7890");
+        check(&[(header::HOST, rebound), own], false);
+        check(&[(header::ORIGIN, "http://")], false);
+    }
+
+    #[tokio::test]
+    async fn the_page_is_for_everybody_and_what_it_asks_is_not() {
+        let config = Config {
+            token: Some(Secret::new("9b1e6f2c7d4a8053b9e1c6f2d7a48350", 32).unwrap()),
+            ..Config::open("127.0.0.1:0".parse().unwrap())
+        };
+        let routes = Router::new().route("/nodes", axum::routing::get(|| async { "nodes" }));
+        let endpoint = bind(config, routes).await.unwrap();
+        let address = endpoint.address();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = tokio::spawn(endpoint.serve(stop.clone()));
+        let head = async |target: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {target} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer).to_lowercase();
+            answer.split_once("\r\n\r\n").unwrap().0.to_owned()
+        };
+        let page = head("/mesh").await;
+        assert!(page.starts_with("http/1.0 200"), "{page}");
+        // Unless the web client was not built.
+        if page.contains("content-security-policy") {
+            assert!(page.contains("default-src 'none'"), "{page}");
+            assert!(page.contains("connect-src 'self'"), "{page}");
+        }
+        let root = head("/").await;
+        assert!(root.contains("location: /mesh"), "{root}");
+        for target in ["/nodes", "/nothing"] {
+            let answer = head(target).await;
+            assert!(answer.starts_with("http/1.0 401"), "{target}: {answer}");
+        }
+        for target in ["/assets/nothing.js", "/assets/..%2Findex.html"] {
+            let answer = head(target).await;
+            assert!(answer.starts_with("http/1.0 404"), "{target}: {answer}");
+        }
+        stop.cancel();
+        serving.await.unwrap().unwrap();
     }
 }

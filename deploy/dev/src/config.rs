@@ -24,6 +24,12 @@ const SETTINGS: &[Setting] = &[
         "Where /metrics, /healthz, /readyz and /version are served.",
         "127.0.0.1:7889",
     ),
+    Setting::optional(
+        "admin.listen",
+        "Loopback address of the admin API and of the page `/mesh` that shows the mesh. If not set, there is \
+         none.",
+        "127.0.0.1:7890",
+    ),
     Setting::with_default("mesh.nodes", "Number of nodes, 1 to 16.", "2"),
     Setting::with_default(
         "media.bind",
@@ -58,6 +64,7 @@ const SETTINGS: &[Setting] = &[
 pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     pub(crate) operator: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) nodes: u16,
     pub(crate) media_bind: Vec<IpAddr>,
     pub(crate) media_port: u16,
@@ -71,6 +78,7 @@ impl Config {
     pub(crate) fn read(values: &mut Values<'_>) -> Option<Self> {
         let http = values.required("http.listen", loopback);
         let operator = values.required("operator.listen", loopback);
+        let admin = values.optional("admin.listen", loopback);
         let nodes = values.required("mesh.nodes", parse::whole(1..=16));
         let media_bind = values.required("media.bind", parse::list(parse::ip_addr));
         let media_port = values.required("media.port", any_port);
@@ -101,6 +109,7 @@ impl Config {
         Some(Self {
             http: http?,
             operator: operator?,
+            admin: admin?,
             nodes: nodes?,
             media_bind: media_bind?,
             media_port: media_port?,

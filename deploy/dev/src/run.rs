@@ -7,7 +7,7 @@ use pipemesh_node::config::{Config as NodeConfig, Media};
 use pipemesh_proto::ids::{NodeId, Region};
 use pipemesh_service::operator::{self, Health, register_process};
 use pipemesh_service::stop::{Stop, Supervisor};
-use pipemesh_signaling::{Config as SignalingConfig, Signaling};
+use pipemesh_signaling::{Config as SignalingConfig, Signaling, admin};
 use pipemesh_topology::Registry;
 use pipemesh_topology::registry::memory::MemoryRegistry;
 use pipemesh_topology::store::memory::MemoryStore;
@@ -48,9 +48,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let health = health(metrics, &nodes, &signaling);
     let operator = operator::bind(config.operator, &PROGRAM, health).await?;
     tracing::info!(address = %operator.address(), "listening for the operator");
+    let mut supervisor = Supervisor::new(stop.clone());
+    if let Some(listen) = config.admin {
+        let admin = admin::bind(admin::Config::open(listen), signaling.admin_routes()).await?;
+        say(&format!("mesh:  http://{}/mesh", admin.address()));
+        supervisor.spawn("admin", admin.serve(stop.closing()));
+    }
     announce(&signaling);
 
-    let mut supervisor = Supervisor::new(stop.clone());
     supervisor.spawn_plain("signals", signals);
     supervisor.spawn("operator", operator.serve(stop.closing()));
     supervisor.spawn("mesh", async move {
@@ -117,15 +122,17 @@ fn health(metrics: prometheus::Registry, nodes: &[Node], signaling: &Signaling) 
     }
 }
 
-/// The one line that people and scripts wait for.
+/// The line that people and scripts wait for.
 fn announce(signaling: &Signaling) {
     for address in signaling.addresses() {
-        #[expect(
-            clippy::print_stdout,
-            reason = "the address is what this program is started for"
-        )]
-        {
-            println!("ready: http://{address}/");
-        }
+        say(&format!("ready: http://{address}/"));
     }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "addresses are what this program is started for"
+)]
+fn say(line: &str) {
+    println!("{line}");
 }

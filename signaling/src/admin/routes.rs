@@ -23,6 +23,9 @@ use crate::nodes::{Choice, Reached, Standing};
 use crate::rooms::RoomState;
 use crate::rooms::record::{Member, Presence};
 
+/// The attribute of a participant that says why they are on their node.
+const PLACEMENT: &str = "pipemesh.placement";
+
 pub(crate) fn routes(context: Arc<Context>) -> Router {
     Router::new()
         .route("/nodes", get(nodes))
@@ -243,7 +246,18 @@ fn member(member: &Member) -> Value {
         "process": member.process.as_ref().map(ToString::to_string),
         "presence": presence,
         "tracks": tracks.collect::<Vec<&str>>(),
+        "placed": placed(member),
     })
+}
+
+/// Why somebody is on their node, as the join that put them there has it; `null` if it does not say.
+fn placed(member: &Member) -> Value {
+    let why = member.info.attributes.get(PLACEMENT);
+    let why = why.and_then(|why| why.split_once('/'));
+    why.map_or(
+        Value::Null,
+        |(by, reason)| json!({ "by": by, "reason": reason }),
+    )
 }
 
 fn choice(choice: &Choice) -> Value {

@@ -28,6 +28,7 @@ use crate::livekit::join::{InvalidJoin, Join, Resume};
 use crate::livekit::message;
 use crate::livekit::query::Query;
 use crate::metrics::JoinResult;
+use crate::rooms::RoomState;
 use crate::server::{Peer, Place};
 use crate::session::driver::{Attaching, Input};
 use crate::session::socket::{self, MAX_MESSAGE};
@@ -145,14 +146,26 @@ pub(crate) async fn validate(
     if let Err(error) = join::is_open(&context, &asked.clues) {
         return refuse(&context, Refusal::Join(error));
     }
-    if !context.auto_create {
-        match context.rooms.exists(&asked.grants.room).await {
-            Ok(true) => {}
-            Ok(false) => return refuse(&context, Refusal::Join(JoinError::NoRoom)),
-            Err(error) => return refuse(&context, Refusal::Join(error.into())),
+    match context.rooms.read(&asked.grants.room).await {
+        Ok(None) if !context.auto_create => {
+            return refuse(&context, Refusal::Join(JoinError::NoRoom));
         }
+        Ok(Some(room)) if is_full(&room, &asked.grants) => {
+            return refuse(&context, Refusal::Join(JoinError::RoomFull));
+        }
+        Err(error) if !context.auto_create => {
+            return refuse(&context, Refusal::Join(error.into()));
+        }
+        Ok(_) | Err(_) => {}
     }
     "success".into_response()
+}
+
+/// Whoever is in may come again.
+fn is_full(room: &RoomState, grants: &Grants) -> bool {
+    let limit = room.info().max_participants;
+    let is_in = room.members.contains_key(&grants.identity);
+    limit > 0 && !is_in && room.members.len() >= limit as usize
 }
 
 fn asked(

@@ -178,6 +178,14 @@ async fn a_token_can_describe_the_room_it_opens() {
         (status, body.as_str()),
         (429, "room has exceeded its max participants")
     );
+    // Browsers see no more of a refused upgrade than that, so they ask for the reason.
+    let ask = async |identity: &str| {
+        let target = format!("/rtc/validate?access_token={}", limited(identity));
+        fixture.http("GET", &target, &[]).await
+    };
+    let reason = ask("carol").await;
+    assert_eq!((reason.status, reason.body), (status, body));
+    assert_eq!(ask("bob").await.status, 200);
     // Who is in may come again.
     fixture.join_with(&limited("bob"), plain()).await;
 }

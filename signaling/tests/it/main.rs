@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod admin;
 mod contending;
 mod encoding;
 mod fake_node;

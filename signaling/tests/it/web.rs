@@ -64,7 +64,7 @@ async fn the_root_is_there_whether_the_web_client_was_built_or_not() {
         return;
     }
     assert_eq!(root.headers["content-type"], "text/html; charset=utf-8");
-    assert!(root.headers["content-security-policy"].contains("default-src 'self'"));
+    assert!(root.headers["content-security-policy"].contains("default-src 'none'"));
     assert_eq!(root.headers["x-content-type-options"], "nosniff");
     let known = format!("If-None-Match: {}", root.headers["etag"]);
     assert_eq!(fixture.http("GET", "/", &[&known]).await.status, 304);

@@ -5,16 +5,18 @@ import { useCallback, useEffect, useRef, useState } from 'react';
 
 import { type Stay, forgetStay, invitation, makeIdentity, ownServer, readWish, recallName, recallStay, rememberName, rememberStay } from './address';
 import { CallPage } from './call';
+import { Live } from './call/live';
 import { Mark } from './icons';
 import { Lobby, type Choice } from './lobby';
-import { measureRegions, measuredWithin, withWhereabouts } from './regions';
+import { recallChoices, rememberChoices } from './memory';
+import { measuredWithin, surveyRegions, withWhereabouts } from './regions';
 import { NoDemo, type Ticket, demoTicket, describeToken } from './token';
-import { endOfCall, joinTrouble } from './words';
+import { ROOM_IS_FULL, endOfCall, isFull, joinTrouble } from './words';
 
 type Page =
   | { at: 'lobby'; trouble?: string; needsToken?: boolean }
   | { at: 'joining'; room: string }
-  | { at: 'call'; room: Room; name: string }
+  | { at: 'call'; live: Live; name: string; token: () => string }
   | { at: 'over'; words: string };
 
 /** What a join needs besides the place. */
@@ -44,44 +46,59 @@ export function App() {
   const [page, setPage] = useState<Page>(stay ? { at: 'joining', room: stay.room } : { at: 'lobby' });
   const resumed = useRef(false);
   // In the lobby there is time.
-  const [measuring] = useState(() => measureRegions(window.location.href));
+  const [survey] = useState(() => surveyRegions(window.location.href));
 
   /** Whether it worked. */
   const join = useCallback(async (place: Stay, token: string, media: Media): Promise<boolean> => {
+    const { speakerId, region: chosen } = recallChoices(localStorage);
     const room = new Room({
       adaptiveStream: true,
       dynacast: true,
       videoCaptureDefaults: { deviceId: media.cameraId },
       audioCaptureDefaults: { deviceId: media.microphoneId },
+      audioOutput: { deviceId: speakerId },
     });
+    const live = new Live(room);
+    let pass = token;
     try {
       const page = window.location.href;
-      const { region } = readWish(window.location.search);
+      const region = readWish(window.location.search).region || (chosen ?? '');
       const guest = { room: place.room, identity: place.identity, name: place.name, region };
       const ticket: Ticket = token ? { token, url: ownServer(page) } : await demoTicket(guest, page);
       room.on(RoomEvent.Disconnected, (reason?: DisconnectReason) => {
         // The SDK hangs up when the page goes; a reload comes back.
         if (pageGoes) return;
+        live.end();
         const words = endOfCall(reason);
         forgetStay(sessionStorage);
         setPage(words ? { at: 'over', words } : { at: 'lobby' });
       });
-      const roundTrips = await measuredWithin(measuring, MEASURING_MS);
-      await room.connect(withWhereabouts(ticket.url, region, roundTrips), ticket.token);
+      pass = ticket.token;
+      const measured = survey.then(({ roundTrips }) => roundTrips);
+      const roundTrips = await measuredWithin(measured, MEASURING_MS);
+      // Pictures are subscribed to as far as they are seen.
+      const joining = room.connect(withWhereabouts(ticket.url, region, roundTrips), ticket.token, { autoSubscribe: false });
+      room.engine.on('tokenRefreshed', (fresh) => {
+        pass = fresh;
+      });
+      await joining;
     } catch (error) {
+      live.end();
       room.removeAllListeners();
       forgetStay(sessionStorage);
-      setPage({ at: 'lobby', trouble: joinTrouble(error), needsToken: error instanceof NoDemo });
+      const full = pass !== '' && (await saysFull(pass));
+      const trouble = full ? ROOM_IS_FULL : joinTrouble(error);
+      setPage({ at: 'lobby', trouble, needsToken: error instanceof NoDemo });
       return false;
     }
     if (!token) {
       rememberStay(sessionStorage, place);
       window.history.replaceState(null, '', invitation(window.location.href, place.room));
     }
-    setPage({ at: 'call', room, name: place.room });
+    setPage({ at: 'call', live, name: place.room, token: () => pass });
     void publish(room, media);
     return true;
-  }, [measuring]);
+  }, [survey]);
 
   useEffect(() => {
     if (!stay || resumed.current) return;
@@ -93,6 +110,7 @@ export function App() {
     const { name, token, tracks, cameraId, microphoneId } = choice;
     const described = describeToken(token);
     rememberName(localStorage, name);
+    rememberChoices(localStorage, { camera: choice.wantsCamera, microphone: choice.wantsMicrophone, cameraId, microphoneId });
     const identity = makeIdentity(name, crypto.getRandomValues(new Uint8Array(3)));
     const place = {
       room: described?.room ?? choice.room,
@@ -119,6 +137,8 @@ export function App() {
           token={wish.token}
           needsToken={page.needsToken ?? false}
           trouble={page.trouble}
+          survey={survey}
+          asked={wish.region}
           onJoin={enter}
         />
       );
@@ -129,7 +149,7 @@ export function App() {
         </Notice>
       );
     case 'call':
-      return <CallPage room={page.room} name={page.name} />;
+      return <CallPage live={page.live} name={page.name} token={page.token} />;
     case 'over':
       return (
         <Notice title="The call is over">
@@ -150,6 +170,18 @@ function Notice({ title, children }: { title: string; children: React.ReactNode 
       {children}
     </main>
   );
+}
+
+/** Browsers see nothing of a refused WebSocket, so the reason is asked for. */
+async function saysFull(token: string): Promise<boolean> {
+  try {
+    const url = new URL('/rtc/validate', window.location.href);
+    url.searchParams.set('access_token', token);
+    const answer = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout(3000) });
+    return answer.status === 429 && isFull(await answer.text());
+  } catch {
+    return false;
+  }
 }
 
 /** A device that fails here is shown as off in the call; the person can try again there. */

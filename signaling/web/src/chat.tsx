@@ -1,31 +1,34 @@
 // Messages beside the call. They live as long as the page does.
 
-import type { ReceivedChatMessage } from '@livekit/components-react';
 import { type KeyboardEvent, type SyntheticEvent, useEffect, useRef, useState } from 'react';
 
+import type { Message } from './call/messages';
 import { Close, Send } from './icons';
 
 interface Props {
-  messages: ReceivedChatMessage[];
-  sending: boolean;
-  onSend: ((text: string) => Promise<unknown>) | undefined;
+  messages: Message[];
+  onSend: (text: string) => Promise<void>;
   onClose: () => void;
 }
 
-export function ChatPanel({ messages, sending, onSend, onClose }: Props) {
+export function ChatPanel({ messages, onSend, onClose }: Props) {
   const [draft, setDraft] = useState('');
   const [trouble, setTrouble] = useState(false);
-  const list = useRef<HTMLOListElement>(null);
+  const [sending, setSending] = useState(false);
+  const list = useRef<HTMLDivElement>(null);
+  // Their number stays the same once the oldest go.
+  const last = messages.at(-1)?.id;
 
   useEffect(() => {
     list.current?.scrollTo({ top: list.current.scrollHeight });
-  }, [messages.length]);
+  }, [last]);
 
   const submit = async (event: SyntheticEvent) => {
     event.preventDefault();
     const text = draft.trim();
-    if (!text || !onSend) return;
+    if (!text || sending) return;
     setDraft('');
+    setSending(true);
     try {
       await onSend(text);
       setTrouble(false);
@@ -33,25 +36,28 @@ export function ChatPanel({ messages, sending, onSend, onClose }: Props) {
       setDraft(text);
       setTrouble(true);
     }
+    setSending(false);
   };
   const closeOnEscape = (event: KeyboardEvent) => {
     if (event.key === 'Escape') onClose();
   };
 
   return (
-    <aside className="chat" aria-label="Chat" onKeyDown={closeOnEscape}>
+    <aside className="panel chat" aria-label="Chat" onKeyDown={closeOnEscape}>
       <header>
         <h2>Chat</h2>
         <button type="button" className="icon-button" onClick={onClose} aria-label="Close the chat">
           <Close />
         </button>
       </header>
-      <ol ref={list} role="log" tabIndex={0} aria-label="Messages">
-        {messages.length === 0 && <li className="hint">Messages reach everybody who is in the room now.</li>}
-        {messages.map((message, index) => (
-          <Message key={message.id} message={message} previous={messages[index - 1]} />
-        ))}
-      </ol>
+      <div ref={list} className="messages" role="log" tabIndex={0} aria-label="Messages">
+        {messages.length === 0 && <p className="hint">Messages reach everybody who is in the room now.</p>}
+        <ol>
+          {messages.map((message, index) => (
+            <Line key={message.id} message={message} previous={messages[index - 1]} />
+          ))}
+        </ol>
+      </div>
       {trouble && (
         <p className="trouble" role="alert">
           The message was not sent. Try again.
@@ -77,18 +83,17 @@ export function ChatPanel({ messages, sending, onSend, onClose }: Props) {
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 
-function Message({ message, previous }: { message: ReceivedChatMessage; previous: ReceivedChatMessage | undefined }) {
-  const from = message.from;
-  const own = from?.isLocal ?? false;
-  const follows = previous?.from?.identity === from?.identity && message.timestamp - (previous?.timestamp ?? 0) < 120_000;
+function Line({ message, previous }: { message: Message; previous: Message | undefined }) {
+  const { identity, name, own, at, text } = message;
+  const follows = previous?.identity === identity && at - previous.at < 120_000;
   return (
     <li className={own ? 'own' : undefined}>
       {!follows && (
         <p className="from">
-          <b>{own ? 'You' : from?.name || from?.identity || 'Somebody'}</b> <time>{clock.format(message.timestamp)}</time>
+          <b>{own ? 'You' : name}</b> <time dateTime={new Date(at).toISOString()}>{clock.format(at)}</time>
         </p>
       )}
-      <p className="text">{message.message}</p>
+      <p className="text">{text}</p>
     </li>
   );
 }

@@ -1,33 +1,42 @@
-// The bar below the stage: what one sends, the chat, leaving.
+// The bar below the stage: what one sends, the hand, the chat, leaving.
 
-import { useRoomContext, useTrackToggle } from '@livekit/components-react';
-import { RoomEvent, Track } from 'livekit-client';
-import { useEffect, useRef, useState } from 'react';
+import { type LocalParticipant, type Room, RoomEvent } from 'livekit-client';
+import { type RefObject, useCallback, useEffect, useMemo, useState } from 'react';
 
-import { Camera, CameraOff, Chat, Leave, Microphone, MicrophoneOff, Screen, Settings } from './icons';
-import { SettingsDialog } from './settings';
-import { deviceTrouble } from './words';
+import { useCall, useLive } from './call/context';
+import { HAND } from './call/live';
+import { SHORTCUTS } from './call/shortcuts';
+import { Camera, CameraOff, Chat, Hand, Leave, Microphone, MicrophoneOff, Screen, Settings } from './icons';
+import { type DeviceKind, deviceTrouble } from './words';
 
-interface Props {
-  chatOpen: boolean;
-  unread: number;
-  onChat: () => void;
+/** What a button does, and a key as well. */
+export interface Switch {
+  on: boolean;
+  busy: boolean;
+  toggle: () => void;
 }
 
-export function Controls({ chatOpen, unread, onChat }: Props) {
-  const room = useRoomContext();
-  const [trouble, setTrouble] = useState<string>();
-  const dialog = useRef<HTMLDialogElement>(null);
-  const canShare = 'mediaDevices' in navigator && 'getDisplayMedia' in navigator.mediaDevices;
-  const microphone = useTrackToggle({ source: Track.Source.Microphone });
-  const camera = useTrackToggle({ source: Track.Source.Camera });
-  // Declining to choose a screen is no error worth words.
-  const screen = useTrackToggle({ source: Track.Source.ScreenShare, captureOptions: { audio: true, selfBrowserSurface: 'include' } });
+export interface Switches {
+  microphone: Switch;
+  camera: Switch;
+  screen: Switch | undefined;
+  hand: Switch | undefined;
+  trouble: string | undefined;
+}
 
+type Name = 'microphone' | 'camera' | 'screen' | 'hand';
+
+/** Declining to choose a screen is no error worth words. */
+const SHARING = { audio: true, selfBrowserSurface: 'include' } as const;
+
+export function useSwitches(room: Room): Switches {
+  const { self } = useCall();
+  const [busy, setBusy] = useState<ReadonlySet<Name>>(new Set());
+  const [trouble, setTrouble] = useState<string>();
   useEffect(() => {
     const fail = (error: Error, kind?: MediaDeviceKind) => {
-      if (kind === 'audioinput') setTrouble(deviceTrouble('microphone', error));
-      if (kind === 'videoinput') setTrouble(deviceTrouble('camera', error));
+      const device: DeviceKind | undefined = kind === 'audioinput' ? 'microphone' : kind === 'videoinput' ? 'camera' : undefined;
+      if (device) setTrouble(deviceTrouble(device, error));
     };
     const clear = () => setTrouble(undefined);
     room.on(RoomEvent.MediaDevicesError, fail).on(RoomEvent.LocalTrackPublished, clear);
@@ -36,6 +45,58 @@ export function Controls({ chatOpen, unread, onChat }: Props) {
     };
   }, [room]);
 
+  const doing = useCallback(async (name: Name, work: () => Promise<unknown>) => {
+    setBusy((now) => new Set(now).add(name));
+    await work().catch(() => undefined);
+    setBusy((now) => new Set([...now].filter((it) => it !== name)));
+  }, []);
+
+  const { isMuted: microphoneOff = true } = self.microphone ?? {};
+  const on = {
+    microphone: !microphoneOff,
+    camera: self.camera !== undefined && !self.camera.muted,
+    screen: self.screen !== undefined,
+    hand: self.handSince !== undefined,
+  };
+  const { microphone, camera, screen, hand } = on;
+  return useMemo(() => {
+    const person: LocalParticipant = room.localParticipant;
+    const make = (name: Name, is: boolean, work: () => Promise<unknown>): Switch => ({
+      on: is,
+      busy: busy.has(name),
+      toggle: () => {
+        if (!busy.has(name)) void doing(name, work);
+      },
+    });
+    // Absent in browsers that share no screens, whatever the types say.
+    const canShare = 'mediaDevices' in navigator && 'getDisplayMedia' in navigator.mediaDevices;
+    const canRaise = person.permissions?.canUpdateMetadata !== false;
+    return {
+      microphone: make('microphone', microphone, () => person.setMicrophoneEnabled(!microphone)),
+      camera: make('camera', camera, () => person.setCameraEnabled(!camera)),
+      screen: canShare ? make('screen', screen, () => person.setScreenShareEnabled(!screen, SHARING)) : undefined,
+      hand: canRaise ? make('hand', hand, () => raise(person, !hand)) : undefined,
+      trouble,
+    };
+  }, [room, microphone, camera, screen, hand, busy, doing, trouble]);
+}
+
+/** With the time, so that everybody sees who was first. */
+function raise(person: LocalParticipant, up: boolean): Promise<void> {
+  return person.setAttributes({ [HAND]: up ? `${Date.now()}` : '' });
+}
+
+interface Props {
+  switches: Switches;
+  chatOpen: boolean;
+  unread: number;
+  onChat: () => void;
+  settings: RefObject<HTMLDialogElement | null>;
+}
+
+export function Controls({ switches, chatOpen, unread, onChat, settings }: Props) {
+  const { room } = useLive();
+  const { microphone, camera, screen, hand, trouble } = switches;
   return (
     <footer className="controls">
       {trouble && (
@@ -44,27 +105,32 @@ export function Controls({ chatOpen, unread, onChat }: Props) {
         </p>
       )}
       <div className="bar" role="toolbar" aria-label="Call">
-        <Toggle label="Microphone" on={microphone.enabled} busy={microphone.pending} toggle={microphone.toggle}>
-          {microphone.enabled ? <Microphone /> : <MicrophoneOff />}
+        <Toggle label="Microphone" is={microphone} shortcut={SHORTCUTS.microphone}>
+          {microphone.on ? <Microphone /> : <MicrophoneOff />}
         </Toggle>
-        <Toggle label="Camera" on={camera.enabled} busy={camera.pending} toggle={camera.toggle}>
-          {camera.enabled ? <Camera /> : <CameraOff />}
+        <Toggle label="Camera" is={camera} shortcut={SHORTCUTS.camera}>
+          {camera.on ? <Camera /> : <CameraOff />}
         </Toggle>
-        {canShare && (
-          <Toggle label="Share" name="Share screen" on={screen.enabled} busy={screen.pending} toggle={screen.toggle} calm>
+        {screen && (
+          <Toggle label="Share" name="Share screen" is={screen} shortcut={SHORTCUTS.share} calm>
             <Screen />
           </Toggle>
         )}
-        <button type="button" className="control calm" aria-pressed={chatOpen} onClick={onChat} title="Chat">
+        {hand && (
+          <Toggle label="Hand" name="Raise hand" is={hand} shortcut={SHORTCUTS.hand} calm>
+            <Hand />
+          </Toggle>
+        )}
+        <button type="button" className="control calm" aria-pressed={chatOpen} onClick={onChat} title={`Chat (${SHORTCUTS.chat})`} aria-keyshortcuts={SHORTCUTS.chat}>
           <Chat />
           <span>Chat</span>
           {unread > 0 && (
-            <b className="badge" aria-label={`${unread} unread`}>
+            <b className="badge" role="img" aria-label={`${unread} unread`}>
               {Math.min(unread, 99)}
             </b>
           )}
         </button>
-        <button type="button" className="control calm" onClick={() => dialog.current?.showModal()} title="Devices">
+        <button type="button" className="control calm" onClick={() => settings.current?.showModal()} title={`Devices (${SHORTCUTS.help})`} aria-keyshortcuts={SHORTCUTS.help}>
           <Settings />
           <span>Devices</span>
         </button>
@@ -73,7 +139,6 @@ export function Controls({ chatOpen, unread, onChat }: Props) {
           <span>Leave</span>
         </button>
       </div>
-      <SettingsDialog dialog={dialog} />
     </footer>
   );
 }
@@ -82,24 +147,24 @@ interface ToggleProps {
   label: string;
   /** If the label is short for it. */
   name?: string;
-  on: boolean;
-  busy: boolean;
+  is: Switch;
+  shortcut: string;
   calm?: boolean;
-  toggle: () => Promise<void>;
   children: React.ReactNode;
 }
 
 /** `calm`: being off is the usual state and needs no colour. */
-function Toggle({ label, name = label, on, busy, calm, toggle, children }: ToggleProps) {
+function Toggle({ label, name = label, is, shortcut, calm, children }: ToggleProps) {
   return (
     <button
       type="button"
       className={calm ? 'control calm' : 'control'}
-      aria-pressed={on}
-      aria-busy={busy}
+      aria-pressed={is.on}
+      aria-busy={is.busy}
       aria-label={name}
-      title={name}
-      onClick={() => void toggle().catch(() => undefined)}
+      aria-keyshortcuts={shortcut}
+      title={`${name} (${shortcut})`}
+      onClick={is.toggle}
     >
       {children}
       <span>{label}</span>

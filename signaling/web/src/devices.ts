@@ -34,6 +34,8 @@ export interface Preview<T> {
   setDeviceId: (deviceId: string) => void;
   track: T | undefined;
   trouble: string | undefined;
+  /** After something that somebody may have mended. */
+  again: () => void;
   /** Hands the running track over; from then on the preview does not stop it. */
   release: () => T | undefined;
   /** Takes a released track back. */
@@ -46,13 +48,16 @@ let asking: Promise<unknown> = Promise.resolve();
 function usePreview<T extends LocalAudioTrack | LocalVideoTrack>(
   kind: 'camera' | 'microphone',
   initially: boolean,
+  remembered: string | undefined,
   start: (deviceId: string | undefined) => Promise<T>,
 ): Preview<T> {
   const [wanted, setWanted] = useState(initially);
-  const [deviceId, setDeviceId] = useState<string>();
+  const [deviceId, setDeviceId] = useState(remembered);
+  const [attempt, setAttempt] = useState(0);
   const [track, setTrack] = useState<T>();
   const [trouble, setTrouble] = useState<string>();
-  const released = useRef(false);
+  /** The track that was handed over. */
+  const released = useRef<T>(undefined);
 
   useEffect(() => {
     if (!wanted) return;
@@ -78,22 +83,25 @@ function usePreview<T extends LocalAudioTrack | LocalVideoTrack>(
     asking = asking.then(begin);
     return () => {
       current = false;
-      if (!released.current) running?.stop();
+      if (running !== released.current) running?.stop();
       setTrack(undefined);
       setTrouble(undefined);
     };
-  }, [wanted, deviceId, kind, start]);
+  }, [wanted, deviceId, kind, start, attempt]);
+
+  const again = useCallback(() => setAttempt((count) => count + 1), []);
+  useRepair(kind, trouble !== undefined, again);
 
   const release = useCallback(() => {
-    released.current = true;
+    released.current = track;
     return track;
   }, [track]);
 
   const keep = useCallback(() => {
-    released.current = false;
+    released.current = undefined;
   }, []);
 
-  return { wanted, setWanted, deviceId, setDeviceId, track, trouble, release, keep };
+  return { wanted, setWanted, deviceId, setDeviceId, track, trouble, again, release, keep };
 }
 
 const startCamera = (deviceId: string | undefined) =>
@@ -101,12 +109,38 @@ const startCamera = (deviceId: string | undefined) =>
 
 const startMicrophone = (deviceId: string | undefined) => createLocalAudioTrack({ deviceId });
 
-export function useCameraPreview(initially: boolean): Preview<LocalVideoTrack> {
-  return usePreview('camera', initially, startCamera);
+export function useCameraPreview(initially: boolean, deviceId: string | undefined): Preview<LocalVideoTrack> {
+  return usePreview('camera', initially, deviceId, startCamera);
 }
 
-export function useMicrophonePreview(initially: boolean): Preview<LocalAudioTrack> {
-  return usePreview('microphone', initially, startMicrophone);
+export function useMicrophonePreview(initially: boolean, deviceId: string | undefined): Preview<LocalAudioTrack> {
+  return usePreview('microphone', initially, deviceId, startMicrophone);
+}
+
+/** Tries again by itself when a permission is given or a device is plugged in. */
+function useRepair(kind: 'camera' | 'microphone', broken: boolean, again: () => void): void {
+  useEffect(() => {
+    if (!broken || !hasDevices()) return;
+    let status: PermissionStatus | undefined;
+    let current = true;
+    const look = () => {
+      if (status?.state === 'granted') again();
+    };
+    const watch = async () => {
+      // Not every browser knows these names.
+      const found = await navigator.permissions.query({ name: kind });
+      if (!current) return;
+      status = found;
+      status.addEventListener('change', look);
+    };
+    void watch().catch(() => undefined);
+    navigator.mediaDevices.addEventListener('devicechange', again);
+    return () => {
+      current = false;
+      status?.removeEventListener('change', look);
+      navigator.mediaDevices.removeEventListener('devicechange', again);
+    };
+  }, [kind, broken, again]);
 }
 
 /** Absent on pages that are neither local nor encrypted, whatever the types say. */

@@ -50,6 +50,38 @@ export const Close = icon(<path d="M6 6l12 12M18 6L6 18" />);
 export const Link = icon(<path d="M10 14l4-4M8.5 11L6 13.5a3.200 3.200 0 0 0 4.5 4.5L13 15.5M11 8.5L13.5 6A3.200 3.200 0 0 1 18 10.5L15.5 13" />);
 export const Check = icon(<path d="M5 12.5l4.5 4.5L19 7.5" />);
 
+export const Copy = icon(
+  <>
+    <rect x="8.5" y="8.5" width="11" height="11" rx="2.5" />
+    <path d="M15.500 5.500A2 2 0 0 0 13.500 4.500h-7A2 2 0 0 0 4.500 6.500v7a2 2 0 0 0 1 2" />
+  </>,
+);
+export const Hand = icon(<path d="M8 12.5V6.300a1.300 1.300 0 0 1 2.600 0V11 4.800a1.300 1.300 0 0 1 2.600 0V11 5.800a1.300 1.300 0 0 1 2.600 0V12 8.300a1.300 1.300 0 0 1 2.600 0v6.200a6 6 0 0 1-6 6h-.6a6 6 0 0 1-4.900-2.500l-2.800-4.100c-.9-1.400.8-2.900 2-1.700z" />);
+export const People = icon(
+  <>
+    <circle cx="9" cy="8.500" r="3.500" />
+    <path d="M2.500 19.500c.5-3.700 3.200-5.500 6.500-5.500s6 1.800 6.500 5.500M15.500 5.300a3.500 3.500 0 0 1 0 6.400M18 14.600c2 .8 3.200 2.400 3.500 4.900" />
+  </>,
+);
+export const Grid = icon(<path d="M4.500 4.500h6v6h-6zM13.500 4.500h6v6h-6zM4.500 13.500h6v6h-6zM13.500 13.500h6v6h-6z" />);
+export const Spotlight = icon(
+  <>
+    <rect x="3.500" y="4.500" width="17" height="10" rx="2" />
+    <path d="M4.500 19h3M10.500 19h3M16.500 19h3" />
+  </>,
+);
+export const Info = icon(
+  <>
+    <circle cx="12" cy="12" r="8.500" />
+    <path d="M12 11v5.500M12 7.600v.1" />
+  </>,
+);
+export const Focus = icon(<path d="M9 4.500H4.500V9M15 4.500h4.500V9M9 19.500H4.500V15M15 19.500h4.500V15" />);
+export const Shrink = icon(<path d="M4.500 9H9V4.500M19.500 9H15V4.500M4.500 15H9v4.500M19.500 15H15v4.500" />);
+export const ChevronLeft = icon(<path d="M14.500 5.500L8 12l6.500 6.500" />);
+export const ChevronRight = icon(<path d="M9.500 5.500L16 12l-6.500 6.500" />);
+export const Again = icon(<path d="M19 12a7 7 0 1 1-2.200-5.100M19 4v4.500h-4.500" />);
+
 export function Mark() {
   return (
     <svg className="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false">

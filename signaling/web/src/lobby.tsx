@@ -1,11 +1,13 @@
 // Before the call: who, where, and how one looks and sounds.
 
 import type { LocalTrack } from 'livekit-client';
-import { type SyntheticEvent, useState } from 'react';
+import { type SyntheticEvent, useEffect, useState } from 'react';
 
 import { type Preview, useCameraPreview, useDeviceList, useMicrophonePreview } from './devices';
-import { Camera, CameraOff, Mark, Microphone, MicrophoneOff } from './icons';
+import { Again, Camera, CameraOff, Mark, Microphone, MicrophoneOff } from './icons';
 import { Level } from './level';
+import { recallChoices, rememberChoices } from './memory';
+import { type Survey, inWords, nearestOf } from './regions';
 import { describeToken } from './token';
 import { Picture } from './picture';
 
@@ -13,8 +15,11 @@ export interface Choice {
   room: string;
   name: string;
   token: string;
+  /** Whether they are wanted, and nothing is known to be wrong with them. */
   camera: boolean;
   microphone: boolean;
+  wantsCamera: boolean;
+  wantsMicrophone: boolean;
   cameraId: string | undefined;
   microphoneId: string | undefined;
   tracks: LocalTrack[];
@@ -26,6 +31,9 @@ interface Props {
   token: string;
   needsToken: boolean;
   trouble: string | undefined;
+  survey: Promise<Survey>;
+  /** The region that the page's address asks for. */
+  asked: string;
   /** Whether it worked; if so the tracks are the call's. */
   onJoin: (choice: Choice) => Promise<boolean>;
 }
@@ -35,8 +43,9 @@ export function Lobby(props: Props) {
   const [name, setName] = useState(props.name);
   const [token, setToken] = useState(props.token);
   const [joining, setJoining] = useState(false);
-  const camera = useCameraPreview(true);
-  const microphone = useMicrophonePreview(true);
+  const [choices] = useState(() => recallChoices(localStorage));
+  const camera = useCameraPreview(choices.camera, choices.cameraId);
+  const microphone = useMicrophonePreview(choices.microphone, choices.microphoneId);
   const described = describeToken(token.trim());
   const wantsToken = props.needsToken || props.token !== '';
 
@@ -48,8 +57,11 @@ export function Lobby(props: Props) {
       room: room.trim(),
       name: name.trim() || (described?.name ?? ''),
       token: token.trim(),
-      camera: camera.track !== undefined,
-      microphone: microphone.track !== undefined,
+      // What is still starting is started in the call.
+      camera: camera.wanted && camera.trouble === undefined,
+      microphone: microphone.wanted && microphone.trouble === undefined,
+      wantsCamera: camera.wanted,
+      wantsMicrophone: microphone.wanted,
       cameraId: camera.deviceId,
       microphoneId: microphone.deviceId,
       tracks,
@@ -70,7 +82,10 @@ export function Lobby(props: Props) {
         {camera.track ? (
           <Picture track={camera.track} mirrored />
         ) : (
-          <p className="empty">{camera.trouble ?? (camera.wanted ? 'Starting the camera…' : 'Camera is off')}</p>
+          <div className="empty">
+            <p role="status">{camera.trouble ?? (camera.wanted ? 'Starting the camera…' : 'Camera is off')}</p>
+            {camera.trouble && <TryAgain preview={camera} label="camera" />}
+          </div>
         )}
         <div className="frame-bar">
           <Toggle preview={microphone} on={<Microphone />} off={<MicrophoneOff />} label="Microphone" />
@@ -125,6 +140,7 @@ export function Lobby(props: Props) {
             </label>
           </>
         )}
+        <RegionChoice survey={props.survey} asked={props.asked} />
         <button className="primary" type="submit" disabled={joining}>
           {joining ? 'Joining…' : 'Join'}
         </button>
@@ -132,16 +148,17 @@ export function Lobby(props: Props) {
       <section className="devices" aria-label="Devices">
         <DeviceChoice kind="audioinput" label="Microphone" preview={microphone} />
         <DeviceChoice kind="videoinput" label="Camera" preview={camera} />
-        <p className="sound" role="status">
+        <div className="sound">
           {microphone.track ? (
             <>
               <span>Say something</span>
               <Level track={microphone.track} />
             </>
           ) : (
-            (microphone.trouble ?? (microphone.wanted ? 'Starting the microphone…' : 'Microphone is off'))
+            <p role="status">{microphone.trouble ?? (microphone.wanted ? 'Starting the microphone…' : 'Microphone is off')}</p>
           )}
-        </p>
+          {microphone.trouble && <TryAgain preview={microphone} label="microphone" />}
+        </div>
       </section>
     </main>
   );
@@ -167,6 +184,51 @@ function Toggle({ preview, on, off, label }: ToggleProps) {
     >
       {wanted ? on : off}
     </button>
+  );
+}
+
+function TryAgain({ preview, label }: { preview: Preview<unknown>; label: string }) {
+  return (
+    <button type="button" className="quiet" onClick={preview.again} aria-label={`Try again with the ${label}`}>
+      <Again />
+      Try again
+    </button>
+  );
+}
+
+/** Where to join; if there is a choice. */
+function RegionChoice({ survey, asked }: { survey: Promise<Survey>; asked: string }) {
+  const [known, setKnown] = useState<Survey>();
+  const [region, setRegion] = useState(() => asked || (recallChoices(localStorage).region ?? ''));
+  useEffect(() => {
+    let current = true;
+    void survey.then((found) => {
+      if (current) setKnown(found);
+    });
+    return () => {
+      current = false;
+    };
+  }, [survey]);
+  const list = known ? inWords(known) : [];
+  const nearest = known && list.find((it) => it.region === nearestOf(known));
+  const isListed = region === '' || list.some((it) => it.region === region);
+  const choose = (chosen: string) => {
+    setRegion(chosen);
+    rememberChoices(localStorage, { region: chosen });
+  };
+  return (
+    <label className="region">
+      Region
+      <select value={region} disabled={asked !== '' || !known || (isListed && list.length < 2)} onChange={(event) => choose(event.target.value)}>
+        <option value="">{known ? (nearest ? `Nearest: ${nearest.words}` : 'Nearest') : 'Measuring…'}</option>
+        {!isListed && <option value={region}>{region}</option>}
+        {list.map((it) => (
+          <option key={it.region} value={it.region}>
+            {it.words}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 

@@ -4,6 +4,7 @@ import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 
 import { App } from './app';
+import { Boundary } from './boundary';
 import './style/base.css';
 import './style/lobby.css';
 import './style/call.css';
@@ -12,7 +13,9 @@ const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <App />
+      <Boundary words="Until it is reloaded, others in the call may still see and hear you. Reloading brings you back.">
+        <App />
+      </Boundary>
     </StrictMode>,
   );
 }

@@ -17,20 +17,50 @@ const PROBES = 4;
 
 const LIMIT_MS = 2000;
 
+/** Signaling takes round trips for equal that differ by less. */
+const SAME_MS = 10;
+
 /** What is told: of a region farther away nobody would choose it. */
 const TOLD = 3;
 
 /** What signaling reads at most. */
 const LONGEST_MS = 10_000;
 
+/** Regions to choose from, the best for us first, as far as the server knows; and how far they are. */
+export interface Survey {
+  regions: string[];
+  roundTrips: RoundTrips;
+}
+
 /** Measures all regions, if there are several. It never fails: what could not be measured is not in it. */
-export async function measureRegions(page: string): Promise<RoundTrips> {
+export async function surveyRegions(page: string): Promise<Survey> {
   const regions = (await listRegions(page)).slice(0, MOST_REGIONS);
-  if (regions.length < 2) return new Map();
+  const names = regions.map(({ region }) => region);
+  if (regions.length < 2) return { regions: names, roundTrips: new Map() };
   const measured = await Promise.all(
     regions.map(async ({ region, url }) => [region, await roundTrip(url)] as const),
   );
-  return new Map(measured.filter((pair): pair is readonly [string, number] => pair[1] !== undefined));
+  const known = measured.filter((pair): pair is readonly [string, number] => pair[1] !== undefined);
+  return { regions: names, roundTrips: new Map(known) };
+}
+
+/**
+ * Where signaling will most likely put us if we do not choose: of those that are about as near as the nearest
+ * one, the one that it lists first.
+ */
+export function nearestOf({ regions, roundTrips }: Survey): string | undefined {
+  const shortest = Math.min(...roundTrips.values());
+  return regions.find((region) => (roundTrips.get(region) ?? Infinity) < shortest + SAME_MS) ?? regions[0];
+}
+
+/** As a list to choose from says it, the nearest first; those that were not measured come last. */
+export function inWords({ regions, roundTrips }: Survey): { region: string; words: string }[] {
+  const trip = (region: string) => roundTrips.get(region) ?? Infinity;
+  const sorted = regions.toSorted((one, other) => trip(one) - trip(other) || 0);
+  return sorted.map((region) => {
+    const ms = roundTrips.get(region);
+    return { region, words: ms === undefined ? region : `${region}, ${Math.max(1, Math.round(ms))} ms` };
+  });
 }
 
 /** What has been measured by now, or a moment later: nobody waits for a region that does not answer. */

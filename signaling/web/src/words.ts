@@ -27,7 +27,8 @@ export function deviceTrouble(kind: DeviceKind, error: unknown): string {
 /** Why joining failed. */
 export function joinTrouble(error: unknown): string {
   if (error instanceof ConnectionError) {
-    if (refusal(error) === 451) return 'The token allows no region that can take you now.';
+    const words = refused(refusal(error));
+    if (words) return words;
     switch (error.reason) {
       case ConnectionErrorReason.NotAllowed:
         return 'The server did not accept the token. It may have expired.';
@@ -43,6 +44,27 @@ export function joinTrouble(error: unknown): string {
   if (error instanceof TypeError) return 'The server cannot be reached. Check the network and try again.';
   return error instanceof Error && error.message ? error.message : 'Joining did not work. Try again.';
 }
+
+/** What a server says by the status alone, which SDKs do not put into words. */
+function refused(status: number | undefined): string | undefined {
+  switch (status) {
+    case 429:
+      return 'Too many people join from your network at the same time. Try again in a moment.';
+    case 451:
+      return 'The token allows no region that can take you now.';
+    case 503:
+      return 'No server can take you at present. Try again in a moment.';
+    default:
+      return undefined;
+  }
+}
+
+/** What a server answers to whoever asks why a join was refused. */
+export function isFull(answer: string): boolean {
+  return answer.includes('max participants');
+}
+
+export const ROOM_IS_FULL = 'The room is full. Ask somebody in it to leave, or try again later.';
 
 /** The status that the server refused with; the SDK keeps those it does not know in the context. */
 function refusal(error: { status?: number; context?: unknown }): number | undefined {
@@ -81,6 +103,19 @@ export function quality(value: ConnectionQuality): string {
     case ConnectionQuality.Unknown:
       return 'Connection quality not known yet';
   }
+}
+
+/** What has become of the connection to the room. */
+export function movedTo(place: { node: string; region: string }): string {
+  const where = place.region ? `${place.node} in ${place.region}` : place.node;
+  return `You were moved to another server, ${where}. The call goes on.`;
+}
+
+/** Several people, by name as long as there are few. */
+export function names(all: readonly string[]): string {
+  const [first = '', second = ''] = all;
+  if (all.length <= 1) return first;
+  return all.length === 2 ? `${first} and ${second}` : `${first} and ${all.length - 1} others`;
 }
 
 export function people(count: number): string {

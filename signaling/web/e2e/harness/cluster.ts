@@ -45,7 +45,7 @@ interface Signaling extends Node {
 /** What the admin API says of a room. */
 interface Room {
   homes: [string, ...string[]];
-  members: { identity: string; process: string }[];
+  members: { identity: string; node: string; process: string }[];
 }
 
 type Start = (binary: string, flags: string[], name?: string) => Process;
@@ -110,6 +110,11 @@ export class Cluster extends Mesh {
 
   get consul(): Server {
     return this.parts.consul;
+  }
+
+  /** Where operators ask, and see the mesh; without a slash at its end. */
+  get adminUrl(): string {
+    return `http://${this.parts.signaling[0].admin}`;
   }
 
   node(id: string): Process {

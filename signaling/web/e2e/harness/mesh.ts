@@ -40,7 +40,7 @@ export class Mesh {
     const local = (port: number | undefined) => `127.0.0.1:${port}`;
     const node = Process.start(built('pipemesh-node'), [
       ...['--mesh-node-id', 'node-a', '--mesh-region', 'here', '--control-listen', local(control)],
-      ...['--media-bind', '127.0.0.1', '--media-port', `${media}`, '--operator-listen', '127.0.0.1:0'],
+      ...['--media-bind', '127.0.0.1', '--media-port', `${media}`, '--media-tcp-port', 'off', '--operator-listen', '127.0.0.1:0'],
     ]);
     const signaling = Process.start(built('pipemesh-signaling'), [
       ...['--mesh-nodes', `node-a/here/${local(control)}`, '--mesh-region', 'here', '--auth-demo'],
