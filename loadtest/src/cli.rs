@@ -112,7 +112,7 @@ const SWITCHES: [(&str, Option<char>, &str); 5] = [
     (
         "insecure-skip-tls-verify",
         None,
-        "take any certificate over HTTPS",
+        "take any certificate, over HTTPS and WSS",
     ),
     ("throw", Some('w'), "failed HTTP requests throw"),
 ];

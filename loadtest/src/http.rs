@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -12,12 +14,20 @@ use crate::options::duration;
 
 /// Unless a request says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Redirections that are followed, as k6's `maxRedirects`.
+const REDIRECTS: usize = 10;
+/// Clients for other numbers of redirections, at most.
+const CLIENTS: usize = 32;
 /// A longer answer is an error: scripts hold little.
 const LONGEST_BODY: usize = 8 << 20;
 
 /// Clients of this process; the requests of all virtual users share its connections.
 pub struct Http {
-    client: reqwest::Client,
+    agent: String,
+    trusts_anybody: bool,
+    /// Each follows so many redirections: reqwest has that of a client, scripts of a request. Locked for
+    /// a look, or to make another.
+    clients: Mutex<BTreeMap<usize, reqwest::Client>>,
     handle: Handle,
 }
 
@@ -28,15 +38,29 @@ pub struct HttpError(#[from] reqwest::Error);
 pub(crate) struct Request {
     method: reqwest::Method,
     url: String,
-    body: Option<String>,
+    body: Option<Vec<u8>>,
     params: Params,
     timeout: Duration,
+    redirects: usize,
+    wanted: Wanted,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Params {
     headers: BTreeMap<String, serde_json::Value>,
     timeout: Option<serde_json::Value>,
+    redirects: Option<serde_json::Value>,
+    response_type: Option<String>,
+}
+
+/// What a script wants of the body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    #[default]
+    Text,
+    Binary,
+    Nothing,
 }
 
 /// What came, or why nothing did.
@@ -44,10 +68,13 @@ struct Params {
 pub(crate) struct Answer {
     method: String,
     url: String,
+    /// Where it came from, after redirections.
+    final_url: String,
     status: u16,
     status_text: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    body: Vec<u8>,
+    wanted: Wanted,
     /// Empty if there was an answer.
     error: String,
     error_code: u32,
@@ -64,20 +91,35 @@ impl Http {
     /// # Errors
     /// When the system's certificates cannot be read.
     pub fn new(user_agent: &str, trusts_anybody: bool) -> Result<Self, HttpError> {
-        let client = reqwest::Client::builder()
-            .user_agent(user_agent.to_owned())
-            .danger_accept_invalid_certs(trusts_anybody)
-            .build()?;
+        let client = client(user_agent, trusts_anybody, REDIRECTS)?;
         Ok(Self {
-            client,
+            agent: user_agent.to_owned(),
+            trusts_anybody,
+            clients: Mutex::new(BTreeMap::from([(REDIRECTS, client)])),
             handle: Handle::current(),
         })
+    }
+
+    fn client(&self, request: &Request) -> Result<reqwest::Client, String> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = clients.get(&request.redirects) {
+            return Ok(known.clone());
+        }
+        if clients.len() == CLIENTS {
+            return Err(format!(
+                "requests have {CLIENTS} different values of redirects"
+            ));
+        }
+        let made = client(&self.agent, self.trusts_anybody, request.redirects);
+        let made = made.map_err(|error| crate::script::chain(&error))?;
+        clients.insert(request.redirects, made.clone());
+        Ok(made)
     }
 
     /// Stops the thread until the answer is there.
     pub(crate) fn blocking(&self, request: Request) -> Result<Answer, String> {
         let (reply, answer) = sync_channel(1);
-        let client = self.client.clone();
+        let client = self.client(&request)?;
         self.handle.spawn(async move {
             let _ = reply.send(exchange(&client, request).await);
         });
@@ -85,7 +127,7 @@ impl Http {
     }
 
     pub(crate) async fn send(&self, request: Request) -> Result<Answer, String> {
-        let client = self.client.clone();
+        let client = self.client(&request)?;
         let sent = self
             .handle
             .spawn(async move { exchange(&client, request).await });
@@ -97,7 +139,7 @@ impl Request {
     pub(crate) fn new(
         method: String,
         url: String,
-        body: Option<String>,
+        body: Option<Vec<u8>>,
         params: &str,
     ) -> Result<Self, String> {
         let method = reqwest::Method::from_bytes(method.as_bytes())
@@ -109,14 +151,50 @@ impl Request {
             Some(given) => timeout(given)
                 .ok_or_else(|| format!("timeout of the request: {given} is no duration"))?,
         };
+        let redirects = match &params.redirects {
+            None => REDIRECTS,
+            Some(given) => given
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok())
+                .ok_or_else(|| format!("redirects of the request: {given} is no number"))?,
+        };
+        let wanted = match params.response_type.as_deref() {
+            None | Some("text") => Wanted::Text,
+            Some("binary") => Wanted::Binary,
+            Some("none") => Wanted::Nothing,
+            Some(other) => {
+                return Err(format!(
+                    "responseType of the request: text, binary or none, not {other}"
+                ));
+            }
+        };
         Ok(Self {
             method,
             url,
             body,
             params,
             timeout,
+            redirects,
+            wanted,
         })
     }
+}
+
+/// The answer that redirects further than it may is the answer, as in k6.
+fn client(
+    agent: &str,
+    trusts_anybody: bool,
+    redirects: usize,
+) -> Result<reqwest::Client, reqwest::Error> {
+    let policy = Policy::custom(move |attempt| match attempt.previous().len() > redirects {
+        true => attempt.stop(),
+        false => attempt.follow(),
+    });
+    reqwest::Client::builder()
+        .user_agent(agent.to_owned())
+        .danger_accept_invalid_certs(trusts_anybody)
+        .redirect(policy)
+        .build()
 }
 
 /// As scripts know names of headers: `Content-Type`.
@@ -141,6 +219,8 @@ async fn exchange(client: &reqwest::Client, request: Request) -> Answer {
     let mut answer = Answer {
         method: request.method.to_string(),
         url: request.url.clone(),
+        final_url: request.url.clone(),
+        wanted: request.wanted,
         sent: request.body.as_ref().map_or(0, |body| body.len() as u64),
         ..Answer::default()
     };
@@ -173,6 +253,7 @@ impl Answer {
         let status = response.status();
         self.status = status.as_u16();
         self.status_text = status.to_string();
+        self.final_url = response.url().to_string();
         for (name, value) in response.headers() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             self.headers.insert(canonical(name.as_str()), value);
@@ -196,7 +277,9 @@ impl Answer {
             }
         }
         self.received = body.len() as u64;
-        self.body = String::from_utf8_lossy(&body).into_owned();
+        if self.wanted != Wanted::Nothing {
+            self.body = body;
+        }
     }
 
     /// The codes are k6's, as far as reasons can be told apart.
@@ -239,13 +322,22 @@ impl Answer {
         tags
     }
 
+    /// The body, if it is not told with the rest.
+    pub(crate) fn take_binary(&mut self) -> Option<Vec<u8>> {
+        (self.wanted == Wanted::Binary).then(|| std::mem::take(&mut self.body))
+    }
+
     pub(crate) fn to_json(&self) -> String {
+        let body = match self.wanted {
+            Wanted::Text => Some(String::from_utf8_lossy(&self.body)),
+            Wanted::Binary | Wanted::Nothing => None,
+        };
         json!({
             "status": self.status,
             "status_text": self.status_text,
-            "url": self.url,
+            "url": self.final_url,
             "headers": self.headers,
-            "body": self.body,
+            "body": body,
             "error": self.error,
             "error_code": self.error_code,
             "timings": {

@@ -4,10 +4,15 @@
 //! by the clock, so that a stream that died gives zeros and not silence. What a look is worth is pure:
 //! `second`.
 
+mod doings;
 mod meters;
+mod mos;
+mod outages;
 mod room;
 mod second;
 
+pub use doings::Doings;
 pub use meters::Meters;
+pub use outages::Outages;
 pub(crate) use room::{Asked, Room, Wanted};
 pub(crate) use second::millis;

@@ -35,7 +35,8 @@ use crate::options::{Options, Plan};
 use crate::output::Target;
 use crate::progress::{self, Header};
 use crate::script::{
-    CallError, Files, LoadError, LogLine, Parts, Runtime, Settings, Severity, Shared, Signal, chain,
+    CallError, Files, Lines, LoadError, Log, LogLine, Parts, Runtime, Settings, Severity, Shared,
+    Signal, chain,
 };
 use crate::status;
 use crate::summary::text::Mode;
@@ -120,10 +121,9 @@ pub async fn run(request: Request) -> Exit {
         request.verbose,
         request.log_format,
     );
-    // Lines for a person: few, and read all the time.
-    let (log, mut lines) = mpsc::unbounded_channel();
+    let (log, mut lines) = crate::script::log();
     let attempted = attempt(&request, &mut terminal, log, &mut lines).await;
-    while let Ok(line) = lines.try_recv() {
+    while let Some(line) = lines.try_next() {
         terminal.log(&line);
     }
     match attempted {
@@ -144,16 +144,13 @@ pub async fn run(request: Request) -> Exit {
 /// # Errors
 /// With the exit code, and everything that is wrong.
 pub async fn inspect(request: &Request) -> Result<(serde_json::Value, Plan), (Exit, String)> {
-    let (log, _lines) = mpsc::unbounded_channel();
+    let (log, _lines) = crate::script::log();
     let loaded = load(request, log).await.map(|(loaded, _)| loaded);
     let loaded = loaded.map_err(|Failure { exit, text }| (exit, text))?;
     Ok((loaded.options.to_json(), loaded.plan))
 }
 
-async fn load(
-    request: &Request,
-    log: mpsc::UnboundedSender<LogLine>,
-) -> Result<(Loaded, Channels), Failure> {
+async fn load(request: &Request, log: Log) -> Result<(Loaded, Channels), Failure> {
     let files = Files::of(&request.script)
         .map_err(|error| Failure::new(Exit::ScriptException, chain(&error)))?;
     let generator =
@@ -217,8 +214,8 @@ async fn load(
 async fn attempt(
     request: &Request,
     terminal: &mut Terminal,
-    log: mpsc::UnboundedSender<LogLine>,
-    lines: &mut mpsc::UnboundedReceiver<LogLine>,
+    log: Log,
+    lines: &mut Lines,
 ) -> Result<Exit, Failure> {
     let (
         Loaded {
@@ -248,6 +245,7 @@ async fn attempt(
         local_ips: plan.local_ips.clone(),
         share: plan.share.clone(),
         http,
+        trusts_anybody: plan.insecure_skip_tls_verify,
         throws: plan.throw,
         allow_exec: request.allow_exec,
     };
@@ -261,21 +259,30 @@ async fn attempt(
         plan.thresholds.clone()
     };
     let invalid = |problems: Vec<String>| Failure::new(Exit::InvalidConfig, problems.join("\n"));
-    let outputs = Outputs::open(
-        &request.outputs,
-        &shared.registry,
-        &thresholds,
-        &plan.system_tags,
-        |name| std::env::var(name).ok(),
-    );
+    // Whatever can be refused is, before the files of a test before this one are emptied.
+    let listener = match &request.address {
+        None => None,
+        Some(address) => {
+            let bound = status::Listener::bind(address).await;
+            Some(bound.map_err(|error| Failure::new(Exit::NoStatus, chain(&error)))?)
+        }
+    };
+    let open = || {
+        Outputs::open(
+            &request.outputs,
+            &shared.registry,
+            &thresholds,
+            &plan.system_tags,
+            |name| std::env::var(name).ok(),
+        )
+    };
     let rules = Rules {
         thresholds: &thresholds,
         scenarios: &plan.scenarios,
         fail_on_empty: request.fail_on_empty,
         detailed: request.mode == Mode::Full,
     };
-    let outputs = outputs.map_err(invalid)?;
-    let collector = Collector::start(&shared.registry, &rules, channels.samples, outputs, aborts)
+    let collector = Collector::start(&shared.registry, &rules, channels.samples, open, aborts)
         .map_err(invalid)?;
     let trend_stats: Vec<Statistic> = plan
         .summary_trend_stats
@@ -283,13 +290,7 @@ async fn attempt(
         .filter_map(|it| it.parse().ok())
         .collect();
     let view = status::View::new(&shared, collector.sight(), trend_stats.clone());
-    let status = match &request.address {
-        None => None,
-        Some(address) => {
-            let started = status::Server::start(address, view).await;
-            Some(started.map_err(|error| Failure::new(Exit::NoStatus, chain(&error)))?)
-        }
-    };
+    let status = listener.map(|listener| listener.serve(view));
     if let Some(status) = &status {
         let text = format!(
             "the state of the test: http://{}/v1/status",
@@ -322,8 +323,15 @@ async fn attempt(
         threads: request.threads,
     };
     let ended = course.run().await;
-    // Outputs are completed however it ended.
-    let finished = collector.finish().await;
+    // Outputs are completed however it ended; who asked for the end does not wait for them.
+    let is_asked_for = |ended: &course::Ended| {
+        matches!(
+            ended.exit,
+            Exit::Interrupted | Exit::Stopped | Exit::Aborted
+        )
+    };
+    let is_cut_short = ended.as_ref().map_or(true, is_asked_for);
+    let finished = collector.finish(is_cut_short).await;
     let ended = ended?;
     let Some(finished) = finished else {
         return Err(Failure::new(
@@ -358,7 +366,7 @@ async fn attempt(
         )
         .await?
     };
-    while let Ok(line) = lines.try_recv() {
+    while let Some(line) = lines.try_next() {
         terminal.log(&line);
     }
     if handled == Handled::TooLate && exit == Exit::Fine {

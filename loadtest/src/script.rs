@@ -7,6 +7,8 @@ mod busy;
 mod files;
 mod host;
 mod loader;
+mod log;
+mod recordings;
 mod runtime;
 mod shared;
 mod tags;
@@ -14,6 +16,7 @@ mod timers;
 mod vu;
 
 pub use files::{FileError, Files};
+pub use log::{Lines, Log, log};
 pub use runtime::{CallError, LoadError, Runtime};
 pub(crate) use shared::now_millis;
 pub use shared::{

@@ -41,6 +41,12 @@ pub(crate) struct View {
     stopped: AtomicBool,
 }
 
+/// Where it will be told; nobody is answered yet.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
 /// Answers as long as it lives.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -75,15 +81,20 @@ impl View {
     }
 }
 
-impl Server {
+impl Listener {
     /// Port 0 lets the system choose.
-    pub(crate) async fn start(address: &str, view: View) -> Result<Self, ListenError> {
+    pub(crate) async fn bind(address: &str) -> Result<Self, ListenError> {
         let refused = |source| ListenError {
             address: address.to_owned(),
             source,
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, address })
+    }
+
+    pub(crate) fn serve(self, view: View) -> Server {
+        let Self { listener, address } = self;
         let router = Router::new()
             .route("/v1/status", get(status).patch(change))
             .route("/v1/metrics", get(metrics))
@@ -94,12 +105,14 @@ impl Server {
             // Ends when it is dropped, with the test.
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self {
+        Server {
             address,
             _serving: serving,
-        })
+        }
     }
+}
 
+impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -5,7 +5,7 @@ declare module 'k6' {
 
   /** Whether all of the tests hold. */
   export function check<T>(value: T, tests: Record<string, boolean | ((value: T) => unknown)>, tags?: Tags): boolean;
-  /** Answers what the function answers: a promise if it is async. */
+  /** Answers what the function answers: a promise if it is async, to be awaited before anything else is done. */
   export function group<T>(name: string, inside: () => T): T;
   /** Seconds. To be awaited. */
   export function sleep(seconds: number): Promise<void>;
@@ -110,15 +110,21 @@ declare module 'k6/http' {
     /** Milliseconds, or text such as `10s`. */
     timeout?: number | string;
     tags?: Tags;
+    /** How many are followed, 10 if not given; the answer to the last is the answer. */
+    redirects?: number;
+    /** What the body is: text if not given, an ArrayBuffer, or null. */
+    responseType?: 'text' | 'binary' | 'none';
   }
-  export type Body = string | ArrayBuffer | Record<string, string | number | boolean> | null;
+  export type Body = string | ArrayBuffer | ArrayBufferView | Record<string, string | number | boolean> | null;
   export interface Response {
     /** 0 if there was no answer. */
     status: number;
     status_text: string;
+    /** After redirections. */
     url: string;
     headers: Record<string, string>;
-    body: string;
+    /** An ArrayBuffer if the request's `responseType` was `binary`. */
+    body: any;
     /** Empty if there was an answer. */
     error: string;
     error_code: number;

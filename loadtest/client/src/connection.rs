@@ -4,20 +4,21 @@
 //! Pure, as everything below it. What was negotiated is for `user` to say.
 
 mod feedback;
+mod streams;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use self::streams::Streams;
 use super::media::publication::Publication;
 use super::media::receiver::{Receiver, Setup};
 use super::media::sender::{SentCounts, Uplink};
 use super::media::stamp::TrackStamp;
 use super::outbox::Outbox;
-use super::stats::{Integrity, latencies};
+use super::stats::{Integrity, latencies, note_latency};
 use super::transport::{Arrived, Transport};
 use super::wire::rtp::Header;
 use super::wire::transport_cc::{Arrivals, FEEDBACK_EVERY};
@@ -64,6 +65,8 @@ pub(super) struct Measured {
     pub(super) video_latency: Histogram<u32>,
     /// Media of streams that nobody spoke of.
     pub(super) unplaced: u64,
+    /// Of transports before this one, see [`Transport::refused`].
+    pub(super) refused: u64,
     /// In drain mode: all there is.
     pub(super) drained: (u64, u64),
 }
@@ -78,8 +81,9 @@ pub(super) struct Connection {
     mode: ReceiveMode,
     began: Instant,
     incoming: Vec<Incoming>,
-    /// SSRC → place in `incoming`, and whether it carries retransmissions.
-    streams: BTreeMap<u32, (usize, bool)>,
+    streams: Streams,
+    /// Something has to be asked for again, or given up; not before this.
+    next_loss: Option<Instant>,
     mid_extension: u8,
     transport_cc_extension: u8,
     transport_sequence: u16,
@@ -111,6 +115,7 @@ impl Connection {
                 audio_latency: latencies(),
                 video_latency: latencies(),
                 unplaced: 0,
+                refused: 0,
                 drained: (0, 0),
             },
             past_integrity: Integrity::default(),
@@ -118,7 +123,8 @@ impl Connection {
             mode,
             began: now,
             incoming: Vec::new(),
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
+            next_loss: None,
             mid_extension: 0,
             transport_cc_extension: 0,
             transport_sequence: rng.random(),
@@ -128,6 +134,23 @@ impl Connection {
             next_report: now + REPORT_EVERY.mul_f64(rng.random_range(0.2..1.0)),
             next_tick: now + FEEDBACK_EVERY,
         }
+    }
+
+    /// It is secured: from now on it reports, which nobody was late with before.
+    pub(super) fn begin_reports(&mut self, now: Instant) {
+        self.next_report = now + self.next_report.saturating_duration_since(self.began);
+        self.next_tick = now + FEEDBACK_EVERY;
+    }
+
+    /// Goes on with what another connection has measured, and answers what that one carried.
+    pub(super) fn follow(&mut self, former: Self) -> (Vec<Incoming>, Vec<Outgoing>) {
+        self.measured = former.measured;
+        self.measured.refused += former.transport.refused;
+        self.past_integrity = former.past_integrity;
+        for ended in &former.incoming {
+            self.past_integrity.add(&ended.receiver.integrity);
+        }
+        (former.incoming, former.outgoing)
     }
 
     pub(super) fn incoming(&self) -> &[Incoming] {
@@ -152,6 +175,7 @@ impl Connection {
         expected: impl Fn(&str) -> Option<TrackStamp>,
     ) -> Vec<Incoming> {
         let mut former = std::mem::take(&mut self.incoming);
+        self.incoming.reserve_exact(sections.len());
         for (mid, sid, setup) in sections {
             let same = |it: &Incoming| it.mid == mid && it.sid == sid && it.receiver.setup == setup;
             let known = former.iter().position(same);
@@ -168,9 +192,10 @@ impl Connection {
         self.streams.clear();
         for (place, incoming) in self.incoming.iter().enumerate() {
             let setup = incoming.receiver.setup;
-            self.streams.insert(setup.ssrc, (place, false));
-            self.streams
-                .extend(setup.repair_ssrc.map(|ssrc| (ssrc, (place, true))));
+            self.streams.insert(setup.ssrc, place, false);
+            if let Some(ssrc) = setup.repair_ssrc {
+                self.streams.insert(ssrc, place, true);
+            }
         }
         for ended in &former {
             self.past_integrity.add(&ended.receiver.integrity);
@@ -178,22 +203,27 @@ impl Connection {
         former
     }
 
+    /// Answers whether there is more to it than a packet that was counted: something to send or to say.
     pub(super) fn handle_datagram(
         &mut self,
         datagram: &mut [u8],
         outbox: &mut Outbox,
         now: Instant,
-    ) {
+    ) -> bool {
         match self.transport.handle_datagram(datagram, now) {
             Arrived::Nothing => {
                 for mut packet in self.transport.take_early() {
                     self.handle_datagram(&mut packet, outbox, now);
                 }
             }
-            Arrived::Rtp => self.handle_rtp(datagram, now),
+            Arrived::Rtp => {
+                self.handle_rtp(datagram, now);
+                return false;
+            }
             Arrived::Rtcp(len) => self.handle_rtcp(&datagram[..len], outbox, now),
         }
         self.flush(outbox);
+        true
     }
 
     fn handle_rtp(&mut self, packet: &mut [u8], now: Instant) {
@@ -231,6 +261,7 @@ impl Connection {
         let len = packet.len();
         if !verified && !sampled && !is_repair {
             receiver.handle_media(&header, len, now);
+            self.note_loss(index);
             return;
         }
         let Some(opened) = self.transport.open_rtp(packet, header.len) else {
@@ -250,19 +281,20 @@ impl Connection {
         };
         let began = self.began;
         let age = receiver.handle_payload(payload, &header, order, verified, began, now);
-        let latency = match receiver.setup.is_video() {
+        self.note_loss(index);
+        let latency = match self.incoming[index].receiver.setup.is_video() {
             true => &mut self.measured.video_latency,
             false => &mut self.measured.audio_latency,
         };
         if let Some(age) = age {
-            latency.saturating_record(age.as_micros().max(1) as u64);
+            note_latency(latency, age);
         }
     }
 
     /// By SSRC, as the description has it; else by mid (RFC 8843 section 9.2).
     fn stream(&mut self, header: &Header, packet: &[u8]) -> Option<(usize, bool)> {
-        if let Some(known) = self.streams.get(&header.ssrc) {
-            return Some(*known);
+        if let Some(known) = self.streams.get(header.ssrc) {
+            return Some(known);
         }
         let mid = header
             .extension(packet, self.mid_extension)
@@ -276,8 +308,18 @@ impl Connection {
         } else {
             setup.ssrc = header.ssrc;
         }
-        self.streams.insert(header.ssrc, (place, is_repair));
+        self.streams.insert(header.ssrc, place, is_repair);
         Some((place, is_repair))
+    }
+
+    /// Only the track of the packet that came: the others' timers are as they were, and out of the cache.
+    fn note_loss(&mut self, index: usize) {
+        let due = self.incoming[index].receiver.poll_timeout();
+        self.next_loss = self.next_loss.into_iter().chain(due).min();
+    }
+
+    pub(super) fn next_loss(&self) -> Option<Instant> {
+        self.next_loss
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -289,15 +331,15 @@ impl Connection {
             .outgoing
             .iter()
             .filter_map(|it| it.publication.poll_timeout());
-        let losses = self
-            .incoming
-            .iter()
-            .filter_map(|it| it.receiver.poll_timeout());
         let ticks = match self.incoming.is_empty() {
             true => self.next_report,
             false => self.next_report.min(self.next_tick),
         };
-        frames.chain(losses).chain(transport).chain([ticks]).min()
+        frames
+            .chain(self.next_loss)
+            .chain(transport)
+            .chain([ticks])
+            .min()
     }
 
     pub(super) fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {

@@ -1,12 +1,14 @@
-//! What arrives from a server, fed to what reads it: for fuzzers (`make fuzz`), and for the test that
+//! What arrives from a server, and files that are published, fed to what reads it: for fuzzers (`make fuzz`), and for the test that
 //! repeats every input worth keeping.
 
 mod channels;
+mod recording;
 mod user;
 
 use std::time::{Duration, Instant};
 
 pub use self::channels::channels;
+pub use self::recording::recording;
 pub use self::user::user;
 use super::media::packet::{Codec, MIN_VIDEO, Payload};
 use super::media::receiver::{Receiver, Setup};
@@ -25,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("description", description),
     ("media", media),
     ("packets", packets),
+    ("recording", recording),
     ("user", user),
 ];
 
@@ -75,7 +78,13 @@ pub fn packets(input: &[u8]) {
 pub fn media(input: &[u8]) {
     let began = Instant::now();
     let mut now = began;
-    let formats = [Format::Vp8, Format::Vp9, Format::Av1, Format::Opus];
+    let formats = [
+        Format::Vp8,
+        Format::Vp9,
+        Format::Av1,
+        Format::Opus,
+        Format::H264,
+    ];
     let place = usize::from(input.last().copied().unwrap_or(0));
     let setup = Setup {
         format: formats[place % formats.len()],
@@ -133,6 +142,7 @@ fn stamp(bytes: &[u8]) -> Option<Vec<u8>> {
             layer,
             is_key_frame: flags & 1 != 0,
             frame: be32(bytes, 4)?,
+            begun: 0,
             packet: be16(bytes, 8)?,
             packets: be16(bytes, 10)?,
             sent: u64::from(be32(bytes, 12)?) << 32,

@@ -26,7 +26,7 @@ use self::worker::Worker;
 use super::impairment::Network;
 use super::stats::Stats;
 use super::transport::dtls::{CertificateError, Identity};
-use super::user::{Message, Setup, Wish};
+use super::user::{Message, Notice, Setup, Wish};
 
 /// Commands that wait for a thread. Control waits when it is full.
 const COMMANDS: usize = 16_384;
@@ -83,9 +83,16 @@ pub(super) struct Newcomer {
     pub(super) network: Network,
     pub(super) identity: Arc<Identity>,
     pub(super) began: Instant,
-    pub(super) signals: mpsc::UnboundedSender<Request>,
+    pub(super) said: mpsc::UnboundedSender<Said>,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) admitted: oneshot::Sender<io::Result<()>>,
+}
+
+/// What a participant says to who carries its messages.
+pub(super) enum Said {
+    /// Boxed: there is room for many, and there are few.
+    Request(Box<Request>),
+    Notice(Notice),
 }
 
 pub(super) enum Command {
@@ -94,6 +101,8 @@ pub(super) enum Command {
     /// The signaling connection is gone.
     SignalLost(SeatId, String),
     Wish(SeatId, Box<Wish>),
+    /// Says goodbye to the server, if it is there, and begins anew with other sockets.
+    Rejoin(SeatId, oneshot::Sender<io::Result<()>>),
     Network(SeatId, Network),
     Cut(SeatId, Duration),
     Watch(SeatId, Watch),

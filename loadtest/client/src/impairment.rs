@@ -108,6 +108,12 @@ impl<P: Clone> Impairment<P> {
         self.cut_until = Some(until);
     }
 
+    /// Nothing is in flight any more.
+    pub(super) fn clear(&mut self) {
+        self.in_flight.clear();
+        (self.free_at, self.last_arrival) = (None, None);
+    }
+
     /// Packets pass at once and unchanged, and none is in flight.
     pub(super) fn is_transparent(&self, now: Instant) -> bool {
         let cut = self.cut_until.is_some_and(|until| now < until);

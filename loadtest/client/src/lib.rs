@@ -28,8 +28,14 @@ mod wire;
 pub use connection::ReceiveMode;
 pub use generator::{Generator, Load, StartError};
 pub use impairment::{Bandwidth, Network, Profile};
-pub use media::{Audio, Layer, Media, Scalable, ScalableCodec, Video};
-pub use participant::{InVain, Join, JoinError, Participant, ResumeError};
+pub use media::{
+    Audio, Layer, Media, Recorded, Recording, RecordingError, Scalable, ScalableCodec, Video,
+};
+pub use participant::{
+    Event, InVain, Join, JoinError, Loss, Participant, ResumeError, Return, Scenario, TRIES, Way,
+};
 pub use transport::data::Reliability;
 pub use transport::dtls::CertificateError;
-pub use user::{DataMessage, LayerWish, Layout, Message, Person, Place, Protocol, RemoteTrack};
+pub use user::{
+    DataMessage, Description, LayerWish, Layout, Message, Person, Place, Protocol, RemoteTrack,
+};

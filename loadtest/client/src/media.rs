@@ -1,21 +1,27 @@
 //! What a simulated participant publishes, and what it makes of what it receives.
 //!
-//! Media is synthetic and stamped: every payload says who sent it, which layer, frame and packet it
-//! is, and when it left, so that a receiver sees loss, latency and mix-ups instead of inferring them.
+//! Synthetic media is stamped: every payload says who sent it, which layer, frame and packet it is, and
+//! when it left, so that a receiver sees loss, latency and mix-ups instead of inferring them. Media of
+//! files is sent as it is, and a receiver knows of it what headers say.
 
 pub(super) mod clock;
 pub(super) mod frames;
 pub(super) mod packet;
+mod plain;
+mod playing;
 pub(super) mod publication;
 pub(super) mod receiver;
+pub(super) mod recording;
 pub(super) mod scalable;
 pub(super) mod sender;
 pub(super) mod sequence;
 pub(super) mod source;
 pub(super) mod stamp;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::recording::{Recording, RecordingError};
 pub use self::scalable::{Scalable, ScalableCodec};
 use crate::sdp::Format;
 
@@ -25,13 +31,22 @@ pub enum Media {
     Audio(Audio),
     Video(Video),
     Scalable(Scalable),
+    Recorded(Recorded),
+}
+
+/// What a file holds, as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub recording: Arc<Recording>,
+    /// Begins anew when it is over; else it falls silent.
+    pub loops: bool,
 }
 
 impl Media {
     /// One, if there are none in it.
     pub(super) fn layers(&self) -> usize {
         match self {
-            Self::Audio(_) => 1,
+            Self::Audio(_) | Self::Recorded(_) => 1,
             Self::Video(video) => video.layers.len(),
             Self::Scalable(camera) => camera.layers.len(),
         }
@@ -45,6 +60,7 @@ impl Media {
                 ScalableCodec::Vp9 => Format::Vp9,
                 ScalableCodec::Av1 => Format::Av1,
             },
+            Self::Recorded(recorded) => recorded.recording.format(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A simulated participant as tests and benchmarks drive it: joins, publishes, subscribes, sends,
 //! comes back, leaves; tells what it has seen.
 
+mod comeback;
 mod pump;
 
 use std::io;
@@ -9,11 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_response::Message as Response;
+pub use livekit_protocol::simulate_scenario::Scenario;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::comeback::ComeBack;
+pub use self::comeback::{Event, Loss, Return, TRIES, Way};
 pub use self::pump::ResumeError;
 use self::pump::{Pump, Server};
 use super::connection::ReceiveMode;
@@ -22,10 +26,16 @@ use super::impairment::Network;
 use super::media::Media;
 use super::signal::{ConnectError, ReceiveError, SignalClient, TrustError};
 use super::stats::Stats;
-use super::user::{DataMessage, LayerWish, Layout, Message, Protocol, Setup, Wish};
+use super::user::{DataMessage, Description, LayerWish, Layout, Message, Protocol, Setup, Wish};
 
 /// Received messages that wait for [`Participant::next_message`]; what comes then is counted only.
 const MESSAGES: usize = 4_096;
+
+/// Losses and returns that wait for who watches; an outage makes two.
+const EVENTS: usize = 256;
+
+/// Of a server that does not say how long it may be silent, in seconds, as livekit-client has it.
+const SILENT_AFTER: u64 = 15;
 
 /// How to join.
 #[derive(Debug, Clone)]
@@ -34,6 +44,8 @@ pub struct Join {
     pub url: String,
     /// Whose certificates the server may have, for TLS; if none are given, whom the system trusts.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Whatever certificate the server has.
+    pub trusts_anybody: bool,
     pub token: String,
     pub layout: Layout,
     pub protocol: Protocol,
@@ -57,6 +69,9 @@ pub struct Join {
     pub local: IpAddr,
     /// For each step of joining.
     pub patience: Duration,
+    /// How often in a row it tries to come back when its connection is lost, [`TRIES`] as SDKs do; with 0
+    /// it stays away.
+    pub come_back: u32,
 }
 
 impl Join {
@@ -65,6 +80,7 @@ impl Join {
         Self {
             url: url.into(),
             roots: Vec::new(),
+            trusts_anybody: false,
             token: token.into(),
             layout,
             protocol: Protocol::default(),
@@ -79,6 +95,7 @@ impl Join {
             seed: 1,
             local: Ipv4Addr::UNSPECIFIED.into(),
             patience: Duration::from_secs(10),
+            come_back: 0,
         }
     }
 }
@@ -117,7 +134,10 @@ pub struct Participant {
     to_pump: mpsc::Sender<pump::Order>,
     pump: JoinHandle<()>,
     messages: mpsc::Receiver<Message>,
+    events: mpsc::Receiver<Event>,
+    pub room: String,
     pub identity: String,
+    /// As it joined first: not every server keeps it for who joins anew.
     pub sid: String,
 }
 
@@ -135,7 +155,7 @@ impl Generator {
         server.sid.clone_from(&me.sid);
 
         let (thread, seat) = self.seat();
-        let (signals, requests) = mpsc::unbounded_channel();
+        let (said, hears) = mpsc::unbounded_channel();
         let (messages, received) = mpsc::channel(MESSAGES);
         let (admitted, admission) = oneshot::channel();
         let newcomer = Newcomer {
@@ -152,7 +172,7 @@ impl Generator {
             network: join.network,
             identity: self.identity(),
             began,
-            signals,
+            said,
             messages,
             admitted,
         };
@@ -163,22 +183,33 @@ impl Generator {
             .map_err(JoinError::Socket)?;
         let ping_every =
             Duration::from_secs(joined.ping_interval.clamp(1, 60).unsigned_abs().into());
+        let silent_after = match u64::from(joined.ping_timeout.unsigned_abs()) {
+            0 => SILENT_AFTER,
+            seconds => seconds,
+        };
+        let room = joined.room.clone().unwrap_or_default().name;
         thread.send(Command::Signal(seat, Box::new(Response::Join(joined))));
 
         let (to_pump, orders) = mpsc::channel(8);
+        let (events, told) = mpsc::channel(EVENTS);
         let pump = Pump {
             thread: Arc::clone(&thread),
             seat,
             server,
             ping_every,
+            silent_after: ping_every + Duration::from_secs(silent_after),
             patience: join.patience,
+            comeback: ComeBack::new(join.come_back, join.patience, join.seed),
+            events,
         };
         Ok(Participant {
             thread,
             seat,
             to_pump,
-            pump: tokio::spawn(pump.run(client, requests, orders)),
+            pump: tokio::spawn(pump.run(client, hears, orders)),
             messages: received,
+            events: told,
+            room,
             identity: me.identity,
             sid: me.sid,
         })
@@ -222,6 +253,34 @@ impl Participant {
             .until("published", within, move |stats| is_active(stats).is_some())
             .await?;
         Ok(sid(&stats).expect("it was there when the wait ended"))
+    }
+
+    /// Others are told by the server. The name is free again.
+    pub fn unpublish(&self, name: &str) {
+        self.wish(Wish::Unpublish {
+            name: name.to_owned(),
+        });
+    }
+
+    /// Of a track that has several layers, by their names, only these are sent from now on.
+    pub fn set_layers(&self, name: &str, rids: Vec<String>) {
+        self.wish(Wish::Layers {
+            name: name.to_owned(),
+            rids,
+        });
+    }
+
+    /// Changes what others see of it, under a number by which [`Stats::answers`] has the answer, if the
+    /// server gives one.
+    pub fn describe(&self, number: u32, description: Description) {
+        self.wish(Wish::Describe(number, description));
+    }
+
+    /// Asks the publisher of a track for a key frame.
+    pub fn request_key_frame(&self, sid: &str) {
+        self.wish(Wish::KeyFrame {
+            sid: sid.to_owned(),
+        });
     }
 
     pub fn mute(&self, name: &str, muted: bool) {
@@ -283,6 +342,24 @@ impl Participant {
         self.resume(Some(url.to_owned())).await
     }
 
+    /// Loses its signaling connection or its session, and comes back if it may.
+    pub fn lose(&self, so_that: Way) {
+        self.order(match so_that {
+            Way::Resume => pump::Order::Break,
+            Way::Rejoin => pump::Order::Rejoin,
+        });
+    }
+
+    /// Asks the server to act as if something had happened to it.
+    pub fn simulate(&self, scenario: Scenario) {
+        self.wish(Wish::Simulate(scenario));
+    }
+
+    fn order(&self, order: pump::Order) {
+        // Many such orders wait, or it has left: this one changes nothing.
+        let _ = self.to_pump.try_send(order);
+    }
+
     async fn resume(&self, url: Option<String>) -> Result<(), ResumeError> {
         let (reply, answer) = oneshot::channel();
         let ended = |_| ResumeError::Ended;
@@ -310,6 +387,11 @@ impl Participant {
     /// Data messages as they come, from now on for whoever has this, and once only.
     pub fn take_messages(&mut self) -> mpsc::Receiver<Message> {
         std::mem::replace(&mut self.messages, mpsc::channel(1).1)
+    }
+
+    /// Losses and returns, from now on for whoever has this, and once only.
+    pub fn take_events(&mut self) -> mpsc::Receiver<Event> {
+        std::mem::replace(&mut self.events, mpsc::channel(1).1)
     }
 
     /// Waits until a condition holds, and answers what was seen then.

@@ -15,6 +15,7 @@ pub(super) enum Format {
     Opus,
     Vp8,
     Vp9,
+    H264,
     Av1,
 }
 
@@ -23,7 +24,7 @@ impl Format {
     fn all(media: Media) -> &'static [Self] {
         match media {
             Media::Audio => &[Self::Opus],
-            Media::Video => &[Self::Vp8, Self::Vp9, Self::Av1],
+            Media::Video => &[Self::Vp8, Self::Vp9, Self::H264, Self::Av1],
             Media::Application => &[],
         }
     }
@@ -31,7 +32,7 @@ impl Format {
     pub(super) fn media(self) -> Media {
         match self {
             Self::Opus => Media::Audio,
-            Self::Vp8 | Self::Vp9 | Self::Av1 => Media::Video,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1 => Media::Video,
         }
     }
 
@@ -40,6 +41,7 @@ impl Format {
             Self::Opus => "opus/48000/2",
             Self::Vp8 => "VP8/90000",
             Self::Vp9 => "VP9/90000",
+            Self::H264 => "H264/90000",
             Self::Av1 => "AV1/90000",
         }
     }
@@ -50,6 +52,7 @@ impl Format {
             Self::Opus => 111,
             Self::Vp8 => 96,
             Self::Vp9 => 98,
+            Self::H264 => 108,
             Self::Av1 => 45,
         };
         let repair = (self.media() == Media::Video).then_some(payload_type + 1);

@@ -1,6 +1,7 @@
 //! What a simulated participant has seen: a snapshot, as plain values.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -8,9 +9,18 @@ pub use super::impairment::Counts;
 pub use super::media::frames::FrameCounts;
 use super::user::{Person, Place, RemoteTrack};
 
-/// Latencies from 1 µs to a minute, to two digits: 9 KB.
+/// Longer latencies are noted as this.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Latencies in microseconds, to two digits: a kilobyte, and more only once there are long ones.
 pub(super) fn latencies() -> Histogram<u32> {
-    Histogram::new_with_bounds(1, 60_000_000, 2).expect("the bounds are sound")
+    Histogram::new(2).expect("two digits are sound")
+}
+
+pub(super) fn note_latency(latencies: &mut Histogram<u32>, latency: Duration) {
+    let latency = latency.clamp(Duration::from_micros(1), LONGEST);
+    let noted = latencies.record(latency.as_micros() as u64);
+    noted.expect("there is room for a minute");
 }
 
 /// What must not happen. All zero, or the server is wrong.
@@ -82,6 +92,14 @@ pub struct JoinTimes {
     pub first_frame: Option<Duration>,
 }
 
+/// Media should have come, and did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Its end, since the participant began to join.
+    pub at: Duration,
+    pub lasted: Duration,
+}
+
 /// One track that is received.
 #[derive(Debug, Clone, Default)]
 pub struct Track {
@@ -111,6 +129,7 @@ pub struct Track {
     pub integrity: Integrity,
     pub first_packet: Option<Duration>,
     pub first_frame: Option<Duration>,
+    pub last_packet: Option<Instant>,
     /// The longest time between two packets.
     pub longest_pause: Duration,
     /// It is not received any more.
@@ -122,7 +141,7 @@ pub struct Track {
     /// One-way, of some of the packets since the participant was last observed; none in other snapshots.
     pub latencies: Vec<Duration>,
     /// Of more than 500 ms, since then.
-    pub gaps: Vec<Duration>,
+    pub gaps: Vec<Gap>,
 }
 
 impl Track {
@@ -144,6 +163,39 @@ fn share(part: u64, whole: u64) -> f64 {
         0.0
     } else {
         part as f64 / whole as f64
+    }
+}
+
+/// What is left of tracks that are not listed any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub audio: Totals,
+    pub video: Totals,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub packets: u64,
+    pub bytes: u64,
+    pub lost: u64,
+    pub frames: u64,
+}
+
+impl Forgotten {
+    pub(super) fn add(&mut self, track: &Track) {
+        match track.is_video {
+            true => self.video.add(track),
+            false => self.audio.add(track),
+        }
+    }
+}
+
+impl Totals {
+    pub fn add(&mut self, track: &Track) {
+        self.packets += track.packets;
+        self.bytes += track.bytes;
+        self.lost += track.lost;
+        self.frames += track.frames.decoded;
     }
 }
 
@@ -178,6 +230,9 @@ pub struct Data {
     pub refused: u64,
     pub received: u64,
     pub bytes: u64,
+    /// Of those that bear a number: how many there should have been, and how many of these did not come.
+    pub expected: u64,
+    pub missing: u64,
     /// One-way, in microseconds.
     pub latency: Histogram<u32>,
 }
@@ -205,6 +260,7 @@ pub enum Left {
 #[derive(Debug, Clone)]
 pub struct Stats {
     pub identity: String,
+    pub sid: String,
     /// Every connection has its keys.
     pub connected: bool,
     /// Data can be sent, and received.
@@ -214,16 +270,24 @@ pub struct Stats {
     pub failures: u64,
     pub failure: Option<String>,
     pub times: JoinTimes,
+    /// How often it resumed, and how often it joined anew.
     pub reconnects: u64,
+    pub rejoins: u64,
     /// How often ICE found a way: once for each connection, and after each restart.
     pub connects: u64,
     /// Received, now or before.
     pub tracks: Vec<Track>,
+    /// What came of tracks that ended too long ago to be among them.
+    pub forgotten: Forgotten,
     pub published: Vec<Publication>,
     /// What others publish, as signaling says.
     pub remote: Vec<RemoteTrack>,
     /// Where it is itself.
     pub place: Place,
+    /// As others see it.
+    pub me: Person,
+    /// What the server said to requests, by their numbers: why it refused, or nothing.
+    pub answers: BTreeMap<u32, Option<String>>,
     /// Who else is in the room.
     pub others: Vec<Person>,
     pub sent: Sent,
@@ -251,6 +315,7 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             identity: String::new(),
+            sid: String::new(),
             connected: false,
             data_open: false,
             left: None,
@@ -258,11 +323,15 @@ impl Default for Stats {
             failure: None,
             times: JoinTimes::default(),
             reconnects: 0,
+            rejoins: 0,
             connects: 0,
             tracks: Vec::new(),
+            forgotten: Forgotten::default(),
             published: Vec::new(),
             remote: Vec::new(),
             place: Place::default(),
+            me: Person::default(),
+            answers: BTreeMap::new(),
             others: Vec::new(),
             sent: Sent::default(),
             data: Data {
@@ -270,6 +339,8 @@ impl Default for Stats {
                 refused: 0,
                 received: 0,
                 bytes: 0,
+                expected: 0,
+                missing: 0,
                 latency: latencies(),
             },
             audio_latency: latencies(),

@@ -158,18 +158,27 @@ pub const ALL: &[Builtin] = &[
     counter(
         Sfu,
         "sfu_disconnects",
-        "connections that were lost unexpectedly; tag `reason`",
+        "connections that were lost; tag `reason`: `signal`, `media`, or what the server said, such as `migration`",
     ),
-    counter(Sfu, "sfu_reconnects", "attempts to come back; tag `type`"),
+    counter(
+        Sfu,
+        "sfu_reconnects",
+        "losses that somebody tried to come back from; tag `type`: `resume`, `rejoin`, `migrate`",
+    ),
     time(
         Sfu,
         "sfu_reconnect_duration",
-        "from the loss of a connection until media flows again",
+        "from the loss of a connection until media flows again; tag `type`",
     ),
     rate(
         Sfu,
         "sfu_reconnect_failed",
-        "share of attempts to come back that failed",
+        "share of these that somebody did not come back from; tag `type`",
+    ),
+    time(
+        Sfu,
+        "sfu_event_latency",
+        "from publish(), mute() and unmute() until others in this process are told; tag `event`",
     ),
     time(
         Webrtc,
@@ -247,7 +256,7 @@ pub const ALL: &[Builtin] = &[
     time(
         Webrtc,
         "rtc_media_gap",
-        "gaps of more than 500 ms on a track that should flow",
+        "gaps of more than 500 ms on a track that should flow; tag `cause`: `node_down`, `migrate`, `layer`, `unknown`",
     ),
     counter(Webrtc, "rtc_nacks_sent", "NACKs sent"),
     counter(Webrtc, "rtc_nacks_received", "NACKs received"),
@@ -270,8 +279,23 @@ pub const ALL: &[Builtin] = &[
     ),
     time(
         Webrtc,
+        "rtc_mute_latency",
+        "from mute() until the last packet at a receiver in this process",
+    ),
+    trend(
+        Webrtc,
+        "rtc_mos",
+        "how speech sounds, from 1 to 4.5: an estimate (E-model) of latency, jitter and loss",
+    ),
+    time(
+        Webrtc,
         "rtc_data_latency",
         "data messages from their sender to a receiver",
+    ),
+    rate(
+        Webrtc,
+        "rtc_data_loss",
+        "share of data messages that did not come, between the first and the newest of a sender that did",
     ),
     counter(Webrtc, "rtc_data_msgs_sent", "data messages sent"),
     counter(Webrtc, "rtc_data_msgs_received", "data messages received"),

@@ -1,25 +1,33 @@
 //! A participant as a script holds it: joins, is looked at once a second, tells what happens, leaves.
 
+mod back;
+mod change;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pipemesh_loadtest_client::stats::{Integrity, Left, Stats};
+use pipemesh_loadtest_client::stats::{Integrity, Stats};
 use pipemesh_loadtest_client::{
-    DataMessage, Join, LayerWish, Media, Message, Network, Participant, Place, RemoteTrack,
+    DataMessage, Event, Join, LayerWish, Message, Network, Participant, Place, RemoteTrack,
 };
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 
+use self::back::Presence;
+use super::doings::Attention;
+use super::outages::Cause;
 use super::second::{About, Kind, Measurement, Path, Seconds, millis};
 use crate::metrics::{MetricId, Sample, TagSetId};
 use crate::script::{Severity, Shared, chain, now_millis};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// All rooms of a process look at multiples of this: threads that are woken for one look for several.
+const TOGETHER: Duration = Duration::from_millis(50);
 /// Scripts are not told more often: each time costs.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Events that wait for a script that does not listen; older ones go.
@@ -73,6 +81,14 @@ impl Wanted {
     }
 }
 
+/// A participant, what it had seen when it was there, and what comes of it from now on.
+type Joined = (
+    Participant,
+    Stats,
+    mpsc::Receiver<Message>,
+    mpsc::Receiver<Event>,
+);
+
 pub(crate) struct Room {
     shared: Arc<Shared>,
     participant: Participant,
@@ -87,13 +103,15 @@ pub(crate) struct Room {
     closed: Cell<bool>,
     /// The server was told.
     left: Cell<bool>,
-    /// Failures of the client that were told.
-    failures: Cell<u64>,
     /// What was received wrongly, as far as it was told.
     integrity: Cell<Integrity>,
-    /// So was its end.
-    ended: Cell<bool>,
+    presence: Cell<Presence>,
+    /// Its presence has changed, or it has left.
+    changed: Notify,
     watching: RefCell<Vec<JoinHandle<()>>>,
+    attention: RefCell<Attention>,
+    /// The number of the last request that is answered.
+    requests: Cell<u32>,
 }
 
 impl Room {
@@ -114,7 +132,7 @@ impl Room {
                 format!("the join was not done within {:?}", asked.patience),
             ))
         });
-        let (participant, stats, messages) = match joined {
+        let (participant, stats, messages, events) = match joined {
             Ok(joined) => joined,
             Err((code, text)) => {
                 tags.insert("error_code".to_owned(), code.to_owned());
@@ -153,21 +171,22 @@ impl Room {
             told: Notify::new(),
             closed: Cell::new(false),
             left: Cell::new(false),
-            failures: Cell::new(0),
             integrity: Cell::default(),
-            ended: Cell::new(false),
+            presence: Cell::default(),
+            changed: Notify::new(),
             watching: RefCell::default(),
+            attention: RefCell::default(),
+            requests: Cell::new(0),
         });
         let looking = tokio::task::spawn_local(Rc::clone(&room).look_on());
         let listening = tokio::task::spawn_local(Rc::clone(&room).listen(messages));
-        room.watching.borrow_mut().extend([looking, listening]);
+        let following = tokio::task::spawn_local(Rc::clone(&room).follow(events));
+        let watching = [looking, listening, following];
+        room.watching.borrow_mut().extend(watching);
         Ok(room)
     }
 
-    async fn connect(
-        shared: &Shared,
-        asked: &Asked,
-    ) -> Result<(Participant, Stats, mpsc::Receiver<Message>), (&'static str, String)> {
+    async fn connect(shared: &Shared, asked: &Asked) -> Result<Joined, (&'static str, String)> {
         let joining = shared.generator.join(asked.join.clone()).await;
         let mut participant = joining.map_err(|error| ("signaling", chain(&error)))?;
         let expects_data = asked.expects_data;
@@ -195,7 +214,8 @@ impl Room {
         }
         let stats = stats.expect("an error is a refusal above");
         let messages = participant.take_messages();
-        Ok((participant, stats, messages))
+        let events = participant.take_events();
+        Ok((participant, stats, messages, events))
     }
 
     /// Since it began to join.
@@ -213,20 +233,6 @@ impl Room {
             .await
             .map(|stats| stats.place)
             .unwrap_or_default()
-    }
-
-    pub(crate) async fn publish(
-        &self,
-        name: &str,
-        media: Media,
-        within: Duration,
-    ) -> Result<String, String> {
-        let published = self.participant.publish(name, media, within).await;
-        published.map_err(|_| format!("the track '{name}' was not published within {within:?}"))
-    }
-
-    pub(crate) fn mute(&self, name: &str, muted: bool) {
-        self.participant.mute(name, muted);
     }
 
     pub(crate) fn send(&self, message: DataMessage) {
@@ -330,25 +336,6 @@ impl Room {
             .is_ok()
     }
 
-    /// Loses its signaling connection and comes back.
-    pub(crate) async fn resume(&self) -> Result<(), String> {
-        let (meters, began) = (&self.shared.meters, Instant::now());
-        let tags = self.set(About::default(), Some("resume"));
-        self.add(meters.sfu_reconnects, tags, 1.0, 1.0);
-        let resumed = self.participant.reconnect().await;
-        let took = millis(began.elapsed());
-        self.add(
-            meters.sfu_reconnect_failed,
-            tags,
-            f64::from(u8::from(resumed.is_err())),
-            1.0,
-        );
-        resumed.map_err(|error| chain(&error))?;
-        self.add(meters.sfu_reconnect_duration, tags, took, 1.0);
-        self.tell(json!({ "type": "reconnected", "reason": "resume", "duration": took }));
-        Ok(())
-    }
-
     pub(crate) async fn stats(&self) -> Result<Stats, String> {
         let gone = || "the generator has ended".to_owned();
         self.participant.stats().await.ok_or_else(gone)
@@ -373,6 +360,7 @@ impl Room {
             return;
         }
         self.closed.set(true);
+        self.changed.notify_waiters();
         self.look().await;
         let told = self.seconds.borrow_mut().end(&self.shared.meters);
         self.tell_measured(told);
@@ -385,6 +373,14 @@ impl Room {
         if self.left.replace(true) {
             return;
         }
+        let who = (
+            self.participant.room.as_str(),
+            self.participant.identity.as_str(),
+        );
+        self.shared.doings().forget(who);
+        if self.presence.get().is_away {
+            self.shared.outages().leave(who.0, who.1, Instant::now());
+        }
         let tags = self.set(About::default(), None);
         let metric = self.shared.meters.sfu_session_duration;
         self.add(metric, tags, millis(self.began.elapsed()), 1.0);
@@ -392,7 +388,10 @@ impl Room {
     }
 
     async fn look_on(self: Rc<Self>) {
-        let mut looks = interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        let since_last = self.shared.elapsed().as_millis() % TOGETHER.as_millis();
+        let ahead = TOGETHER - Duration::from_millis(since_last as u64);
+        let first = tokio::time::Instant::now() + LOOK_EVERY + ahead;
+        let mut looks = interval_at(first, LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !self.closed.get() {
             looks.tick().await;
@@ -410,16 +409,17 @@ impl Room {
             &stats,
             elapsed,
             self.began.elapsed(),
+            &|who, from, until| self.outage(who, from, until),
             &self.shared.meters,
         );
         self.tell_measured(told);
+        self.notice(&stats);
         let known = self.integrity.replace(stats.integrity);
         if stats.integrity.errors() > known.errors() {
             let (identity, found) = (&self.participant.identity, stats.integrity);
             let text = format!("{identity} has received what it should not have: {found:?}");
             self.shared.say(Severity::Warning, text, None);
         }
-        self.notice(&stats);
     }
 
     fn tell_measured(&self, told: Vec<Measurement>) {
@@ -432,25 +432,6 @@ impl Room {
                 measurement.weight,
             );
         }
-    }
-
-    /// What went wrong since the last look.
-    fn notice(&self, stats: &Stats) {
-        let failed = stats.failures > self.failures.replace(stats.failures);
-        let was_ended = self.ended.replace(stats.left.is_some());
-        let ended = stats.left.is_some() && !was_ended;
-        let reason = match stats.left {
-            _ if !failed && !ended => return,
-            Some(Left::Over) => "left",
-            Some(Left::Resume | Left::Rejoin) => "moved",
-            None => "connection",
-        };
-        let mut tags = self.tags.clone();
-        tags.insert("reason".to_owned(), reason.to_owned());
-        let tags = self.shared.registry.tag_set(&tags);
-        self.add(self.shared.meters.sfu_disconnects, tags, 1.0, 1.0);
-        let failure = stats.failure.clone().unwrap_or_else(|| reason.to_owned());
-        self.tell(json!({ "type": "disconnected", "reason": failure }));
     }
 
     async fn listen(self: Rc<Self>, mut messages: mpsc::Receiver<Message>) {
@@ -508,6 +489,7 @@ impl Room {
                 .unwrap_or("f")
         });
         let given = [
+            ("cause", about.cause.map(Cause::name)),
             ("kind", kind),
             ("path", path),
             ("layer", layer),

@@ -6,16 +6,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipemesh_loadtest_client::stats::{Sent, Stats, Track};
+use pipemesh_loadtest_client::stats::{Gap, Sent, Stats, Track};
 use pipemesh_loadtest_client::{Join, Place, ReceiveMode, RemoteTrack};
 
 use super::meters::Meters;
+use super::mos::mos;
+use super::outages::Cause;
 use crate::metrics::MetricId;
 
 /// Media that does not come for so long is missed by people.
 const MEDIA_GAP: Duration = Duration::from_millis(500);
 /// A layer that was asked for may take so long before another one counts as wrong.
 const LAYER_GRACE: Duration = Duration::from_secs(3);
+/// A publisher who joins anew takes his tracks away for so long. Whose is known to be away has longer.
+const RETURNS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What one value is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -42,6 +46,8 @@ pub(super) struct About {
     pub(super) path: Path,
     /// 0 is the lowest.
     pub(super) layer: Option<u8>,
+    /// Of a gap.
+    pub(super) cause: Option<Cause>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +63,10 @@ pub(super) struct Measurement {
 struct Subscription {
     /// Since the participant began to join.
     since: Duration,
+    /// Of the publisher.
+    identity: String,
+    /// Since when nobody publishes it.
+    absent: Option<Duration>,
     before: Track,
     /// The layer that is wanted, since when, and whether its coming was told.
     wish: Option<(u8, Duration, bool)>,
@@ -77,6 +87,8 @@ pub(super) struct Seconds {
     drains: bool,
     sent: Sent,
     data: (u64, u64),
+    /// Numbered data messages that were expected, and those whose absence was told.
+    numbered: (u64, u64),
     errors: u64,
     drained: (u64, u64),
 }
@@ -117,6 +129,8 @@ impl Seconds {
             .entry(sid.to_owned())
             .or_insert(Subscription {
                 since: at,
+                identity: String::new(),
+                absent: None,
                 before: Track::default(),
                 wish: None,
                 off: false,
@@ -159,16 +173,19 @@ impl Seconds {
         (wanted.count(), received.count())
     }
 
-    /// `elapsed`: since the last look. `at`: since the participant began to join.
+    /// `elapsed`: since the last look. `at`: since the participant began to join. `outage`: why somebody,
+    /// or the participant itself, was away between two such times.
     pub(super) fn handle(
         &mut self,
         stats: &Stats,
         elapsed: Duration,
         at: Duration,
+        outage: &dyn Fn(&str, Duration, Duration) -> Option<Cause>,
         meters: &Meters,
     ) -> Vec<Measurement> {
         let mut told = Tell {
             meters,
+            outage,
             told: Vec::new(),
             elapsed: elapsed.as_secs_f64().max(0.001),
         };
@@ -182,9 +199,22 @@ impl Seconds {
         for (sid, subscription) in self.subscriptions.iter_mut().filter(|_| !self.drains) {
             let remote = stats.remote.iter().find(|it| it.sid == *sid);
             let track = current(stats, sid, subscription);
-            told.track(subscription, remote, track, &stats.place, at);
-            if remote.is_none() && track.is_none_or(|track| track.ended) {
-                gone.push(sid.clone());
+            let before = former(stats, sid, subscription, track);
+            told.track(subscription, remote, (track, before), &stats.place, at);
+            match remote {
+                Some(remote) => {
+                    subscription.identity.clone_from(&remote.identity);
+                    subscription.absent = None;
+                }
+                None if track.is_none_or(|track| track.ended) => {
+                    let since = *subscription.absent.get_or_insert(at);
+                    let began = at.saturating_sub(RETURNS_WITHIN);
+                    let is_away = outage(&subscription.identity, began, at).is_some();
+                    if since <= began && !is_away {
+                        gone.push(sid.clone());
+                    }
+                }
+                None => {}
             }
         }
         for sid in gone {
@@ -216,6 +246,15 @@ impl Seconds {
             About::default(),
             stats.data.received - received,
         );
+        let (expected, missing) = (stats.data.expected, stats.data.missing);
+        let (before, told_missing) = self.numbered;
+        // One that came late after all was told already.
+        let lost = missing.saturating_sub(told_missing);
+        self.numbered = (expected, told_missing + lost);
+        if expected > before {
+            let (lost, expected) = (lost as f64, (expected - before) as f64);
+            told.add(meters.rtc_data_loss, About::default(), lost, expected);
+        }
         let errors = stats.integrity.errors();
         let before = std::mem::replace(&mut self.errors, errors);
         // Zero is told too: a threshold on it has to see that somebody looked.
@@ -238,7 +277,31 @@ fn current<'a>(stats: &'a Stats, sid: &str, subscription: &Subscription) -> Opti
     tracks.rfind(|it| it.sid == sid && (!it.ended || it.first_packet >= Some(subscription.since)))
 }
 
+/// What came last of a track that was negotiated anew since the last look.
+fn former<'a>(
+    stats: &'a Stats,
+    sid: &str,
+    subscription: &Subscription,
+    current: Option<&Track>,
+) -> Option<&'a Track> {
+    let first = subscription.before.first_packet?;
+    current.filter(|it| it.first_packet != Some(first))?;
+    let mut tracks = stats.tracks.iter();
+    tracks.find(|it| it.sid == sid && it.ended && it.first_packet == Some(first))
+}
+
 impl Subscription {
+    /// Which of its gaps ended with the first frame of a layer that was asked for.
+    fn asked_for(&self, track: &Track, gap: &Gap) -> bool {
+        let came = |layer: u8| {
+            let mut layers = track.layers.iter();
+            layers.any(|it| it.at == gap.at && it.layer == layer)
+        };
+        let began = gap.at.saturating_sub(gap.lasted + LAYER_GRACE);
+        self.wish
+            .is_some_and(|(layer, asked, _)| came(layer) && (began..=gap.at).contains(&asked))
+    }
+
     fn end(self, drains: bool, meters: &Meters) -> Vec<Measurement> {
         let measurement = |metric, about, value| Measurement {
             metric,
@@ -264,6 +327,7 @@ impl Subscription {
 
 struct Tell<'a> {
     meters: &'a Meters,
+    outage: &'a dyn Fn(&str, Duration, Duration) -> Option<Cause>,
     told: Vec<Measurement>,
     elapsed: f64,
 }
@@ -303,7 +367,7 @@ impl Tell<'_> {
         &mut self,
         subscription: &mut Subscription,
         remote: Option<&RemoteTrack>,
-        track: Option<&Track>,
+        (track, former): (Option<&Track>, Option<&Track>),
         place: &Place,
         at: Duration,
     ) {
@@ -332,7 +396,12 @@ impl Tell<'_> {
             },
             path: remote.map_or(Path::Unknown, |it| Path::between(&it.place, place)),
             layer: track.layer.filter(|_| track.is_video),
+            cause: None,
         };
+        if let Some(former) = former {
+            self.counted(&subscription.before, former, about);
+            self.framed(&subscription.before, former, about);
+        }
         if track.first_packet != subscription.before.first_packet {
             // It was negotiated anew, and counts from the beginning.
             subscription.before = Track::default();
@@ -342,7 +411,12 @@ impl Tell<'_> {
         let silence = track
             .silence
             .filter(|silence| flows && *silence > MEDIA_GAP);
-        subscription.silence = silence.map(|silence| (about, silence));
+        let identity = remote.map_or("", |it| it.identity.as_str());
+        subscription.silence = silence.map(|lasted| {
+            let cause = (self.outage)(identity, at.saturating_sub(lasted), at);
+            let cause = Some(cause.unwrap_or(Cause::Unknown));
+            (About { cause, ..about }, lasted)
+        });
         if track.is_video && track.verified {
             self.frames(&subscription.before, track, about, flows, silence);
         }
@@ -351,7 +425,16 @@ impl Tell<'_> {
         }
         if flows {
             for gap in &track.gaps {
-                self.add(self.meters.rtc_media_gap, about, millis(*gap), 1.0);
+                let away = (self.outage)(identity, gap.at.saturating_sub(gap.lasted), gap.at);
+                let cause = away.unwrap_or(match subscription.asked_for(track, gap) {
+                    true => Cause::Layer,
+                    false => Cause::Unknown,
+                });
+                let about = About {
+                    cause: Some(cause),
+                    ..about
+                };
+                self.add(self.meters.rtc_media_gap, about, millis(gap.lasted), 1.0);
             }
         }
         subscription.before = Track {
@@ -383,7 +466,8 @@ impl Tell<'_> {
         }
     }
 
-    fn packets(&mut self, before: &Track, track: &Track, about: About, flows: bool) {
+    /// What is counted of a track; answers the bytes of it.
+    fn counted(&mut self, before: &Track, track: &Track, about: About) -> u64 {
         let meters = self.meters;
         let since = |part: fn(&Track) -> u64| part(track).saturating_sub(part(before));
         let (packets, lost, recovered) = (
@@ -421,6 +505,12 @@ impl Tell<'_> {
                 expected as f64,
             );
         }
+        bytes
+    }
+
+    fn packets(&mut self, before: &Track, track: &Track, about: About, flows: bool) {
+        let meters = self.meters;
+        let bytes = self.counted(before, track, about);
         if flows || bytes > 0 {
             let bits = bytes as f64 * 8.0 / self.elapsed;
             self.add(meters.rtc_bitrate_received, about, bits, 1.0);
@@ -431,6 +521,34 @@ impl Tell<'_> {
         for latency in &track.latencies {
             self.add(meters.rtc_e2e_latency, about, millis(*latency), 1.0);
         }
+        let count = track.latencies.len() as u32;
+        let one_way = track.latencies.iter().sum::<Duration>().checked_div(count);
+        if let Some(one_way) = one_way.filter(|_| !track.is_video) {
+            let since = |part: fn(&Track) -> u64| part(track).saturating_sub(part(before));
+            let (packets, lost) = (since(|it| it.packets), since(|it| it.lost));
+            let share = lost as f64 / (packets + lost).max(1) as f64;
+            let mos = mos(one_way, track.jitter, share);
+            self.add(meters.rtc_mos, about, mos, 1.0);
+        }
+    }
+
+    /// What is counted of a track's frames; answers those that could be shown.
+    fn framed(&mut self, before: &Track, track: &Track, about: About) -> u64 {
+        let meters = self.meters;
+        let since = |part: fn(&Track) -> u64| part(track).saturating_sub(part(before));
+        let decoded = since(|it| it.frames.decoded);
+        self.count(
+            meters.rtc_plis_sent,
+            about,
+            since(|it| it.key_frame_requests),
+        );
+        self.count(meters.rtc_frames_received, about, decoded);
+        self.count(
+            meters.rtc_frames_incomplete,
+            about,
+            since(|it| it.frames.dropped),
+        );
+        decoded
     }
 
     /// `silence`: since when nothing was shown although it should be.
@@ -445,16 +563,9 @@ impl Tell<'_> {
         let meters = self.meters;
         let (then, now) = (&before.frames, &track.frames);
         let since = |now: u64, then: u64| now.saturating_sub(then);
-        let decoded = since(now.decoded, then.decoded);
-        let requests = since(track.key_frame_requests, before.key_frame_requests);
-        self.count(meters.rtc_plis_sent, about, requests);
-        self.count(meters.rtc_frames_received, about, decoded);
-        self.count(
-            meters.rtc_frames_incomplete,
-            about,
-            since(now.dropped, then.dropped),
-        );
-        if !flows || now.decoded == 0 {
+        let decoded = self.framed(before, track, about);
+        // Nothing came yet, and nothing did before: that is no freeze.
+        if !flows || (now.decoded == 0 && silence.is_none()) {
             return;
         }
         self.add(meters.rtc_fps, about, decoded as f64 / self.elapsed, 1.0);

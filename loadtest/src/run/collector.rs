@@ -37,7 +37,11 @@ enum Order {
     /// Somebody wants to see what there is so far.
     Look(oneshot::Sender<Snapshot>),
     /// It ended then.
-    Finish(Instant, oneshot::Sender<Finished>),
+    Finish {
+        at: Instant,
+        is_cut_short: bool,
+        reply: oneshot::Sender<Finished>,
+    },
 }
 
 /// All that was found.
@@ -85,12 +89,12 @@ struct Worker {
 
 impl Collector {
     /// # Errors
-    /// Everything that is wrong with thresholds and conditions.
+    /// Everything that is wrong with thresholds and conditions; if nothing is, with outputs.
     pub(super) fn start(
         registry: &Arc<Registry>,
         rules: &Rules<'_>,
         samples: Receiver<Sample>,
-        outputs: Outputs,
+        outputs: impl FnOnce() -> Result<Outputs, Vec<String>>,
         aborts: mpsc::UnboundedSender<Vec<String>>,
     ) -> Result<Self, Vec<String>> {
         let mut store = Store::new(Arc::clone(registry), rules.thresholds)?;
@@ -119,7 +123,7 @@ impl Collector {
             orders,
             store,
             timeline: Timeline::new(registry, now_millis()),
-            outputs,
+            outputs: outputs()?,
             watches,
             began: None,
             aborts,
@@ -151,10 +155,15 @@ impl Collector {
         Sight(self.orders.clone())
     }
 
-    /// Ends it, with everything that was sent before.
-    pub(super) async fn finish(mut self) -> Option<Finished> {
+    /// Ends it, with everything that was sent before. `is_cut_short`: somebody waits for the end.
+    pub(super) async fn finish(mut self, is_cut_short: bool) -> Option<Finished> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.orders.send(Order::Finish(Instant::now(), reply));
+        let order = Order::Finish {
+            at: Instant::now(),
+            is_cut_short,
+            reply,
+        };
+        let _ = self.orders.send(order);
         let finished = answer.await.ok();
         if let Some(thread) = self.thread.take() {
             // A panic was reported when it happened.
@@ -200,8 +209,13 @@ impl Worker {
                 self.evaluate();
             }
             while let Ok(order) = self.orders.try_recv() {
-                if let Order::Finish(at, reply) = order {
-                    return self.finish(at, reply);
+                if let Order::Finish {
+                    at,
+                    is_cut_short,
+                    reply,
+                } = order
+                {
+                    return self.finish(at, is_cut_short, reply);
                 }
                 self.obey(order);
             }
@@ -242,16 +256,16 @@ impl Worker {
                 let _ = reply.send(self.store.snapshot(self.elapsed()));
             }
             // It ends the loop, which looks for it first.
-            Order::Finish(..) => {}
+            Order::Finish { .. } => {}
         }
     }
 
-    fn finish(mut self, at: Instant, reply: oneshot::Sender<Finished>) {
+    fn finish(mut self, at: Instant, is_cut_short: bool, reply: oneshot::Sender<Finished>) {
         let rest: Vec<Sample> = self.samples.try_iter().collect();
         rest.into_iter().for_each(|sample| self.add(sample));
         let elapsed = self.began.map_or(Duration::ZERO, |began| at - began);
         let evaluation = self.store.finish(elapsed);
-        let problems = self.outputs.finish(now_millis());
+        let problems = self.outputs.finish(now_millis(), is_cut_short);
         let _ = reply.send(Finished {
             snapshot: self.store.snapshot(elapsed),
             evaluation,

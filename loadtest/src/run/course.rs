@@ -20,7 +20,7 @@ use crate::metrics::{Sample, TagSetId};
 use crate::observe::millis;
 use crate::options::{Plan, duration};
 use crate::progress;
-use crate::script::{Context, Iteration, LogLine, Runtime, Severity, Shared, Signal, now_millis};
+use crate::script::{Context, Iteration, Lines, Runtime, Severity, Shared, Signal, now_millis};
 
 /// The engine looks up at least this often.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(super) struct Course<'a> {
     pub(super) plan: &'a Plan,
     pub(super) collector: &'a Collector,
     pub(super) terminal: &'a mut Terminal,
-    pub(super) log: &'a mut mpsc::UnboundedReceiver<LogLine>,
+    pub(super) log: &'a mut Lines,
     pub(super) signals: mpsc::UnboundedReceiver<Signal>,
     pub(super) aborted: mpsc::UnboundedReceiver<Vec<String>>,
     pub(super) threads: Option<usize>,
@@ -91,10 +91,20 @@ impl Course<'_> {
         engine.set_data(ended.data.clone());
         let requirements = Requirements::of(&plan.scenarios, &plan.share);
         let count = prepared(&plan.scenarios, requirements.max_vus, &plan.share);
-        engine
-            .prepare(count)
-            .await
-            .map_err(|text| Failure::new(Exit::ScriptException, text))?;
+        {
+            // What many say while they are loaded is told meanwhile.
+            let mut preparing = pin!(engine.prepare(count));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(line) = self.log.next() => self.terminal.log(&line),
+                    prepared = &mut preparing => {
+                        prepared.map_err(|text| Failure::new(Exit::ScriptException, text))?;
+                        break;
+                    }
+                }
+            }
+        }
         if self.shared.began.set(Instant::now()).is_err() {
             unreachable!("a test begins once");
         }
@@ -169,7 +179,7 @@ impl Course<'_> {
                 () = interruptions.next() => {
                     return Err(Failure::new(Exit::Interrupted, format!("stopped in {what}")));
                 }
-                Some(line) = self.log.recv() => self.terminal.log(&line),
+                Some(line) = self.log.next() => self.terminal.log(&line),
                 outcome = &mut call => {
                     // It may have wished for something just before it ended.
                     while let Ok(signal) = self.signals.try_recv() {
@@ -269,7 +279,8 @@ impl Course<'_> {
             let now = Instant::now();
             if next_measure <= now {
                 next_measure += MEASURE_EVERY;
-                let since = self.measure(&mut watch, &mut process, worst).await;
+                let overdue = engine.overdue();
+                let since = self.measure(&mut watch, &mut process, worst, overdue).await;
                 if let Some(since) = since {
                     let since = duration::format(Duration::from_secs(since.as_secs()));
                     let text =
@@ -290,7 +301,8 @@ impl Course<'_> {
         while let Ok(signal) = self.signals.try_recv() {
             self.heed(signal, engine, ended);
         }
-        self.measure(&mut watch, &mut process, worst).await;
+        let overdue = engine.overdue();
+        self.measure(&mut watch, &mut process, worst, overdue).await;
     }
 
     /// Gently the first time.
@@ -353,6 +365,7 @@ impl Course<'_> {
         watch: &mut Watch,
         process: &mut Process,
         worst: &AtomicU64,
+        overdue: Duration,
     ) -> Option<Duration> {
         let (shared, at) = (&self.shared, now_millis());
         let meters = &shared.meters;
@@ -375,14 +388,16 @@ impl Course<'_> {
         if let Some(memory) = Process::memory().filter(|_| initialized > 0) {
             add(meters.gen_memory_per_vu, memory as f64 / initialized as f64);
         }
-        let lag = Duration::from_micros(worst.swap(0, Ordering::Relaxed)).max(load.lag);
+        let woke = Duration::from_micros(worst.swap(0, Ordering::Relaxed));
+        let lag = woke.max(load.lag).max(overdue);
         watch.handle(shared.elapsed(), lag, cpu)
     }
 
     /// Lines that wait now: whoever says more meanwhile does not keep us from the rest.
     fn tell(&mut self) {
-        for _ in 0..self.log.len() {
-            if let Ok(line) = self.log.try_recv() {
+        // One more, for how many were left out.
+        for _ in 0..=self.log.len() {
+            if let Some(line) = self.log.try_next() {
                 self.terminal.log(&line);
             }
         }

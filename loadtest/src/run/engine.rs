@@ -256,6 +256,11 @@ impl Engine {
             .for_each(|it| it.runner.interrupt(now));
     }
 
+    /// Of the threads that scripts run on.
+    pub(super) fn overdue(&self) -> Duration {
+        self.threads.overdue()
+    }
+
     pub(super) fn context(&self, scenario: usize) -> &Context {
         &self.scenarios[scenario].context
     }

@@ -121,6 +121,10 @@ mod tests {
         check(&[(30, 0.3); 20], Some(0));
         check(&[(1, 0.9); 20], Some(0));
         check(&[(1, 0.9); 4], None);
+        // Just below the limits for longer than it takes, and just above one of them.
+        check(&[(20, 0.85); 20], None);
+        check(&[(21, 0.85); 20], Some(0));
+        check(&[(20, 0.851); 20], Some(0));
         let mut late = vec![(1, 0.3); 10];
         late.extend([(40, 0.5); 6]);
         check(&late, Some(10));

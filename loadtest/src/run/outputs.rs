@@ -3,11 +3,13 @@
 //! An output that fails is reported and dropped; the test goes on.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::{Registry, Sample};
 use crate::options::Threshold;
@@ -18,6 +20,8 @@ use crate::output::{File, Target};
 
 /// A server that takes longer for a write does not take it.
 const PUSH_LIMIT: Duration = Duration::from_secs(10);
+/// For what is left at the end, if somebody waits for that.
+const LAST_PUSHES: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Outputs {
@@ -101,6 +105,7 @@ impl Outputs {
         }
     }
 
+    /// Empties them: what could be refused was.
     fn create(
         &mut self,
         path: &std::path::Path,
@@ -160,8 +165,8 @@ impl Outputs {
         });
     }
 
-    /// Writes what is left; answers what went wrong.
-    pub(super) fn finish(mut self, now: f64) -> Vec<String> {
+    /// Writes what is left; answers what went wrong. `is_cut_short`: somebody waits.
+    pub(super) fn finish(mut self, now: f64, is_cut_short: bool) -> Vec<String> {
         self.write();
         for writing in self.files.drain(..) {
             if let Err(error) = writing.file.finish() {
@@ -170,7 +175,12 @@ impl Outputs {
             }
         }
         if let Some(push) = self.pushed.take() {
-            self.problems.extend(push.finish(now));
+            let limit = if is_cut_short {
+                LAST_PUSHES
+            } else {
+                PUSH_LIMIT
+            };
+            self.problems.extend(push.finish(now, limit));
         }
         self.problems
     }
@@ -209,14 +219,24 @@ impl Push {
         }
     }
 
-    fn finish(mut self, now: f64) -> Option<String> {
-        self.collect();
-        let mut last = None;
-        for body in [self.series.batch(now), self.series.finish(now + 1.0)]
-            .into_iter()
-            .flatten()
-        {
-            let sent = self.handle.block_on(self.request(body));
+    /// The limit is for all of it: a server that hangs does not hang us.
+    fn finish(mut self, now: f64, limit: Duration) -> Option<String> {
+        let deadline = Instant::now() + limit;
+        let (handle, mut last) = (self.handle.clone(), None);
+        let bodies = [self.series.batch(now), self.series.finish(now + 1.0)];
+        let waiting = self.sending.take().map(|sending| {
+            let sent = async move { sending.await.unwrap_or_else(|error| Err(error.to_string())) };
+            Box::pin(sent) as Pin<Box<dyn Future<Output = Result<(), String>>>>
+        });
+        let requests = bodies.into_iter().flatten().map(|body| {
+            let sent: Pin<Box<dyn Future<Output = Result<(), String>>>> =
+                Box::pin(self.request(body));
+            sent
+        });
+        let requests: Vec<_> = waiting.into_iter().chain(requests).collect();
+        for request in requests {
+            let sent = handle.block_on(async { timeout_at(deadline, request).await });
+            let sent = sent.unwrap_or_else(|_| Err(format!("it did not answer within {limit:?}")));
             self.failures += u64::from(sent.is_err());
             last = sent.err().or(last);
         }

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,32 @@ const BEAT: Duration = Duration::from_millis(100);
 pub(super) struct Threads {
     senders: Vec<mpsc::UnboundedSender<Work>>,
     handles: Vec<JoinHandle<()>>,
+    beats: Vec<Arc<Beat>>,
+}
+
+/// When a thread is to wake up next, for others to see: one that does not cannot say so.
+struct Beat {
+    began: Instant,
+    /// Microseconds since then.
+    due: AtomicU64,
+}
+
+impl Beat {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            due: AtomicU64::new(BEAT.as_micros() as u64),
+        }
+    }
+
+    fn due(&self) -> Instant {
+        self.began + Duration::from_micros(self.due.load(Ordering::Relaxed))
+    }
+
+    fn next(&self) {
+        let next = self.began.elapsed() + BEAT;
+        self.due.store(next.as_micros() as u64, Ordering::Relaxed);
+    }
 }
 
 impl Threads {
@@ -29,6 +57,7 @@ impl Threads {
         let mut threads = Self {
             senders: Vec::new(),
             handles: Vec::new(),
+            beats: Vec::new(),
         };
         for number in 0..count.max(1) {
             // One for each virtual user, once.
@@ -36,9 +65,10 @@ impl Threads {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let late = late.clone();
+            let (late, beat) = (late.clone(), Arc::new(Beat::new()));
+            threads.beats.push(Arc::clone(&beat));
             let body = move || {
-                LocalSet::new().block_on(&runtime, run(work, late));
+                LocalSet::new().block_on(&runtime, run(work, &beat, late));
             };
             let builder = std::thread::Builder::new().name(format!("script-{number}"));
             threads.handles.push(builder.spawn(body)?);
@@ -59,6 +89,14 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// How late those are by now that should have woken up, and have not.
+    pub(super) fn overdue(&self) -> Duration {
+        let late = self.beats.iter().map(|beat| beat.due().elapsed());
+        late.max().unwrap_or_default()
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         self.senders.clear();
@@ -69,17 +107,17 @@ impl Drop for Threads {
     }
 }
 
-async fn run(mut work: mpsc::UnboundedReceiver<Work>, late: impl Fn(Duration)) {
-    let mut due = Instant::now() + BEAT;
+async fn run(mut work: mpsc::UnboundedReceiver<Work>, beat: &Beat, late: impl Fn(Duration)) {
+    beat.next();
     loop {
         tokio::select! {
             made = work.recv() => match made {
                 Some(make) => drop(tokio::task::spawn_local(make())),
                 None => return,
             },
-            () = tokio::time::sleep_until(due.into()) => {
-                late(due.elapsed());
-                due = Instant::now() + BEAT;
+            () = tokio::time::sleep_until(beat.due().into()) => {
+                late(beat.due().elapsed());
+                beat.next();
             }
         }
     }

@@ -13,7 +13,8 @@ use crate::script::{CallError, Context, Iteration, Runtime, Severity, Shared, Vu
 
 /// What a virtual user is told.
 pub(super) enum Order {
-    Begin(Begin),
+    /// Boxed: there is room for many orders, and there are few.
+    Begin(Box<Begin>),
     /// The iteration is to end at once. Its flag is raised before this is sent.
     Interrupt,
 }
@@ -66,7 +67,7 @@ pub(super) struct User {
 
 impl Handle {
     pub(super) fn begin(&self, begin: Begin) {
-        let _ = self.orders.send(Order::Begin(begin));
+        let _ = self.orders.send(Order::Begin(Box::new(begin)));
     }
 
     /// A script that runs looks at the flag, one that waits gets the order.

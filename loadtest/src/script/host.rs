@@ -5,6 +5,7 @@
 mod admin;
 mod bytes;
 mod execution;
+mod media;
 mod network;
 mod rooms;
 
@@ -75,6 +76,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, vu: &Rc<Vu>) -> rquickjs::Result<()> 
     admin::install(&host, vu)?;
     bytes::install(ctx, &host)?;
     execution::install(&host, vu)?;
+    media::install(&host, vu)?;
     network::install(&host, vu)?;
     rooms::install(&host, vu)?;
     globals.set(NAME, host)

@@ -7,13 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
+use std::time::Duration;
 
 use rquickjs::promise::MaybePromise;
 use rquickjs::runtime::RejectionTracker;
 use rquickjs::{
     AsyncContext, AsyncRuntime, CatchResultExt, CaughtError, Ctx, Exception, FromJs as _, Function,
-    Module, Object, Value,
+    Module, Object, Promise, Value,
 };
+use tokio::time::timeout_at;
 
 use super::loader::{GLOBALS, GLOBALS_NAME, Imports, is_ours};
 use super::shared::{MEMORY_LIMIT, Shared};
@@ -22,6 +24,9 @@ use super::{chain, host};
 
 const BLOCKED: &str =
     "the script ran for a second without waiting for anything, and everybody on its thread with it";
+
+/// A top level has nothing to wait for but what it has begun itself: timers.
+const LONGEST_LOADING: Duration = Duration::from_secs(10);
 
 /// Under this name the script's exports are kept.
 const EXPORTS: &str = "__exports";
@@ -203,10 +208,39 @@ async fn load<'js>(
         .into_future::<()>()
         .await?;
     let (module, loaded) = Module::declare(ctx.clone(), name, source)?.eval()?;
-    loaded.into_future::<()>().await?;
+    settled(ctx, vu, &loaded).await?;
     globals.set(EXPORTS, module.namespace()?)?;
     // Only for our own modules, and they have it now.
     globals.remove(host::NAME)
+}
+
+/// Waits for the top level. What nobody settles would be waited for for ever.
+async fn settled<'js>(ctx: &Ctx<'js>, vu: &Vu, loaded: &Promise<'js>) -> rquickjs::Result<()> {
+    let deadline = tokio::time::Instant::now() + LONGEST_LOADING;
+    // As in `call`: what was begun in the last turn is seen in the next.
+    let mut was_idle = false;
+    loop {
+        while ctx.execute_pending_job() {
+            was_idle = false;
+        }
+        if let Some(settled) = loaded.result::<()>() {
+            return settled;
+        }
+        if !vu.busy.is_idle() {
+            was_idle = false;
+            if timeout_at(deadline, vu.busy.changed()).await.is_err() {
+                let text =
+                    format!("the top level of the script was not done within {LONGEST_LOADING:?}");
+                return Err(Exception::throw_message(ctx, &text));
+            }
+        } else if was_idle {
+            let text = "the top level of the script waits for something that nobody settles";
+            return Err(Exception::throw_message(ctx, text));
+        } else {
+            was_idle = true;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn exports<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {

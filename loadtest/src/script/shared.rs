@@ -11,9 +11,11 @@ use pipemesh_loadtest_client::{Generator, ReceiveMode};
 use tokio::sync::mpsc;
 
 use super::files::Files;
+use super::log::Log;
+use super::recordings::Recordings;
 use crate::http::Http;
 use crate::metrics::{Registry, Sample};
-use crate::observe::Meters;
+use crate::observe::{Doings, Meters, Outages};
 use crate::segment::Share;
 
 /// How much each virtual user's script may hold.
@@ -84,7 +86,7 @@ pub struct Shared {
     sampled: AtomicU32,
     pub meters: Meters,
     pub samples: Sender<Sample>,
-    pub log: mpsc::UnboundedSender<LogLine>,
+    pub log: Log,
     pub signals: mpsc::UnboundedSender<Signal>,
     pub instance: Instance,
     /// Of the generator, that were told.
@@ -96,6 +98,10 @@ pub struct Shared {
     pub seed: u64,
     /// By name; each element is JSON.
     arrays: Mutex<Arrays>,
+    outages: Mutex<Outages>,
+    /// Locked for a look.
+    doings: Mutex<Doings>,
+    pub(super) recordings: Recordings,
 }
 
 #[derive(Default)]
@@ -112,7 +118,7 @@ pub struct Parts {
     pub generator: Generator,
     pub receive: ReceiveMode,
     pub samples: Sender<Sample>,
-    pub log: mpsc::UnboundedSender<LogLine>,
+    pub log: Log,
     pub signals: mpsc::UnboundedSender<Signal>,
     pub seed: u64,
 }
@@ -128,6 +134,8 @@ pub struct Settings {
     /// Which part of the test is ours.
     pub share: Share,
     pub http: Http,
+    /// Whatever certificate a server has.
+    pub trusts_anybody: bool,
     /// A request that gets no answer throws.
     pub throws: bool,
     /// Whether scripts may start programs.
@@ -156,6 +164,9 @@ impl Shared {
             began: OnceLock::new(),
             seed: parts.seed,
             arrays: Mutex::default(),
+            outages: Mutex::default(),
+            doings: Mutex::default(),
+            recordings: Recordings::default(),
         }
     }
 
@@ -184,7 +195,7 @@ impl Shared {
 
     pub fn say(&self, severity: Severity, text: impl Into<String>, source: Option<&'static str>) {
         let text = text.into();
-        let _ = self.log.send(LogLine {
+        self.log.say(LogLine {
             severity,
             text,
             source,
@@ -209,6 +220,15 @@ impl Shared {
 
     pub(super) fn elements(&self, id: usize) -> Option<Arc<[String]>> {
         self.arrays().all.get(id).cloned()
+    }
+
+    /// Held for as long as it takes to look something up.
+    pub(crate) fn doings(&self) -> std::sync::MutexGuard<'_, Doings> {
+        self.doings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn outages(&self) -> std::sync::MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn arrays(&self) -> std::sync::MutexGuard<'_, Arrays> {

@@ -292,3 +292,31 @@ fn ctrl_c_ends_a_setup_that_hangs() {
     running.interrupt();
     running.end().exits(105).says("stopped in setup()");
 }
+
+#[test]
+fn a_generator_that_is_given_too_much_says_so_and_ends_with_111_if_it_is_asked_to() {
+    // Together they keep their thread from waking up for two seconds at a time.
+    let bench = Bench::new(
+        "export const options = { scenarios: { a: { executor: 'constant-vus', vus: 4, duration: '9s', gracefulStop: '1s' } } };
+        export default function () { const end = Date.now() + 500; while (Date.now() < end); }",
+    );
+    let begin = |arguments: &[&str]| {
+        let all = [&["--threads", "1"], arguments].concat();
+        start(&mut bench.command(&all))
+    };
+    let (asked, not_asked) = (begin(&["--fail-on-saturation"]), begin(&[]));
+    let (asked, not_asked) = (asked.end(), not_asked.end());
+    asked.exits(111);
+    not_asked.exits(0);
+    for ran in [asked, not_asked] {
+        ran.says("generator saturated, results after")
+            .says("measure this machine");
+        let lag = ran.row("gen_loop_lag");
+        assert!(
+            lag.contains("max=") && !lag.contains("max=0"),
+            "{lag}: {ran}"
+        );
+        let cpu = ran.row("gen_cpu");
+        assert!(!cpu.ends_with("max=0"), "{cpu}: {ran}");
+    }
+}

@@ -82,3 +82,75 @@ fn waiting_requests_do_not_stop_others() {
     ran.exits(0);
     assert_eq!(ran.lines(), ["fast x", "slow 1050"], "{ran}");
 }
+
+#[test]
+fn redirections_are_followed_as_far_as_is_asked_for() {
+    let server = Server::start();
+    let ran = run(
+        "import http from 'k6/http';
+        const tell = (it) => console.log(it.status, it.url.replace(__ENV.URL, ''), it.body.length > 0);
+        export default function () {
+          tell(http.get(`${__ENV.URL}/moved/2`));
+          tell(http.get(`${__ENV.URL}/moved/2`, { redirects: 0 }));
+          tell(http.get(`${__ENV.URL}/moved/2`, { redirects: 2 }));
+          tell(http.get(`${__ENV.URL}/moved/11`));
+          try { http.get(__ENV.URL, { redirects: 'all' }); } catch (error) { console.log(error.message); }
+        }",
+        &server,
+        &["-q"],
+    );
+    ran.exits(0);
+    assert_eq!(
+        ran.lines(),
+        [
+            "200 /arrived true",
+            "302 /moved/2 true",
+            "302 /moved/0 true",
+            "302 /moved/1 true",
+            "redirects of the request: \"all\" is no number",
+        ],
+        "{ran}"
+    );
+}
+
+#[test]
+fn bodies_are_bytes_where_that_is_asked_for() {
+    let server = Server::start();
+    let ran = run(
+        "import http from 'k6/http';
+        const show = (body) => (body instanceof ArrayBuffer ? Array.from(new Uint8Array(body)).join() : String(body));
+        export default async function () {
+          const url = `${__ENV.URL}/bytes`;
+          console.log(show(http.get(url, { responseType: 'binary' }).body));
+          console.log(show((await http.asyncRequest('GET', url, null, { responseType: 'binary' })).body));
+          console.log(show(http.get(url, { responseType: 'none' }).body));
+          console.log(show(http.get(`${__ENV.URL}/text`, { responseType: 'text' }).body));
+          http.post(`${__ENV.URL}/sent`, new Uint8Array([0, 255, 7]).buffer);
+          http.post(`${__ENV.URL}/sent`, new Uint8Array([1, 2, 254]).subarray(1));
+          try { http.get(url, { responseType: 'json' }); } catch (error) { console.log(error.message); }
+          try { http.get(url, { responseType: 'binary' }).json(); } catch (error) { console.log(error.message); }
+        }",
+        &server,
+        &["-q"],
+    );
+    ran.exits(0);
+    assert_eq!(
+        ran.lines(),
+        [
+            "0,255,254,7",
+            "0,255,254,7",
+            "null",
+            "some text",
+            "responseType of the request: text, binary or none, not json",
+            "json() needs a body that is text: leave responseType away",
+        ],
+        "{ran}"
+    );
+    let received = server.received();
+    let sent: Vec<&[u8]> = received
+        .iter()
+        .filter(|it| it.path == "/sent")
+        .map(|it| it.body.as_slice())
+        .collect();
+    assert_eq!(sent, [&[0, 255, 7][..], &[2, 254]]);
+}

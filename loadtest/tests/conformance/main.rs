@@ -6,6 +6,7 @@ mod bench;
 mod execution;
 mod exits;
 mod http;
+mod media;
 mod outputs;
 mod robustness;
 mod script;

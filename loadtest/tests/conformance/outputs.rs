@@ -223,3 +223,57 @@ fn an_output_that_fails_is_said_and_the_test_goes_on() {
         .exits(104)
         .says("absent/out.json");
 }
+
+#[test]
+fn nothing_is_emptied_for_a_test_that_is_refused() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (options, arguments, code) in [
+        ("thresholds: { iterations: ['p(95)<1'] }", &[][..], 104),
+        ("thresholds: { nobody_knows_it: ['avg<1'] }", &[], 104),
+        (
+            "scenarios: { a: { executor: 'ramping-until', startVUs: 1, step: 1, stepDuration: '1s', maxVUs: 2, until: ['absent rate>1'] } }",
+            &[],
+            104,
+        ),
+        ("", &["--address", &taken], 106),
+    ] {
+        let bench = Bench::new(&format!(
+            "export const options = {{ {options} }}; export default function () {{}}"
+        ));
+        bench.write("out.json", "of the day before");
+        bench
+            .run(&[&["--out", "json=out.json"], arguments].concat())
+            .exits(code);
+        assert_eq!(bench.read("out.json"), "of the day before", "{options}");
+        bench
+            .run(&[&["--out", "csv=new.csv"], arguments].concat())
+            .exits(code);
+        assert!(!bench.path("new.csv").exists(), "{options}");
+    }
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_server_that_hangs() {
+    let server = Server::start();
+    let bench = Bench::new(
+        "import { sleep } from 'k6';
+        export const options = { vus: 1, duration: '1m' };
+        export default async function () { console.log('begun'); await sleep(1); }",
+    );
+    let mut command = bench.command(&["--out", "experimental-prometheus-rw"]);
+    command
+        .env(
+            "K6_PROMETHEUS_RW_SERVER_URL",
+            format!("{}/slow", server.url),
+        )
+        .env("K6_PROMETHEUS_RW_PUSH_INTERVAL", "1s");
+    let mut running = crate::bench::start(&mut command);
+    running.wait_for("begun");
+    running.interrupt();
+    let interrupted = std::time::Instant::now();
+    let ran = running.end();
+    let took = interrupted.elapsed();
+    ran.exits(105).says("did not take").says("TOTAL RESULTS");
+    assert!(took.as_secs_f64() < 5.0, "{took:?} {ran}");
+}

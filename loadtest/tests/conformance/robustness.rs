@@ -115,6 +115,88 @@ fn what_an_iteration_leaves_behind_does_not_disturb_the_next() {
 }
 
 #[test]
+fn a_top_level_that_waits_for_nothing_is_an_error() {
+    for (top, message) in [
+        (
+            "await new Promise(() => {});",
+            "waits for something that nobody settles",
+        ),
+        (
+            "await new Promise(() => setInterval(() => {}, 100));",
+            "was not done within 10s",
+        ),
+        (
+            "await new Promise((done) => setTimeout(done, 20)); throw new Error('late');",
+            "Error: late",
+        ),
+    ] {
+        let ran = run(&format!("{top}\nexport default function () {{}}"), &RAW);
+        ran.exits(107).says(message);
+    }
+    let ran = run(
+        "const one = await new Promise((done) => setTimeout(() => done(1), 20));
+        export default function () { console.log('one', one, await_); }
+        const await_ = await Promise.resolve(2);",
+        &RAW,
+    );
+    ran.exits(0);
+    assert_eq!(ran.lines(), ["one 1 2"], "{ran}");
+}
+
+#[test]
+fn a_script_that_says_more_than_anybody_reads_is_cut_short() {
+    // Nobody reads while the script is looked at for its options.
+    let ran = run(
+        "if (__VU === 0) for (let i = 0; i < 12_000; i++) console.log('line', i);
+        export default function () { console.log('x'.repeat(100_000)); }
+        export function teardown() { console.log('torn down'); }",
+        &RAW,
+    );
+    ran.exits(0)
+        .says("line 0\n")
+        .says("3000 lines were left out")
+        .says("torn down");
+    assert_eq!(ran.count("line "), 9_000);
+    let longest = ran.lines().iter().map(|it| it.len()).max();
+    assert!(longest < Some(70_000), "{longest:?}");
+}
+
+#[test]
+fn groups_do_not_run_beside_each_other() {
+    let ran = run(
+        "import { group, sleep } from 'k6';
+        export default async function () {
+          await Promise.all([
+            group('a', async () => { await sleep(0.01); }),
+            group('b', async () => { await sleep(0.01); }),
+          ]);
+        }",
+        &RAW,
+    );
+    ran.exits(0)
+        .says("group() was not awaited before group() at script.js:4: write \"await group(...)\"");
+    let ran = run(
+        "import { group, sleep } from 'k6';
+        import { Counter } from 'k6/metrics';
+        const seen = new Counter('seen');
+        export const options = { thresholds: {
+          'seen{group:::a::b}': ['count==1'], 'seen{group:::a}': ['count==2'], 'seen{group:::c}': ['count==4'] } };
+        export default async function () {
+          await group('a', async () => {
+            await sleep(0.01);
+            await group('b', async () => { await null; seen.add(1); });
+            await sleep(0.01);
+            seen.add(2);
+          });
+          await group('c', async () => { await sleep(0.01); group('d', () => {}); seen.add(4); });
+          group('last', async () => { await sleep(0.01); });
+        }",
+        &RAW,
+    );
+    ran.exits(0);
+}
+
+#[test]
 fn thousands_of_timers_may_wait_at_once() {
     let ran = run(
         "export default function () {

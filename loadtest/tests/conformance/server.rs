@@ -19,7 +19,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// It answers what it was sent, as JSON; `/slow` never, `/missing` with 404, `/text` with text.
+    /// It answers what it was sent, as JSON; `/slow` never, `/missing` with 404, `/text` with text, `/bytes`
+    /// with bytes that are none, `/moved/3` with a redirection to `/moved/2`, and so on to `/arrived`.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -74,14 +75,23 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>) -> Option<()> {
             .map_or(0, |it| it.parse().unwrap());
         request.body.resize(length, 0);
         reader.read_exact(&mut request.body).ok()?;
+        let moved = request.path.strip_prefix("/moved/");
+        let moved = moved.and_then(|count| count.parse::<u32>().ok());
+        let location = match moved {
+            None => String::new(),
+            Some(0) => "Location: /arrived\r\n".to_owned(),
+            Some(count) => format!("Location: /moved/{}\r\n", count - 1),
+        };
         let (status, kind, body) = match request.path.as_str() {
             "/slow" => {
                 // Until the client gives up.
                 let _ = reader.read(&mut [0]);
                 return None;
             }
-            "/missing" => ("404 Not Found", "text/plain", "nothing here".to_owned()),
-            "/text" => ("200 OK", "text/plain", "some text".to_owned()),
+            "/missing" => ("404 Not Found", "text/plain", b"nothing here".to_vec()),
+            "/text" => ("200 OK", "text/plain", b"some text".to_vec()),
+            "/bytes" => ("200 OK", "application/octet-stream", vec![0, 255, 254, 7]),
+            _ if moved.is_some() => ("302 Found", "text/plain", b"elsewhere".to_vec()),
             _ => {
                 let echo = serde_json::json!({
                     "method": request.method,
@@ -90,14 +100,15 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>) -> Option<()> {
                     "agent": request.header("user-agent"),
                     "list": [{ "name": "first" }],
                 });
-                ("200 OK", "application/json", echo.to_string())
+                ("200 OK", "application/json", echo.to_string().into_bytes())
             }
         };
         kept.lock().unwrap().push(request);
         let length = body.len();
         let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Custom-Name: yes\r\nContent-Length: {length}\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{location}X-Custom-Name: yes\r\nContent-Length: {length}\r\n\r\n"
         );
-        writer.write_all(answer.as_bytes()).ok()?;
+        let answer = [answer.as_bytes(), &body].concat();
+        writer.write_all(&answer).ok()?;
     }
 }

@@ -227,6 +227,50 @@ fn nodes_are_listed_and_drained_over_the_admin_api() {
 }
 
 #[test]
+fn regions_are_listed_with_the_way_to_them() {
+    let folder = Folder::new();
+    let (far, _) = serve(|request| match request.starts_with("GET /rtt HTTP") {
+        true => (204, ""),
+        false => (404, "nothing"),
+    });
+    let list = format!(
+        r#"{{"regions":[{{"region":"eu","url":"ws://{far}","distance":"0"}},{{"region":"nowhere","url":"ws://127.0.0.1:1","distance":"9"}}]}}"#
+    );
+    let list: &'static str = list.leak();
+    let (address, asked) = serve(move |request| {
+        let allowed = request
+            .to_ascii_lowercase()
+            .contains("authorization: bearer mine");
+        match request.starts_with("GET /prefix/settings/regions HTTP") {
+            true if allowed => (200, list),
+            true => (401, "who are you?"),
+            false => (404, "nothing"),
+        }
+    });
+    folder.write(
+        "regions.js",
+        "import { Client } from 'sfu';
+         export default async function () {
+           const client = new Client(`ws://${__ENV.AT}/prefix/`);
+           for (const { region, url, rtt } of await client.regions({ token: 'mine' })) {
+             console.log(region, url, rtt === null ? 'none' : rtt >= 0 && rtt < 5_000);
+           }
+           try { await client.regions(); } catch (error) { console.log(error.message); }
+         }",
+    );
+    let at = format!("AT={address}");
+    let ended = folder.run(&["run", "-q", "--log-format", "raw", "-e", &at, "regions.js"]);
+    for expected in [
+        &format!("eu ws://{far} true"),
+        "nowhere ws://127.0.0.1:1 none",
+        "regions(): status 401: who are you?",
+    ] {
+        let found = ended.text.contains(expected);
+        assert!(found, "no {expected} in:\n{}\n{:#?}", ended.text, asked());
+    }
+}
+
+#[test]
 fn a_beginning_is_written_with_types_for_editors() {
     let folder = Folder::new();
     folder.run(&["new", "first.js"]).expect(0, "new --types");

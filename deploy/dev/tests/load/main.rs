@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends, and what it measured is read by people"
 )]
 
+mod changes;
 mod data;
 mod dynacast;
 mod handshakes;
@@ -15,6 +16,7 @@ mod mesh;
 mod modes;
 mod narrow;
 mod pausing;
+mod recordings;
 mod resume;
 mod room;
 mod scalable;

@@ -70,6 +70,13 @@ async fn only_servers_that_are_trusted_are_joined() {
         roots: vec![strange.cert.der().clone()],
         ..through_a_firewall("wss", "localhost")
     };
+    let trusting = Join {
+        trusts_anybody: true,
+        ..through_a_firewall("wss", "127.0.0.1")
+    };
+    let participant = generator.join(trusting).await.unwrap();
+    participant.connected(PATIENCE).await.unwrap();
+    mesh::assert_sound(&participant.leave().await.unwrap());
     let misnamed = through_a_firewall("wss", "127.0.0.1");
     let plain = through_a_firewall("ws", "localhost");
     for join in [suspicious, misnamed, plain] {

@@ -16,7 +16,7 @@ use crate::{Figure, Pace, SHAPES, Shape};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Joins that are under way at a time.
-const AT_A_TIME: usize = 16;
+pub(crate) const AT_A_TIME: usize = 16;
 
 /// A shape's media, at its rate exactly.
 pub(crate) fn media(shape: Shape) -> Media {

@@ -10,16 +10,18 @@
 //! - the *node* is `pipemesh-node` as in production, with real ICE, DTLS, SRTP, RTCP, histories and
 //!   statistics, reached through `pipemesh-signaling`.
 //!
-//! Pipes are measured in the same way: between two such nodes, beside QUIC alone (`pipes`).
+//! Pipes are measured in the same way: between two such nodes, beside QUIC alone (`pipes`). So is the load-test
+//! harness, with all others on the second core (`generator`).
 //!
 //! What counts is CPU time of the server's process per packet sent, as the kernel accounts it, and only
 //! as a ratio of neighbours in one run. `cargo bench -p pipemesh-loadtest-client --bench forwarding`; needs
-//! `target/release/pipemesh-{node,signaling}`. Arguments: names of shapes, `quick`, or nothing for all.
+//! `target/release/pipemesh-{node,signaling,loadtest}`. Arguments: names of shapes, `quick`, or nothing for all.
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 mod bare;
 mod crowd;
+mod generator;
 mod lane;
 mod latency;
 mod mesh;
@@ -100,6 +102,8 @@ const SHAPES: [Shape; 7] = [
         name: "rooms_of_4",
         rooms: 100,
         receivers: 4,
+        // What one core can publish and read at the same time, with a fifth of it left.
+        bursts_per_second: 200,
         ..VIDEO
     },
     Shape {
@@ -189,10 +193,8 @@ fn main() -> anyhow::Result<()> {
     if let [flag, rest @ ..] = arguments.as_slice()
         && flag == "--serve"
     {
-        return match bare::run(rest) {
-            Some(outcome) => outcome,
-            None => server::run(rest),
-        };
+        let outcome = bare::run(rest).or_else(|| generator::serve(rest));
+        return outcome.unwrap_or_else(|| server::run(rest));
     }
     process::leave_first_core()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -253,6 +255,13 @@ fn main() -> anyhow::Result<()> {
     }
     if is_wanted("members") {
         runtime.block_on(rooms::members(&mut report))?;
+    }
+    // Half as long as all others together, and about nobody else.
+    if wanted.contains(&"generator") {
+        runtime.block_on(generator::watchers(pace, &mut report))?;
+        runtime.block_on(generator::joins(pace, &mut report))?;
+        runtime.block_on(generator::memory(pace, &mut report))?;
+        runtime.block_on(generator::saturation(&mut report))?;
     }
     report.finish()?;
     Ok(())

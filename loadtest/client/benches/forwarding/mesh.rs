@@ -11,6 +11,12 @@ use crate::process::Process;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measured {
+    Node,
+    Signaling,
+}
+
 pub(crate) struct Mesh {
     /// Ends first: it has nothing to say about a node that is gone.
     pub(crate) signaling: Process,
@@ -22,15 +28,20 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// The node is what is measured.
     pub(crate) fn start() -> anyhow::Result<Self> {
-        Self::start_measured(true, None)
+        Self::start_measured(Some(Measured::Node), None)
     }
 
     /// Signaling is, which keeps rooms in this Redis, or in its memory.
     pub(crate) fn start_rooms(redis: Option<String>) -> anyhow::Result<Self> {
-        Self::start_measured(false, redis)
+        Self::start_measured(Some(Measured::Signaling), redis)
     }
 
-    fn start_measured(node_is: bool, redis: Option<String>) -> anyhow::Result<Self> {
+    /// Neither is: it is there for somebody else.
+    pub(crate) fn start_beside() -> anyhow::Result<Self> {
+        Self::start_measured(None, None)
+    }
+
+    fn start_measured(what: Option<Measured>, redis: Option<String>) -> anyhow::Result<Self> {
         let (control, operator) = (free_tcp()?, free_tcp()?);
         let (http, signaling_operator) = (free_tcp()?, free_tcp()?);
         let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?
@@ -62,8 +73,16 @@ impl Mesh {
         }
         signaling.push("--auth-demo".to_owned());
         let mesh = Self {
-            node: Process::start(&binary("pipemesh-node")?, &node, node_is)?,
-            signaling: Process::start(&binary("pipemesh-signaling")?, &signaling, !node_is)?,
+            node: Process::start(
+                &binary("pipemesh-node")?,
+                &node,
+                what == Some(Measured::Node),
+            )?,
+            signaling: Process::start(
+                &binary("pipemesh-signaling")?,
+                &signaling,
+                what == Some(Measured::Signaling),
+            )?,
             url: format!("http://{http}"),
             operator,
         };

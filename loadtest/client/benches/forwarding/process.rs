@@ -1,6 +1,6 @@
 //! Processes that are measured: on the first core, with what the kernel says of them.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -125,6 +125,15 @@ impl Process {
             bail!("the server ended without a word");
         }
         Ok(line.trim().to_owned())
+    }
+
+    /// All that it still says until it ends by itself, and its exit code.
+    pub(crate) fn end(&mut self) -> anyhow::Result<(String, i32)> {
+        let mut said = String::new();
+        let output = self.output.as_mut().context("it has an output")?;
+        output.read_to_string(&mut said)?;
+        let code = self.child.wait()?.code().context("it was killed")?;
+        Ok((said, code))
     }
 
     /// All its threads run there from now on.

@@ -9,8 +9,8 @@ use crate::{Figure, Shape};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench");
 /// More than this lost, and a figure says nothing.
 pub(crate) const MOST_LOSS: f64 = 0.001;
-/// … and so it does of who sends less than this part of what it is given, which is not lost on the way.
-const LEAST_SENT: f64 = 0.98;
+/// … and so it does if whoever publishes comes up with less than this part of the load.
+const LEAST_LOAD: f64 = 0.98;
 
 #[derive(Default)]
 pub(crate) struct Report {
@@ -77,20 +77,20 @@ impl Report {
             shape.name, shape.rooms, shape.receivers, shape.bursts_per_second, shape.burst
         );
         for (server, figure) in [("floor", floor), ("reference", reference), ("node", node)] {
-            let sent = figure.per_second / shape.packets_per_second();
-            let valid = if figure.loss > MOST_LOSS || sent < LEAST_SENT {
+            let load = figure.per_second / shape.packets_per_second();
+            let valid = if figure.loss > MOST_LOSS || load < LEAST_LOAD {
                 "NOT VALID: "
             } else {
                 ""
             };
             println!(
                 "  {server:<10} {:>6.3} us/packet {:>9.0}/s per core; at {:.0}/s {:>5.1} % busy, \
-                 {valid}sent {:.1} % of what it was given, loss {:.3} %, {} opened",
+                 {valid}{:.1} % of the load, loss {:.3} %, {} opened",
                 figure.microseconds,
                 1e6 / figure.microseconds,
                 figure.per_second,
                 100.0 * figure.utilisation,
-                100.0 * sent,
+                100.0 * load,
                 100.0 * figure.loss,
                 figure.verified,
             );

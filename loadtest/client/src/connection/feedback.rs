@@ -28,8 +28,8 @@ impl Connection {
         let socket = self.socket;
         rtcp::read(compound, |message| match message {
             Message::SenderReport { ssrc, ntp } => {
-                if let Some((place, false)) = streams.get(&ssrc) {
-                    incoming[*place].receiver.handle_sender_report(ntp, now);
+                if let Some((place, false)) = streams.get(ssrc) {
+                    incoming[place].receiver.handle_sender_report(ntp, now);
                 }
             }
             Message::Block(block) => {
@@ -82,6 +82,18 @@ impl Connection {
                     &lost,
                 );
             }
+        }
+        let due = self.incoming.iter();
+        self.next_loss = due.filter_map(|it| it.receiver.poll_timeout()).min();
+        self.send_rtcp(compound);
+    }
+
+    /// Asks for a key frame although nothing is missing.
+    pub(crate) fn request_key_frame(&mut self, sid: &str) {
+        let mut compound = Vec::new();
+        for incoming in self.incoming.iter_mut().filter(|it| it.sid == sid) {
+            incoming.receiver.key_frame_requests += 1;
+            rtcp::write_picture_loss(&mut compound, self.ssrc, incoming.receiver.setup.ssrc);
         }
         self.send_rtcp(compound);
     }

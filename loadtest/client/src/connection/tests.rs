@@ -7,8 +7,9 @@ use rand::SeedableRng;
 
 use super::*;
 use crate::impairment::{Bandwidth, Impairment, Profile};
+use crate::media::recording::samples;
 use crate::media::sender::Terms;
-use crate::media::{Audio, Media, Scalable, ScalableCodec, Video};
+use crate::media::{Audio, Media, Recorded, Recording, Scalable, ScalableCodec, Video};
 use crate::sdp::Extensions;
 use crate::transport::dtls::Identity;
 
@@ -263,6 +264,123 @@ fn a_narrow_path_delays_and_drops() {
     assert!(pair.there.counts().dropped > 100);
     let bytes = pair.receiver().bytes as f64 * 8.0 / 10.0 / 1_000.0;
     assert!((850.0..1_010.0).contains(&bytes), "{bytes} kbit/s");
+}
+
+fn recorded(bytes: Vec<u8>, loops: bool) -> Media {
+    let recording = Arc::new(Recording::read(bytes.into(), 25).unwrap());
+    Media::Recorded(Recorded { recording, loops })
+}
+
+/// What a receiver knows of media that bears no stamps is no error, and no latency.
+fn assert_plain(pair: &Pair) {
+    let integrity = pair.receiver().integrity;
+    assert_eq!(integrity.errors(), 0, "{integrity:?}");
+    assert!(integrity.unstamped > 0, "{integrity:?}");
+    assert_eq!(pair.receiver.measured.video_latency.len(), 0);
+    assert_eq!(pair.receiver.measured.audio_latency.len(), 0);
+    assert_eq!(pair.receiver().layer(), None);
+}
+
+#[test]
+fn a_recording_is_played_over_and_over_and_mended() {
+    for (name, bytes) in samples::all() {
+        let is_video = name != "opus";
+        let loss = if is_video { 0.03 } else { 0.0 };
+        let mut pair = Pair::new(&recorded(bytes, true), lossy(loss), lossy(0.0), 7);
+        pair.run(Duration::from_secs(20));
+        let (frames, counts) = (pair.receiver().frames(), pair.receiver().counts());
+        let sent = pair.sender.measured.sent;
+        println!("{name}: {frames:?} {counts:?} {sent:?}");
+        assert_plain(&pair);
+        let per_second = if is_video { 25 } else { 50 };
+        let range = 20 * per_second - 5..=20 * per_second + 1;
+        assert!(range.contains(&sent.frames), "{name}: {sent:?}");
+        // Neither times nor numbers jump where it begins anew.
+        let jitter = pair.receiver().jitter();
+        assert!(jitter < MS * 2, "{name}: {jitter:?}");
+        assert_eq!(counts.lost, 0, "{name}: {counts:?}");
+        if is_video {
+            assert!(counts.recovered > 20, "{name}: {counts:?}");
+            assert!(frames.decoded + 15 > sent.frames, "{name}: {frames:?}");
+            assert_eq!(frames.freezes, 0, "{name}: {frames:?}");
+            // Those that still wait for something when a key frame comes are passed over.
+            assert!(frames.dropped < 15, "{name}: {frames:?}");
+        }
+    }
+}
+
+#[test]
+fn a_recording_ends_unless_it_is_to_begin_anew() {
+    for (name, bytes) in samples::all() {
+        let count = if name == "opus" { 4 } else { 12 };
+        let mut pair = Pair::new(&recorded(bytes, false), lossy(0.0), lossy(0.0), 7);
+        pair.run(Duration::from_secs(5));
+        let sent = pair.sender.measured.sent.frames;
+        assert_eq!(sent, count, "{name}");
+        assert_eq!(pair.sender.outgoing[0].publication.poll_timeout(), None);
+        // Whoever comes late is not sent what is over.
+        pair.sender.outgoing[0]
+            .publication
+            .set_muted(false, pair.now);
+        pair.run(Duration::from_secs(1));
+        let sent = pair.sender.measured.sent.frames;
+        assert_eq!(sent, count, "{name}");
+    }
+}
+
+#[test]
+fn a_recording_is_seen_again_from_its_next_key_frame_on() {
+    for (name, bytes) in samples::all() {
+        if name == "opus" {
+            continue;
+        }
+        let mut pair = Pair::new(&recorded(bytes, true), lossy(0.0), lossy(0.0), 1);
+        pair.run(Duration::from_secs(2));
+        let until = pair.now + Duration::from_secs(3);
+        pair.there.cut(until);
+        // What is asked for again comes to nobody.
+        pair.back.cut(until + Duration::from_secs(2));
+        pair.run(Duration::from_secs(10));
+        let (frames, counts) = (pair.receiver().frames(), pair.receiver().counts());
+        assert_plain(&pair);
+        assert!(counts.lost > 0, "{name}: {counts:?}");
+        assert_eq!((frames.freezes, frames.gaps), (1, 1), "{name}: {frames:?}");
+        assert!(
+            (MS * 3_000..MS * 4_500).contains(&frames.longest_gap),
+            "{name}: {frames:?}"
+        );
+        let shown = frames.decoded as f64 / 25.0;
+        assert!(shown > 12.0 - 4.5, "{name}: {frames:?}");
+    }
+}
+
+#[test]
+fn a_key_frame_that_is_asked_for_comes_at_once() {
+    let long: Vec<Vec<u8>> = (0..250)
+        .map(|place| match place {
+            0 => vec![0x10, 0, 0, 0x9D, 1, 0x2A, 64, 1, 180, 0, 1, 2, 3],
+            _ => vec![0x11, 0, 0, 1, 2, 3],
+        })
+        .collect();
+    let file = samples::ivf(b"VP80", &long);
+    let mut pair = Pair::new(&recorded(file, true), lossy(0.0), lossy(0.0), 1);
+    pair.run(Duration::from_secs(1));
+    let before = pair.receiver().frames().key_frames;
+    let ssrc = pair.receiver().setup.ssrc;
+    let publication = &mut pair.sender.outgoing[0].publication;
+    assert!(!publication.handle_key_frame_request(ssrc + 1));
+    assert!(publication.handle_key_frame_request(ssrc));
+    pair.run(MS * 100);
+    assert_eq!((before, pair.receiver().frames().key_frames), (1, 2));
+    pair.sender.outgoing[0]
+        .publication
+        .set_muted(true, pair.now);
+    pair.run(Duration::from_secs(1));
+    pair.sender.outgoing[0]
+        .publication
+        .set_muted(false, pair.now);
+    pair.run(MS * 100);
+    assert_eq!(pair.receiver().frames().key_frames, 3);
 }
 
 #[test]

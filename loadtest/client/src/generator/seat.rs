@@ -4,16 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use livekit_protocol::signal_request::Message as Request;
 use pipemesh_node_media::udp::Run;
 use tokio::sync::mpsc;
 
 use super::bank::{Banks, Slot};
 use super::lines::Lines;
-use super::{Newcomer, SeatId, Watch};
+use super::{Newcomer, Said, SeatId, Watch};
 use crate::impairment::{Impairment, Network};
 use crate::stats::Stats;
-use crate::user::{Message, User};
+use crate::user::{Message, Setup, User};
 
 /// Conditions are looked at this often. More often costs snapshots, less often makes waiting coarse.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -21,13 +20,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Seat {
     pub(super) user: User,
     id: SeatId,
-    local: IpAddr,
+    pub(super) setup: Setup,
+    pub(super) local: IpAddr,
     /// Its UDP sockets; none if it uses TCP.
     pub(super) slots: Vec<Slot>,
     runs: Vec<Run>,
     up: Impairment<(usize, SocketAddr, Vec<u8>)>,
     down: Impairment<(usize, Vec<u8>)>,
-    signals: mpsc::UnboundedSender<Request>,
+    said: mpsc::UnboundedSender<Said>,
     messages: mpsc::Sender<Message>,
     watches: Vec<Watch>,
     next_look: Instant,
@@ -46,13 +46,14 @@ impl Seat {
         Self {
             user: User::new(setup, &newcomer.identity, newcomer.began, now),
             id,
+            setup,
             local,
             runs: slots.iter().map(|_| Run::default()).collect(),
             slots,
             // Two networks that lose the same packets would be one.
             up: Impairment::new(network.up, setup.seed.wrapping_mul(2)),
             down: Impairment::new(network.down, setup.seed.wrapping_mul(2).wrapping_add(1)),
-            signals: newcomer.signals,
+            said: newcomer.said,
             messages: newcomer.messages,
             watches: Vec::new(),
             next_look: now,
@@ -62,6 +63,16 @@ impl Seat {
 
     pub(super) fn id(&self) -> SeatId {
         self.id
+    }
+
+    /// Begins anew with other sockets; answers those that it had.
+    pub(super) fn rejoin(&mut self, slots: Vec<Slot>, now: Instant) -> Vec<Slot> {
+        self.runs = slots.iter().map(|_| Run::default()).collect();
+        // What is under way is for another connection.
+        self.up.clear();
+        self.down.clear();
+        self.user.rejoin(now);
+        std::mem::replace(&mut self.slots, slots)
     }
 
     pub(super) fn set_network(&mut self, network: Network) {
@@ -79,14 +90,22 @@ impl Seat {
         self.next_look = now;
     }
 
-    /// A datagram from the kernel, in front of the bad network.
-    pub(super) fn handle_datagram(&mut self, socket: usize, datagram: &mut [u8], now: Instant) {
+    /// A datagram from the kernel, in front of the bad network. Answers whether [`Self::settle`] is to
+    /// follow, as it is not for most packets of media.
+    pub(super) fn handle_datagram(
+        &mut self,
+        socket: usize,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> bool {
         if self.down.is_transparent(now) {
-            self.user.handle_datagram(socket, datagram, now);
-        } else {
-            self.down
-                .push((socket, datagram.to_vec()), datagram.len(), now);
+            let is_more = self.user.handle_datagram(socket, datagram, now);
+            let wakes = self.user.next_loss(socket);
+            return is_more || wakes.is_some_and(|at| self.timer.is_none_or(|timer| at < timer));
         }
+        self.down
+            .push((socket, datagram.to_vec()), datagram.len(), now);
+        true
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -160,7 +179,10 @@ impl Seat {
         }
         // Both end with the participant's handle, before the seat does.
         while let Some(request) = user.poll_signal() {
-            let _ = self.signals.send(request);
+            let _ = self.said.send(Said::Request(Box::new(request)));
+        }
+        while let Some(notice) = user.poll_notice() {
+            let _ = self.said.send(Said::Notice(notice));
         }
         while let Some(message) = user.poll_message() {
             let _ = self.messages.try_send(message);

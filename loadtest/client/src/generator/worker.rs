@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use pipemesh_node_media::tcp::FrameBatch;
 use pipemesh_node_media::thread::cpu_time;
 use pipemesh_node_media::udp::ReceiveBatch;
 
-use super::bank::Banks;
+use super::bank::{Banks, Slot};
 use super::lines::Lines;
 use super::seat::Seat;
 use super::{Command, Load, Newcomer, SeatId};
-use crate::user::{Protocol, User};
+use crate::user::{Protocol, Setup, User};
 
 /// Sockets of a participant, at most; part of its token.
 const SOCKETS: u32 = 2;
@@ -34,9 +35,11 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Worker {
     poller: Poller,
     commands: Receiver<Command>,
-    seats: BTreeMap<SeatId, Seat>,
+    seats: BTreeMap<SeatId, Box<Seat>>,
     desk: Desk,
     batch: ReceiveBatch,
+    /// Sockets that were not read to their end: nobody tells of them again.
+    unread: Vec<Token>,
     frames: FrameBatch,
     polls: bool,
     lag: Duration,
@@ -58,6 +61,7 @@ impl Worker {
             seats: BTreeMap::new(),
             desk: Desk::default(),
             batch: ReceiveBatch::new(),
+            unread: Vec::new(),
             frames: FrameBatch::new(),
             polls: false,
             lag: Duration::ZERO,
@@ -83,6 +87,7 @@ impl Worker {
             let due = due.map(|at| at.saturating_duration_since(Instant::now()));
             // 4. Wait. A poller that fails has nothing left to wait for.
             let timeout = match self.polls {
+                _ if !self.unread.is_empty() => Some(Duration::ZERO),
                 true => {
                     std::thread::sleep(POLL_EVERY);
                     Some(Duration::ZERO)
@@ -94,7 +99,10 @@ impl Worker {
                 Ok(events) => ready.extend_from_slice(events),
                 Err(_) => return,
             }
-            // 5. What came.
+            // 5. What came, and what is left of what came before.
+            for token in std::mem::take(&mut self.unread) {
+                self.receive(token);
+            }
             for _ in 0..LOOKS {
                 for event in &ready {
                     match Lines::stream_of(event.token) {
@@ -141,15 +149,19 @@ impl Worker {
                 .socket(seat.slots[socket])
                 .receive(&mut self.batch);
             let now = Instant::now();
+            let mut is_more = false;
             for (_, datagram) in self.batch.datagrams() {
-                seat.handle_datagram(socket, datagram, now);
+                is_more |= seat.handle_datagram(socket, datagram, now);
             }
-            self.desk.settle(seat, now);
-            // Of a closed port at the other end the kernel tells here; it means nothing.
-            if received.unwrap_or(0) < ReceiveBatch::CAPACITY {
+            if is_more {
+                self.desk.settle(seat, now);
+            }
+            // Of a closed port at the other end the kernel tells here; it means nothing, and more may wait.
+            if received.is_ok_and(|messages| messages < ReceiveBatch::CAPACITY) {
                 return;
             }
         }
+        self.unread.push(token);
     }
 
     fn serve_stream(&mut self, stream: u32, event: Ready) {
@@ -191,6 +203,9 @@ impl Worker {
             Command::Wish(id, wish) => {
                 self.with(id, now, |seat| seat.user.handle_wish(*wish, now));
             }
+            Command::Rejoin(id, reply) => {
+                let _ = reply.send(self.rejoin(id, now));
+            }
             Command::Network(id, network) => self.with(id, now, |seat| seat.set_network(network)),
             Command::Cut(id, pause) => self.with(id, now, |seat| seat.cut(now + pause)),
             Command::Watch(id, watch) => self.with(id, now, |seat| seat.watch(watch, now)),
@@ -208,10 +223,7 @@ impl Worker {
                 self.flush_lines(now);
                 self.desk.lines.remove(id);
                 self.desk.timers.retain(|(_, other)| *other != id);
-                for slot in seat.slots {
-                    let _ = self.poller.deregister(self.desk.banks.socket(slot));
-                    self.desk.banks.close(slot);
-                }
+                self.close(seat.slots);
                 if let Some(reply) = reply {
                     let _ = reply.send(stats);
                 }
@@ -234,26 +246,56 @@ impl Worker {
     fn add(&mut self, id: SeatId, mut newcomer: Newcomer, now: Instant) {
         let (admitted, _) = tokio::sync::oneshot::channel();
         let admitted = std::mem::replace(&mut newcomer.admitted, admitted);
-        let opened = self.open(id, &newcomer);
+        let opened = self.open(id, newcomer.setup, newcomer.local);
         let told = opened.map(|slots| {
             let seat = Seat::new(id, newcomer, slots, now);
-            self.seats.insert(id, seat);
+            self.seats.insert(id, Box::new(seat));
         });
         let _ = admitted.send(told);
     }
 
-    fn open(&mut self, id: SeatId, newcomer: &Newcomer) -> io::Result<Vec<super::bank::Slot>> {
+    /// The server may still know the sockets that there were: it tells connections apart by address.
+    fn rejoin(&mut self, id: SeatId, now: Instant) -> io::Result<()> {
+        let seat = self.seats.get(&id).ok_or(io::ErrorKind::NotConnected)?;
+        let slots = self.open(id, seat.setup, seat.local)?;
+        self.with(id, now, |seat| seat.user.close(now));
+        self.desk.banks.flush();
+        self.flush_lines(now);
+        self.desk.lines.remove(id);
+        let mut former = Vec::new();
+        self.with(id, now, |seat| former = seat.rejoin(slots, now));
+        self.close(former);
+        Ok(())
+    }
+
+    fn close(&mut self, slots: Vec<Slot>) {
+        for slot in slots {
+            let _ = self.poller.deregister(self.desk.banks.socket(slot));
+            self.desk.banks.close(slot);
+        }
+    }
+
+    fn open(&mut self, id: SeatId, setup: Setup, local: IpAddr) -> io::Result<Vec<Slot>> {
         let mut slots = Vec::new();
-        if newcomer.setup.protocol == Protocol::Tcp {
+        if setup.protocol == Protocol::Tcp {
             return Ok(slots);
         }
-        for socket in 0..User::sockets(newcomer.setup.layout) {
-            let slot = self.desk.banks.open(newcomer.local)?;
+        for socket in 0..User::sockets(setup.layout) {
             let token = Token(id.0 * SOCKETS + socket as u32);
-            self.poller.register(self.desk.banks.socket(slot), token)?;
-            slots.push(slot);
+            if let Err(error) = self.open_one(local, token, &mut slots) {
+                self.close(slots);
+                return Err(error);
+            }
         }
         Ok(slots)
+    }
+
+    /// Whoever asked has the slot to close, also if nobody can be told of what comes there.
+    fn open_one(&mut self, local: IpAddr, token: Token, slots: &mut Vec<Slot>) -> io::Result<()> {
+        let slot = self.desk.banks.open(local)?;
+        slots.push(slot);
+        self.poller
+            .register_edge(self.desk.banks.socket(slot), token)
     }
 
     fn with(&mut self, id: SeatId, now: Instant, work: impl FnOnce(&mut Seat)) {

@@ -97,7 +97,8 @@ pub(crate) struct Frames {
     layer: Option<u8>,
     shown: Option<Instant>,
     average_gap: Duration,
-    recent_gaps: Vec<Duration>,
+    /// When each ended, and how long it was.
+    recent_gaps: Vec<(Instant, Duration)>,
     /// Gaps in the average.
     averaged: u32,
     requested: Option<Instant>,
@@ -212,6 +213,18 @@ impl Frames {
         self.counts.dropped += (before - self.partial.len()) as u64;
     }
 
+    /// A frame without a stamp, that could be decoded.
+    pub(super) fn show_plain(&mut self, is_key_frame: bool, now: Instant) {
+        self.counts.decoded += 1;
+        self.counts.key_frames += u64::from(is_key_frame);
+        self.show(now);
+    }
+
+    /// Frames without stamps, that could not.
+    pub(super) fn drop_plain(&mut self, count: usize) {
+        self.counts.dropped += count as u64;
+    }
+
     fn show(&mut self, now: Instant) {
         let Some(before) = self.shown.replace(now) else {
             return;
@@ -225,7 +238,7 @@ impl Frames {
         if gap > MEDIA_GAP {
             self.counts.gaps += 1;
             if self.recent_gaps.len() < MAX_RECENT_GAPS {
-                self.recent_gaps.push(gap);
+                self.recent_gaps.push((now, gap));
             }
         }
         self.counts.longest_gap = self.counts.longest_gap.max(gap);
@@ -240,8 +253,16 @@ impl Frames {
     }
 
     /// Of more than 500 ms, since they were last taken.
-    pub(super) fn take_gaps(&mut self) -> Vec<Duration> {
+    pub(super) fn take_gaps(&mut self) -> Vec<(Instant, Duration)> {
         std::mem::take(&mut self.recent_gaps)
+    }
+
+    /// The same track came over another connection before, and stood still since.
+    pub(super) fn follow(&mut self, former: Self) {
+        self.shown = former.shown;
+        self.average_gap = former.average_gap;
+        self.averaged = former.averaged;
+        self.recent_gaps = former.recent_gaps;
     }
 
     /// Media was paused on purpose: the gap is no freeze, and what follows begins anew.
@@ -280,6 +301,7 @@ mod tests {
             layer,
             is_key_frame,
             frame,
+            begun: 0,
             packet,
             packets: 3,
             sent: 0,

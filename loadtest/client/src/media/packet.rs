@@ -141,6 +141,8 @@ pub(crate) fn read(format: Format, payload: &[u8]) -> Result<Stamp, Unstamped> {
         Format::Vp8 => vp8_body(payload),
         Format::Vp9 => vp9_body(payload),
         Format::Av1 => av1_body(payload),
+        // Nobody stamps it.
+        Format::H264 => None,
     };
     let body = at.and_then(|at| payload.get(at..));
     Stamp::read(body.ok_or(Unstamped::Foreign)?)
@@ -181,6 +183,7 @@ mod tests {
             layer: 1,
             is_key_frame,
             frame: 5,
+            begun: 0,
             packet,
             packets: 3,
             sent: 9,

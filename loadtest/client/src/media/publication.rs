@@ -6,11 +6,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::packet::{Codec, MAX_PAYLOAD, MIN_VIDEO, Payload};
+use super::playing::Playing;
 use super::scalable::Encoder;
 use super::sender::{Sender, Terms, Uplink};
 use super::source::{AUDIO_FRAME, VideoSizes, Voice};
 use super::stamp::{Stamp, TrackStamp};
-use super::{Layer, Media, Video, clock};
+use super::{Layer, Media, Recorded, Video, clock};
 use crate::wire::rtcp::{self, Block, Sent};
 
 const VIDEO_CLOCK: u32 = 90_000;
@@ -19,13 +20,21 @@ const AUDIO_CLOCK: u32 = 48_000;
 /// As [`MAX_PAYLOAD`], with room for a dependency descriptor that tells of all layers.
 const MAX_SCALABLE_PAYLOAD: usize = MAX_PAYLOAD - 48;
 
+/// Servers know a track once something of it came. A browser sends of a muted one as well, silence and
+/// black; we do in the beginning, so many times.
+const INTRODUCTION: u8 = 25;
+
 #[derive(Debug)]
 pub(crate) struct Publication {
     stamp: TrackStamp,
     terms: Option<Terms>,
     muted: bool,
+    /// So often it sends all the same.
+    introduces: u8,
     /// So many of its layers, from the lowest up, does anybody want.
     wanted: usize,
+    /// Which of its layers are not sent, because the publisher wants it so.
+    left_out: Vec<bool>,
     /// Timestamps of all encodings count from here.
     began: Instant,
     timestamp_base: u32,
@@ -40,6 +49,7 @@ enum Source {
         key_frame_every: Option<Duration>,
     },
     Scalable(Box<Layered>),
+    Recorded(Box<Playing>),
 }
 
 /// One stream with layers in it.
@@ -114,16 +124,43 @@ impl Publication {
                 next: now,
                 wants_key_picture: true,
             })),
+            Media::Recorded(Recorded { recording, loops }) => {
+                let sender = sender("", &mut rng);
+                let picture_id = rng.random();
+                let playing = Playing::new(recording, *loops, sender, picture_id, now);
+                Source::Recorded(Box::new(playing))
+            }
         };
         Self {
             stamp,
             terms: None,
             muted: false,
+            introduces: 0,
             wanted: usize::MAX,
+            left_out: Vec::new(),
             began: now,
             timestamp_base: rng.random(),
             source,
         }
+    }
+
+    /// Published again over another connection: other streams, whose frames go on where they were.
+    pub(crate) fn begin_anew(&mut self, mut rng: StdRng) {
+        self.terms = None;
+        self.introduces = if self.muted { INTRODUCTION } else { 0 };
+        self.wanted = usize::MAX;
+        self.timestamp_base = rng.random();
+        for sender in self.senders() {
+            sender.begin_anew(rng.random(), rng.random(), rng.random());
+        }
+    }
+
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    fn is_silent(&self) -> bool {
+        self.muted && self.introduces == 0
     }
 
     /// The SSRCs of what has one encoding: media and retransmissions.
@@ -135,11 +172,17 @@ impl Publication {
                 (sender.ssrc, Some(sender.repair_ssrc))
             }
             Source::Scalable(camera) => (camera.sender.ssrc, Some(camera.sender.repair_ssrc)),
+            Source::Recorded(playing) => {
+                let sender = &playing.sender;
+                let repair = playing.recording.is_video().then_some(sender.repair_ssrc);
+                (sender.ssrc, repair)
+            }
         }
     }
 
     pub(crate) fn set_muted(&mut self, muted: bool, now: Instant) {
         self.muted = muted;
+        self.introduces = 0;
         self.resume(now);
     }
 
@@ -154,9 +197,34 @@ impl Publication {
                     .skip(before)
                     .for_each(|it| it.resume(now));
             }
-            Source::Audio(_) | Source::Scalable(_) if before == 0 => self.resume(now),
-            Source::Audio(_) | Source::Scalable(_) => {}
+            Source::Audio(_) | Source::Scalable(_) | Source::Recorded(_) => {
+                if before == 0 {
+                    self.resume(now);
+                }
+            }
         }
+    }
+
+    /// Only layers of these names are sent; what has none is not concerned.
+    pub(crate) fn set_layers(&mut self, rids: &[String], now: Instant) {
+        let Source::Video { encodings, .. } = &mut self.source else {
+            return;
+        };
+        let left_out = encodings.iter().map(|it| !rids.contains(&it.layer.rid));
+        let left_out: Vec<bool> = left_out.collect();
+        let before = std::mem::take(&mut self.left_out).into_iter();
+        let before = before.chain(std::iter::repeat(false));
+        for ((encoding, before), now_out) in encodings.iter_mut().zip(before).zip(&left_out) {
+            if before && !now_out {
+                encoding.resume(now);
+            }
+        }
+        self.left_out = left_out;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn left_out(&self) -> &[bool] {
+        &self.left_out
     }
 
     /// Packets sent so far, of each encoding from the lowest up.
@@ -167,6 +235,7 @@ impl Publication {
                 encodings.iter().map(|it| it.sender.packets()).collect()
             }
             Source::Scalable(camera) => vec![camera.sender.packets()],
+            Source::Recorded(playing) => vec![playing.sender.packets()],
         }
     }
 
@@ -190,21 +259,28 @@ impl Publication {
                 camera.next = now;
                 camera.wants_key_picture = true;
             }
+            Source::Recorded(playing) => playing.resume(now),
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.terms.is_none() || self.muted || self.wanted == 0 {
+        if self.terms.is_none() || self.is_silent() || self.wanted == 0 {
             return None;
         }
         match &self.source {
             Source::Audio(speech) => Some(speech.next),
             Source::Video { encodings, .. } => {
                 let sent = encodings.iter().take(self.wanted);
-                sent.map(|it| it.next).min()
+                let sent = sent.enumerate().filter(|(place, _)| self.sends(*place));
+                sent.map(|(_, it)| it.next).min()
             }
             Source::Scalable(camera) => Some(camera.next),
+            Source::Recorded(playing) => playing.poll_timeout(),
         }
+    }
+
+    fn sends(&self, layer: usize) -> bool {
+        self.left_out.get(layer) != Some(&true)
     }
 
     /// Sends what is due. The schedule is absolute: what is late is sent late and counted, never
@@ -213,13 +289,14 @@ impl Publication {
         let Some(terms) = self
             .terms
             .as_ref()
-            .filter(|_| !self.muted && self.wanted > 0)
+            .filter(|_| !self.is_silent() && self.wanted > 0)
         else {
             return;
         };
         if !uplink.transport.is_secured() {
             return self.resume_later(now);
         }
+        self.introduces = self.introduces.saturating_sub(1);
         let ticks = |at: Instant, rate: u32| {
             let since = at.saturating_duration_since(self.began);
             let ticks = since.as_micros() * u128::from(rate) / 1_000_000;
@@ -237,6 +314,9 @@ impl Publication {
                 key_frame_every,
             } => {
                 for (layer, encoding) in (0..).zip(encodings).take(self.wanted) {
+                    if self.left_out.get(usize::from(layer)) == Some(&true) {
+                        continue;
+                    }
                     while encoding.next <= now {
                         let timestamp = ticks(encoding.next, VIDEO_CLOCK);
                         let track = (self.stamp, layer);
@@ -248,6 +328,15 @@ impl Publication {
                 while camera.next <= now {
                     let timestamp = ticks(camera.next, VIDEO_CLOCK);
                     camera.send_picture(self.stamp, terms, timestamp, uplink, now);
+                }
+            }
+            Source::Recorded(playing) => {
+                let clock = match playing.recording.is_video() {
+                    true => VIDEO_CLOCK,
+                    false => AUDIO_CLOCK,
+                };
+                while let Some(due) = playing.poll_timeout().filter(|due| *due <= now) {
+                    playing.send_frame(terms, ticks(due, clock), uplink, now);
                 }
             }
         }
@@ -263,6 +352,7 @@ impl Publication {
             Source::Audio(speech) => (Some(&mut speech.sender), None),
             Source::Video { encodings, .. } => (None, Some(encodings)),
             Source::Scalable(camera) => (Some(&mut camera.sender), None),
+            Source::Recorded(playing) => (Some(&mut playing.sender), None),
         };
         let several = several
             .into_iter()
@@ -303,6 +393,13 @@ impl Publication {
             Source::Scalable(camera) => {
                 (camera.sender.ssrc == media).then_some(&mut camera.wants_key_picture)
             }
+            Source::Recorded(playing) => {
+                let is_asked = playing.recording.is_video() && playing.sender.ssrc == media;
+                if is_asked {
+                    playing.want_key_frame();
+                }
+                return is_asked;
+            }
         };
         wants.is_some_and(|wants| {
             *wants = true;
@@ -311,9 +408,10 @@ impl Publication {
     }
 
     pub(crate) fn reports(&mut self, now: Instant) -> Vec<Sent> {
-        let rate = match self.source {
+        let rate = match &self.source {
             Source::Audio(_) => AUDIO_CLOCK,
-            Source::Video { .. } | Source::Scalable(_) => VIDEO_CLOCK,
+            Source::Recorded(playing) if !playing.recording.is_video() => AUDIO_CLOCK,
+            Source::Video { .. } | Source::Scalable(_) | Source::Recorded(_) => VIDEO_CLOCK,
         };
         self.senders()
             .filter_map(|sender| sender.report(rate, now))
@@ -450,7 +548,7 @@ fn packets(size: usize, max: usize) -> impl Iterator<Item = ((u16, u16), usize)>
     })
 }
 
-fn note_frame(uplink: &mut Uplink<'_>, due: Instant, interval: Duration, now: Instant) {
+pub(super) fn note_frame(uplink: &mut Uplink<'_>, due: Instant, interval: Duration, now: Instant) {
     uplink.counts.frames += 1;
     let late = now.saturating_duration_since(due) > interval / 2;
     uplink.counts.late += u64::from(late);
@@ -469,6 +567,7 @@ fn stamp(
         layer,
         is_key_frame,
         frame,
+        begun: 0,
         packet,
         packets,
         sent: clock::nanos(now),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::frames::{FrameCounts, Frames, MAX_RECENT_GAPS, MEDIA_GAP};
 use super::packet;
+use super::plain::{Plain, starts_key_frame};
 use super::sequence::{Counts, Place, Repair, Sequence, Via};
 use super::stamp::{Stamp, TrackStamp, Unstamped};
 use crate::sdp::Format;
@@ -50,6 +51,7 @@ pub(crate) struct Receiver {
     pub(crate) expected: Option<TrackStamp>,
     sequence: Sequence,
     frames: Frames,
+    bears: Bears,
     pub(crate) integrity: Integrity,
     pub(crate) bytes: u64,
     pub(crate) first_packet: Option<Instant>,
@@ -76,13 +78,26 @@ pub(crate) struct Receiver {
     recent: Recent,
 }
 
+/// Whether the stream's payloads bear stamps: all of them, or none.
+#[derive(Debug)]
+enum Bears {
+    /// So many looked like a damaged stamp. A recording may hold those bytes by chance, a few at most.
+    Unknown(u64),
+    Stamps,
+    None(Plain),
+}
+
+/// By chance nobody has so many.
+const DAMAGED: u64 = 3;
+
 /// Since somebody last looked: some of the latencies, each as likely as any other, and all gaps.
 #[derive(Debug, Default)]
 struct Recent {
     latencies: Vec<Duration>,
     /// Packets that had one.
     seen: u32,
-    gaps: Vec<Duration>,
+    /// When each ended, and how long it was.
+    gaps: Vec<(Instant, Duration)>,
 }
 
 /// Latencies told of a track at a time: more say little more, and cost every watcher.
@@ -111,6 +126,7 @@ impl Receiver {
             expected,
             sequence: Sequence::new(setup.repair()),
             frames: Frames::default(),
+            bears: Bears::Unknown(0),
             integrity: Integrity::default(),
             bytes: 0,
             first_packet: None,
@@ -142,7 +158,7 @@ impl Receiver {
     }
 
     /// Latencies and gaps since the last call.
-    pub(crate) fn take_recent(&mut self) -> (Vec<Duration>, Vec<Duration>) {
+    pub(crate) fn take_recent(&mut self) -> (Vec<Duration>, Vec<(Instant, Duration)>) {
         let Recent {
             latencies,
             mut gaps,
@@ -150,6 +166,19 @@ impl Receiver {
         } = std::mem::take(&mut self.recent);
         gaps.extend(self.frames.take_gaps());
         (latencies, gaps)
+    }
+
+    /// The same track came over another connection before: it stood still since, unless that was as it
+    /// should be.
+    pub(crate) fn follow(&mut self, former: Self) {
+        self.frames.follow(former.frames);
+        self.recent = former.recent;
+        self.last_packet = former.last_packet.filter(|_| !former.resumed);
+        self.resumed = former.resumed;
+    }
+
+    pub(crate) fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -191,7 +220,7 @@ impl Receiver {
             let tells =
                 (!self.setup.is_video() || !self.verified) && !self.resumed && pause > MEDIA_GAP;
             if tells && self.recent.gaps.len() < MAX_RECENT_GAPS {
-                self.recent.gaps.push(pause);
+                self.recent.gaps.push((now, pause));
             }
             self.resumed &= self.verified;
         }
@@ -248,14 +277,24 @@ impl Receiver {
         if payload.is_empty() || place == Place::Duplicate {
             return None;
         }
-        let stamp = match packet::read(self.setup.format, payload) {
+        let read = packet::read(self.setup.format, payload);
+        self.note_bearing(&read);
+        if let Bears::None(_) = self.bears {
+            // Somebody's stamp among media that bears none.
+            self.integrity.foreign += u64::from(read.is_ok());
+            self.integrity.unstamped += u64::from(read.is_err());
+            self.handle_plain(payload, header, place, verified, now);
+            return None;
+        }
+        let stamp = match read {
             Ok(stamp) => stamp,
             Err(Unstamped::Foreign) => {
                 self.integrity.unstamped += 1;
                 return None;
             }
             Err(Unstamped::Damaged) => {
-                self.integrity.damaged += 1;
+                let is_certain = matches!(self.bears, Bears::Stamps);
+                self.integrity.damaged += u64::from(is_certain);
                 return None;
             }
         };
@@ -286,6 +325,49 @@ impl Receiver {
         Some(age)
     }
 
+    fn note_bearing(&mut self, read: &Result<Stamp, Unstamped>) {
+        match (&mut self.bears, read) {
+            (Bears::Unknown(_), Err(Unstamped::Foreign)) => {
+                self.bears = Bears::None(Plain::default());
+            }
+            (Bears::Unknown(damaged), Err(Unstamped::Damaged)) if *damaged + 1 < DAMAGED => {
+                *damaged += 1;
+            }
+            (Bears::Unknown(damaged), Err(Unstamped::Damaged) | Ok(_)) => {
+                self.integrity.damaged += *damaged;
+                self.bears = Bears::Stamps;
+            }
+            // Servers may send frames of their own before those of the publisher.
+            (Bears::None(_), Ok(stamp)) if self.expected.is_none_or(|it| it == stamp.track) => {
+                self.bears = Bears::Stamps;
+            }
+            (Bears::None(_) | Bears::Stamps, _) => {}
+        }
+    }
+
+    /// Media without stamps: what is known of it is when it came.
+    fn handle_plain(
+        &mut self,
+        payload: &[u8],
+        header: &Header,
+        place: Place,
+        verified: bool,
+        now: Instant,
+    ) {
+        self.resumed &= !matches!(place, Place::Newest { .. });
+        if !self.setup.is_video() {
+            self.first_frame.get_or_insert(now);
+        } else if let Bears::None(plain) = &mut self.bears
+            && verified
+        {
+            let is_key = starts_key_frame(self.setup.format, payload);
+            let (sequence, frames) = (&self.sequence, &mut self.frames);
+            if plain.handle((is_key, header.marker), place, sequence, frames, now) {
+                self.first_frame.get_or_insert(now);
+            }
+        }
+    }
+
     fn note_layer(&mut self, layer: u8, began: Instant, now: Instant) {
         let known = self.current.replace(layer);
         if known != Some(layer) && self.layers.len() < MAX_CHANGES {
@@ -301,7 +383,8 @@ impl Receiver {
         let Some((before, time_before)) = self.newest else {
             return;
         };
-        if step != 1 {
+        // Its publisher joined anew: where the stream before ended, nobody can tell.
+        if step != 1 || before.begun != stamp.begun {
             return;
         }
         if stamp.inner.is_some() {
@@ -353,6 +436,9 @@ impl Receiver {
         self.resumed = true;
         self.transit = None;
         self.frames.pause();
+        if let Bears::None(plain) = &mut self.bears {
+            plain.pause();
+        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -371,9 +457,10 @@ impl Receiver {
     pub(crate) fn wants_key_frame(&mut self, verified: bool, now: Instant) -> bool {
         let given_up = std::mem::take(&mut self.given_up);
         let wants = self.setup.is_video()
-            && match verified {
-                true => self.frames.wants_key_frame(given_up, now),
-                false => given_up,
+            && match &mut self.bears {
+                _ if !verified => given_up,
+                Bears::None(plain) => plain.wants_key_frame(&self.sequence, &mut self.frames, now),
+                Bears::Unknown(_) | Bears::Stamps => self.frames.wants_key_frame(given_up, now),
             };
         self.key_frame_requests += u64::from(wants);
         wants

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::packet::Payload;
+use super::recording::Piece;
 use crate::outbox::Outbox;
 use crate::transport::Transport;
 use crate::wire::dependency::MAX_LEN as MAX_DEPENDENCY;
@@ -62,6 +63,8 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 pub(crate) struct Sender {
     rid: String,
+    /// How often, after the first time.
+    begun: u8,
     pub(crate) ssrc: u32,
     pub(crate) repair_ssrc: u32,
     /// Rollover counter and sequence number of the next packet.
@@ -79,12 +82,54 @@ pub(crate) struct Sender {
     fraction_lost: u8,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// What a packet carries, to be written as often as needed.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Stamped(Payload),
+    Recorded(Piece),
+}
+
+impl From<Payload> for Content {
+    fn from(payload: Payload) -> Self {
+        Self::Stamped(payload)
+    }
+}
+
+impl From<Piece> for Content {
+    fn from(piece: Piece) -> Self {
+        Self::Recorded(piece)
+    }
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Self::Stamped(payload) => payload.len,
+            Self::Recorded(piece) => piece.len(),
+        }
+    }
+
+    fn write(&self, out: &mut [u8]) {
+        match self {
+            Self::Stamped(payload) => payload.write(out),
+            Self::Recorded(piece) => piece.write(out),
+        }
+    }
+
+    fn dependency<'a>(&self, out: &'a mut [u8; MAX_DEPENDENCY]) -> &'a [u8] {
+        match self {
+            Self::Stamped(payload) => payload.dependency(out),
+            Self::Recorded(_) => &[],
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Kept {
     index: u64,
     timestamp: u32,
     marker: bool,
-    payload: Payload,
+    content: Content,
     /// To be the same bytes if it is sent again under the same index.
     named: bool,
     transport_sequence: u16,
@@ -97,6 +142,7 @@ impl Sender {
         let start = u64::from(start & 0x7FFF);
         Self {
             rid: rid.to_owned(),
+            begun: 0,
             ssrc,
             repair_ssrc,
             index: start,
@@ -110,6 +156,15 @@ impl Sender {
             round_trip: None,
             fraction_lost: 0,
         }
+    }
+
+    /// To go on as another stream, over another connection.
+    pub(crate) fn begin_anew(&mut self, ssrc: u32, repair_ssrc: u32, start: u16) {
+        let begun = self.begun.wrapping_add(1);
+        *self = Self {
+            begun,
+            ..Self::new(&self.rid, ssrc, repair_ssrc, start)
+        };
     }
 
     pub(crate) fn round_trip(&self) -> Option<Duration> {
@@ -130,25 +185,29 @@ impl Sender {
         timestamp: u32,
         marker: bool,
         level: Option<u8>,
-        payload: Payload,
+        content: impl Into<Content>,
         uplink: &mut Uplink<'_>,
         now: Instant,
     ) {
         if !uplink.transport.is_secured() {
             return;
         }
+        let mut content = content.into();
+        if let Content::Stamped(payload) = &mut content {
+            payload.stamp.begun = self.begun;
+        }
         let kept = Kept {
             index: self.index,
             timestamp,
             marker,
-            payload,
+            content,
             named: !self.known,
             transport_sequence: uplink.number(terms),
             level,
         };
         self.index += 1;
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(payload.len as u32);
+        self.octets = self.octets.wrapping_add(kept.content.len() as u32);
         self.last = Some((timestamp, now));
         self.write_media(terms, &kept, uplink);
         if self.kept.len() == KEPT {
@@ -169,7 +228,7 @@ impl Sender {
                 return;
             };
             let place = sequence.wrapping_sub(first.index as u16);
-            let Some(kept) = self.kept.get(usize::from(place)).copied() else {
+            let Some(kept) = self.kept.get(usize::from(place)).cloned() else {
                 continue;
             };
             uplink.counts.repairs += 1;
@@ -204,7 +263,7 @@ impl Sender {
             named(ids.rid, &self.rid).then_some((ids.rid, self.rid.as_bytes())),
             dependency_of(kept, ids.dependency, &mut dependency),
         ];
-        write(uplink, kept.index, fields, &extensions, &[], &kept.payload);
+        write(uplink, kept.index, fields, &extensions, &[], &kept.content);
     }
 
     fn write_repair(
@@ -238,7 +297,7 @@ impl Sender {
             fields,
             &extensions,
             &original,
-            &kept.payload,
+            &kept.content,
         );
         self.repair_index += 1;
     }
@@ -283,7 +342,7 @@ fn dependency_of<'a>(
     id: u8,
     out: &'a mut [u8; MAX_DEPENDENCY],
 ) -> Option<(u8, &'a [u8])> {
-    let value = kept.payload.dependency(out);
+    let value = kept.content.dependency(out);
     (id > 0 && !value.is_empty()).then_some((id, value))
 }
 
@@ -297,7 +356,7 @@ fn write(
     fields: Fields,
     extensions: &[Option<(u8, &[u8])>],
     prefix: &[u8],
-    payload: &Payload,
+    content: &Content,
 ) {
     let mut present = [(0, &[][..]); EXTENSIONS];
     let mut count = 0;
@@ -313,8 +372,8 @@ fn write(
         let header_len = write_header(out, fields, &present[..count]);
         let body = header_len + prefix.len();
         out[header_len..body].copy_from_slice(prefix);
-        payload.write(&mut out[body..]);
-        let (to, len) = transport.seal_rtp(index, out, header_len, body + payload.len)?;
+        content.write(&mut out[body..]);
+        let (to, len) = transport.seal_rtp(index, out, header_len, body + content.len())?;
         sent = len;
         Some((to, len))
     });

@@ -72,6 +72,8 @@ pub(crate) struct Sequence {
     highest: Option<u64>,
     missing: BTreeMap<u64, Missing>,
     due: Option<Instant>,
+    /// The newest that was given up.
+    newest_lost: Option<u64>,
     counts: Counts,
 }
 
@@ -83,8 +85,24 @@ impl Sequence {
             highest: None,
             missing: BTreeMap::new(),
             due: None,
+            newest_lost: None,
             counts: Counts::default(),
         }
+    }
+
+    /// With a number that does not roll over.
+    pub(crate) fn newest(&self) -> u64 {
+        self.highest.unwrap_or(0)
+    }
+
+    /// Whether one of this number or a later one is missing.
+    pub(crate) fn missing_since(&self, number: u64) -> bool {
+        self.missing.range(number..).next().is_some()
+    }
+
+    /// Whether one of this number or a later one was given up.
+    pub(crate) fn lost_since(&self, number: u64) -> bool {
+        self.newest_lost >= Some(number)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -125,6 +143,9 @@ impl Sequence {
         let step = number - highest;
         if step > MAX_JUMP {
             self.counts.lost += self.missing.len() as u64;
+            self.newest_lost = self
+                .newest_lost
+                .max(self.missing.keys().next_back().copied());
             self.missing.clear();
             self.first += step - 1;
             return Place::Newest { step };
@@ -181,6 +202,7 @@ impl Sequence {
             let age = now.saturating_duration_since(missing.since);
             if age >= GIVE_UP_AFTER {
                 given_up += 1;
+                self.newest_lost = self.newest_lost.max(Some(*number));
                 return false;
             }
             if missing.due <= now && asks && missing.asks < MAX_ASKS {

@@ -60,8 +60,8 @@ pub(crate) const AUDIO_FRAME: Duration = Duration::from_millis(20);
 const DTX_FRAME: Duration = Duration::from_millis(400);
 
 /// Levels of the extension (RFC 6464): the first bit says "voice", the rest is -dBov.
-const SPEECH_LEVEL: u8 = 0x80 | 28;
-const SILENCE_LEVEL: u8 = 127;
+pub(crate) const SPEECH_LEVEL: u8 = 0x80 | 28;
+pub(crate) const SILENCE_LEVEL: u8 = 127;
 
 /// A voice that speaks in turns of a few seconds.
 #[derive(Debug)]

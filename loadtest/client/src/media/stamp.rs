@@ -17,6 +17,8 @@ pub(crate) struct Stamp {
     pub(crate) is_key_frame: bool,
     /// Counted per layer; over all of them where one stream has several.
     pub(crate) frame: u32,
+    /// How often its stream was begun anew by a publisher who joined again: what went before is not missing.
+    pub(crate) begun: u8,
     /// Of so many in the frame.
     pub(crate) packet: u16,
     pub(crate) packets: u16,
@@ -80,7 +82,7 @@ impl Stamp {
             temporal,
             references: [earlier, lower],
         } = self.inner.unwrap_or_default();
-        payload[INNER_AT..CHECKSUM_AT].copy_from_slice(&[temporal, earlier, lower, 0]);
+        payload[INNER_AT..CHECKSUM_AT].copy_from_slice(&[temporal, earlier, lower, self.begun]);
         let checksum = checksum(payload).to_be_bytes();
         payload[CHECKSUM_AT..STAMP_LEN].copy_from_slice(&checksum);
     }
@@ -102,6 +104,7 @@ impl Stamp {
             layer: payload[3],
             is_key_frame: payload[2] & KEY_FRAME != 0,
             frame: word(16),
+            begun: payload[CHECKSUM_AT - 1],
             packet: half(12),
             packets: half(14),
             sent: u64::from(word(20)) << 32 | u64::from(word(24)),
@@ -131,6 +134,7 @@ mod tests {
             layer: 2,
             is_key_frame: true,
             frame: 77,
+            begun: 1,
             packet: 3,
             packets: 9,
             sent: 1 << 40 | 5,

@@ -189,6 +189,10 @@ impl Section {
         self.codecs.iter().filter_map(|codec| {
             let mut ours = Format::all(self.media).iter();
             let format = ours.find(|it| it.name().eq_ignore_ascii_case(&codec.name))?;
+            // Of H.264's modes we have the one with fragments (RFC 6184 section 6.3).
+            if *format == Format::H264 && !codec.fmtp.contains("packetization-mode=1") {
+                return None;
+            }
             let numbered = Numbered {
                 format: *format,
                 payload_type: codec.payload_type,

@@ -104,7 +104,7 @@ fn what_is_written_can_be_read() {
     let formats: Vec<Numbered> = camera.formats().map(|(numbered, _)| numbered).collect();
     assert_eq!(
         formats,
-        [Format::Vp8, Format::Vp9, Format::Av1].map(Format::numbered)
+        [Format::Vp8, Format::Vp9, Format::H264, Format::Av1].map(Format::numbered)
     );
     assert_eq!(
         camera.extensions,

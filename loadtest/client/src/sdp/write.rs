@@ -158,6 +158,10 @@ fn write_format(
         Format::Opus => Some("minptime=10;useinbandfec=1"),
         Format::Vp9 => Some("profile-id=0"),
         Format::Av1 => Some("level-idx=5;profile=0;tier=0"),
+        // Constrained baseline, which everybody has.
+        Format::H264 => {
+            Some("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")
+        }
         Format::Vp8 => None,
     };
     if let Some(parameters) = parameters {

@@ -25,6 +25,10 @@ const RECEIVE: Direction = Direction {
     send: false,
     receive: true,
 };
+const INACTIVE: Direction = Direction {
+    send: false,
+    receive: false,
+};
 const SEND: Direction = Direction {
     send: true,
     receive: false,
@@ -51,6 +55,17 @@ enum Use {
     Data,
     /// By the client's id of the track.
     Send(Format, String),
+    /// Its track is not published any more.
+    Ended(Format, Stage),
+}
+
+/// How far an end has come. A section changes hands by way of being inactive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Wanted,
+    Offered,
+    /// Another track may have it.
+    Free,
 }
 
 impl Negotiation {
@@ -85,7 +100,42 @@ impl Negotiation {
     }
 
     pub(super) fn add_sending(&mut self, format: Format, client_id: &str) {
-        self.sections.push(Use::Send(format, client_id.to_owned()));
+        let is_free = |it: &&mut Use| match it {
+            Use::Ended(former, Stage::Free) => former.media() == format.media(),
+            _ => false,
+        };
+        let sending = Use::Send(format, client_id.to_owned());
+        match self.sections.iter_mut().find(is_free) {
+            Some(section) => *section = sending,
+            None => self.sections.push(sending),
+        }
+    }
+
+    pub(super) fn end_sending(&mut self, client_id: &str) {
+        for section in &mut self.sections {
+            if let Use::Send(format, sent) = section
+                && sent == client_id
+            {
+                *section = Use::Ended(*format, Stage::Wanted);
+            }
+        }
+    }
+
+    fn note_offered(&mut self) {
+        for section in &mut self.sections {
+            if let Use::Ended(_, stage @ Stage::Wanted) = section {
+                *stage = Stage::Offered;
+            }
+        }
+    }
+
+    /// What the server has rejected stays so.
+    fn note_answered(&mut self, place: usize, rejected: bool) {
+        if let Some(Use::Ended(_, stage @ Stage::Offered)) = self.sections.get_mut(place)
+            && !rejected
+        {
+            *stage = Stage::Free;
+        }
     }
 
     /// The server may never have seen it.
@@ -118,6 +168,7 @@ impl User {
             id: negotiation.next_id,
             ..Default::default()
         };
+        negotiation.note_offered();
         negotiation.outstanding = Some(offer.id);
         negotiation.changed = false;
         negotiation.next_id += 1;
@@ -130,6 +181,11 @@ impl User {
         let mid = place.to_string();
         match section {
             Use::Receive(media) => Outline::offer(*media, mid, RECEIVE),
+            Use::Ended(format, _) => {
+                let mut outline = Outline::offer(format.media(), mid, INACTIVE);
+                outline.formats = vec![format.numbered()];
+                outline
+            }
             Use::Data => Outline::offer(Media::Application, mid, SEND),
             Use::Send(format, client_id) => {
                 let mut outline = Outline::offer(format.media(), mid, SEND);
@@ -166,7 +222,10 @@ impl User {
                     let told = answer.mid_to_track_id.get(&section.mid);
                     incoming.extend(carried(section, told));
                 }
-                Some(Use::Data) | None => {}
+                Some(Use::Data | Use::Ended(..)) | None => {}
+            }
+            if let Some(place) = place {
+                self.negotiation.note_answered(place, section.rejected);
             }
         }
         if self.setup.layout == Layout::Single {
@@ -265,7 +324,12 @@ impl User {
         let connection = &mut self.connections[place];
         connection.set_extensions(mid, transport_cc);
         let ended = connection.set_incoming(sections, expected);
-        ended.iter().for_each(|it| self.finish(it));
+        ended.into_iter().for_each(|it| self.lose(it));
+        for incoming in self.connections[place].incoming_mut() {
+            if let Some(former) = self.lost.remove(&incoming.sid) {
+                incoming.receiver.follow(former);
+            }
+        }
     }
 }
 
@@ -329,5 +393,43 @@ fn answer_to(offered: &Section) -> Outline {
         track: None,
         rids: Vec::new(),
         ssrcs: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_has_another_track_once_the_server_knows_that_its_own_ended() {
+        let mut negotiation = Negotiation::new("");
+        negotiation.add_sending(Format::Vp8, "first");
+        negotiation.end_sending("first");
+        let sent = |it: &Negotiation| -> Vec<Option<String>> {
+            let sent = it.sections.iter().map(|section| match section {
+                Use::Send(_, client_id) => Some(client_id.clone()),
+                _ => None,
+            });
+            sent.collect()
+        };
+        let some = |name: &str| Some(name.to_owned());
+        // The answer to an offer before is not about it, nor is one that is not there yet.
+        negotiation.note_answered(0, false);
+        negotiation.add_sending(Format::Vp8, "second");
+        assert_eq!(sent(&negotiation), [None, some("second")]);
+        negotiation.note_offered();
+        negotiation.add_sending(Format::Vp8, "third");
+        assert_eq!(sent(&negotiation), [None, some("second"), some("third")]);
+        negotiation.note_answered(0, false);
+        negotiation.add_sending(Format::Opus, "voice");
+        negotiation.add_sending(Format::H264, "fourth");
+        let expected = ["fourth", "second", "third", "voice"].map(some);
+        assert_eq!(sent(&negotiation), expected);
+        // What was rejected is no section any more.
+        negotiation.end_sending("second");
+        negotiation.note_offered();
+        negotiation.note_answered(1, true);
+        negotiation.add_sending(Format::Vp8, "fifth");
+        assert_eq!(sent(&negotiation).last(), Some(&some("fifth")));
     }
 }

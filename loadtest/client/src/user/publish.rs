@@ -15,17 +15,19 @@ use crate::connection::Outgoing;
 use crate::media::publication::Publication;
 use crate::media::sender::Terms;
 use crate::media::stamp::TrackStamp;
-use crate::media::{Layer, Media, ScalableCodec};
+use crate::media::{Layer, Media, Recorded, ScalableCodec};
 
 #[derive(Debug)]
 pub(super) struct Published {
     /// Also the client's id of the track.
     pub(super) name: String,
-    media: Media,
+    pub(super) media: Media,
     /// Once the server has accepted it.
-    info: Option<TrackInfo>,
+    pub(super) info: Option<TrackInfo>,
     /// It was negotiated.
     pub(super) active: bool,
+    /// As it was sent before the participant joined anew, until the server has accepted it again.
+    pub(super) former: Option<Publication>,
 }
 
 impl Published {
@@ -68,6 +70,7 @@ impl User {
             media,
             info: None,
             active: false,
+            former: None,
         });
     }
 
@@ -84,9 +87,24 @@ impl User {
         if !is_new {
             return;
         }
+        // It was announced as it was then, and may have changed while the server had no name for it.
+        let muted = known.former.as_ref().map(Publication::is_muted);
+        if let (Some(info), Some(muted)) = (&known.info, muted)
+            && info.muted != muted
+        {
+            let sid = info.sid.clone();
+            self.signals
+                .push_back(Request::Mute(MuteTrackRequest { sid, muted }));
+        }
         let stamp = TrackStamp::of(&self.room, &self.identity, &known.name);
         let rng = rand::rngs::StdRng::seed_from_u64(self.rng.random());
-        let publication = Publication::new(&known.media, stamp, rng, now);
+        let publication = match known.former.take() {
+            Some(mut former) => {
+                former.begin_anew(rng);
+                former
+            }
+            None => Publication::new(&known.media, stamp, rng, now),
+        };
         self.negotiation
             .add_sending(known.media.format(), &published.cid);
         self.connections[0].outgoing.push(Outgoing {
@@ -128,6 +146,11 @@ impl User {
     }
 
     pub(super) fn mute(&mut self, name: &str, muted: bool, now: Instant) {
+        let mut published = self.published.iter_mut();
+        let published = published.find(|it| it.name == name);
+        if let Some(former) = published.and_then(|it| it.former.as_mut()) {
+            former.set_muted(muted, now);
+        }
         let sid = self
             .published(name)
             .and_then(Published::sid)
@@ -187,23 +210,20 @@ fn quality(place: usize, layers: usize) -> VideoQuality {
     }
 }
 
-fn announcement(name: &str, media: &Media) -> AddTrackRequest {
+pub(super) fn announcement(name: &str, media: &Media) -> AddTrackRequest {
     let request = AddTrackRequest {
         cid: name.to_owned(),
         name: name.to_owned(),
         ..Default::default()
     };
     match media {
-        Media::Audio(audio) => AddTrackRequest {
-            r#type: TrackType::Audio.into(),
-            source: TrackSource::Microphone.into(),
-            audio_features: match audio.dtx {
-                true => Vec::new(),
-                false => vec![AudioTrackFeature::TfNoDtx.into()],
-            },
-            disable_red: true,
-            ..request
-        },
+        Media::Audio(audio) => microphone(request, audio.dtx),
+        Media::Recorded(Recorded { recording, .. }) if !recording.is_video() => {
+            microphone(request, true)
+        }
+        Media::Recorded(Recorded { recording, .. }) => {
+            camera(request, recording.codec(), &[recording.layer()])
+        }
         Media::Video(video) => camera(request, "vp8", &video.layers),
         Media::Scalable(scalable) => {
             let codec = match scalable.codec {
@@ -212,6 +232,20 @@ fn announcement(name: &str, media: &Media) -> AddTrackRequest {
             };
             camera(request, codec, &scalable.layers)
         }
+    }
+}
+
+/// `dtx`: it may fall silent.
+fn microphone(request: AddTrackRequest, dtx: bool) -> AddTrackRequest {
+    AddTrackRequest {
+        r#type: TrackType::Audio.into(),
+        source: TrackSource::Microphone.into(),
+        audio_features: match dtx {
+            true => Vec::new(),
+            false => vec![AudioTrackFeature::TfNoDtx.into()],
+        },
+        disable_red: true,
+        ..request
     }
 }
 

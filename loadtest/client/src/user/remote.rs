@@ -1,5 +1,8 @@
 //! What signaling says others publish, and what the participant wants of it.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
@@ -23,6 +26,10 @@ pub struct RemoteTrack {
     pub paused: bool,
     /// Of its publisher.
     pub place: Place,
+    /// When signaling told of it; none if it was there before.
+    pub announced: Option<Instant>,
+    /// When signaling told that it was muted, or unmuted.
+    pub changed: Option<Instant>,
     pub(super) wanted: Option<bool>,
     pub(super) wish: Option<LayerWish>,
 }
@@ -35,11 +42,27 @@ pub struct Place {
 }
 
 /// Somebody in the room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Person {
     pub identity: String,
     pub sid: String,
     pub place: Place,
+    pub name: String,
+    pub metadata: String,
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Person {
+    pub(super) fn of(participant: &ParticipantInfo) -> Self {
+        Self {
+            identity: participant.identity.clone(),
+            sid: participant.sid.clone(),
+            place: Place::of(participant),
+            name: participant.name.clone(),
+            metadata: participant.metadata.clone(),
+            attributes: participant.attributes.clone().into_iter().collect(),
+        }
+    }
 }
 
 impl Place {
@@ -91,25 +114,28 @@ impl User {
             let place = Place::of(&participant);
             if participant.identity == self.identity {
                 self.place = place;
+                self.me = Person::of(&participant);
                 continue;
             }
             if participant.state() == State::Disconnected {
                 self.others.remove(&participant.identity);
             } else {
-                let person = Person {
-                    identity: participant.identity.clone(),
-                    sid: participant.sid.clone(),
-                    place: place.clone(),
-                };
+                let person = Person::of(&participant);
                 self.others.insert(participant.identity.clone(), person);
             }
             let gone = |it: &RemoteTrack| {
                 it.identity == participant.identity
                     && !participant.tracks.iter().any(|track| track.sid == it.sid)
             };
-            self.remote.retain(|_, it| !gone(it));
+            let gone = self.remote.values().filter(|it| gone(it));
+            let gone: Vec<String> = gone.map(|it| it.sid.clone()).collect();
+            gone.iter().for_each(|sid| self.miss(sid));
+            if participant.state() == State::Disconnected {
+                self.forget(&participant.identity);
+            }
             for info in participant.tracks {
-                let known = self.remote.get(&info.sid);
+                let absent = self.absent.remove(&info.sid).map(|(_, track)| track);
+                let known = self.remote.get(&info.sid).or(absent.as_ref());
                 let was_muted = known.is_some_and(|it| it.muted);
                 let track = RemoteTrack {
                     identity: participant.identity.clone(),
@@ -118,6 +144,12 @@ impl User {
                     muted: info.muted,
                     paused: known.is_some_and(|it| it.paused),
                     place: place.clone(),
+                    announced: known.map_or(self.told_at, |it| it.announced),
+                    changed: match known {
+                        Some(known) if known.muted == info.muted => known.changed,
+                        Some(_) => self.told_at,
+                        None => None,
+                    },
                     wanted: known.and_then(|it| it.wanted),
                     wish: known.and_then(|it| it.wish),
                     sid: info.sid,
@@ -133,7 +165,16 @@ impl User {
                         incoming.receiver.handle_pause();
                     }
                 }
-                self.remote.insert(track.sid.clone(), track);
+                if was_muted != track.muted
+                    && let Some(lost) = self.lost.get_mut(&track.sid)
+                {
+                    lost.handle_pause();
+                }
+                let sid = track.sid.clone();
+                self.remote.insert(sid.clone(), track);
+                if absent.is_some() {
+                    self.wish_again(&sid);
+                }
             }
         }
     }
@@ -155,18 +196,19 @@ impl User {
         incoming
             .filter(|it| it.sid == sid)
             .for_each(|it| it.receiver.handle_pause());
+        if let Some(lost) = self.lost.get_mut(sid) {
+            lost.handle_pause();
+        }
     }
 
     pub(super) fn subscribe(&mut self, sid: &str, wanted: bool) {
         if let Some(track) = self.remote.get_mut(sid) {
             track.wanted = Some(wanted);
         }
-        self.signals
-            .push_back(Request::Subscription(UpdateSubscription {
-                track_sids: vec![sid.to_owned()],
-                subscribe: wanted,
-                ..Default::default()
-            }));
+        if !wanted {
+            self.lost.remove(sid);
+        }
+        self.signals.push_back(subscription(sid, wanted));
     }
 
     pub(super) fn wish_layer(&mut self, sid: &str, wish: LayerWish) {
@@ -177,18 +219,30 @@ impl User {
         if (wish == LayerWish::Off) != (before == Some(LayerWish::Off)) {
             self.note_pause(sid);
         }
-        let mut settings = UpdateTrackSettings {
-            track_sids: vec![sid.to_owned()],
-            quality: VideoQuality::High.into(),
-            ..Default::default()
-        };
-        match wish {
-            LayerWish::Quality(0) => settings.quality = VideoQuality::Low.into(),
-            LayerWish::Quality(1) => settings.quality = VideoQuality::Medium.into(),
-            LayerWish::Quality(_) => {}
-            LayerWish::Size(width, height) => (settings.width, settings.height) = (width, height),
-            LayerWish::Off => settings.disabled = true,
-        }
-        self.signals.push_back(Request::TrackSetting(settings));
+        self.signals.push_back(settings(sid, wish));
     }
+}
+
+pub(super) fn subscription(sid: &str, subscribe: bool) -> Request {
+    Request::Subscription(UpdateSubscription {
+        track_sids: vec![sid.to_owned()],
+        subscribe,
+        ..Default::default()
+    })
+}
+
+pub(super) fn settings(sid: &str, wish: LayerWish) -> Request {
+    let mut settings = UpdateTrackSettings {
+        track_sids: vec![sid.to_owned()],
+        quality: VideoQuality::High.into(),
+        ..Default::default()
+    };
+    match wish {
+        LayerWish::Quality(0) => settings.quality = VideoQuality::Low.into(),
+        LayerWish::Quality(1) => settings.quality = VideoQuality::Medium.into(),
+        LayerWish::Quality(_) => {}
+        LayerWish::Size(width, height) => (settings.width, settings.height) = (width, height),
+        LayerWish::Off => settings.disabled = true,
+    }
+    Request::TrackSetting(settings)
 }

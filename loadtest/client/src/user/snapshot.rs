@@ -1,18 +1,21 @@
 //! What the participant has seen, as a snapshot.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use livekit_protocol::leave_request::Action;
 
 use super::{MAX_FINISHED, User};
 use crate::connection::{Connection, Incoming};
 use crate::media::publication::Publication as Sending;
-use crate::stats::{Counts, Integrity, Left, Publication, Sent, Stats, Track};
+use crate::stats::{Counts, Gap, Integrity, Left, Publication, Sent, Stats, Track};
 use crate::transport::data::Reliability;
 
 impl User {
     pub(super) fn finish(&mut self, incoming: &Incoming) {
-        if self.finished.len() < MAX_FINISHED && incoming.receiver.first_packet.is_some() {
+        if incoming.receiver.first_packet.is_some() {
+            if self.finished.len() == MAX_FINISHED {
+                self.forgotten.add(&self.finished.remove(0));
+            }
             let track = self.track(incoming);
             self.finished.push(Track {
                 ended: true,
@@ -46,6 +49,7 @@ impl User {
             integrity: receiver.integrity,
             first_packet: receiver.first_packet.map(since),
             first_frame: receiver.first_frame.map(since),
+            last_packet: receiver.last_packet(),
             longest_pause: receiver.longest_pause,
             ended: false,
             verified: receiver.verified,
@@ -75,7 +79,8 @@ impl User {
         let measured = &downlink.measured;
         let mut stats = Stats {
             identity: self.identity.clone(),
-            connected: self.secured.iter().all(|secured| *secured),
+            sid: self.sid.clone(),
+            connected: self.is_connected(),
             data_open: self.connections.iter().all(|connection| {
                 let transport = &connection.transport;
                 [Reliability::Reliable, Reliability::Lossy].map(|how| transport.is_data_open(how))
@@ -86,6 +91,7 @@ impl User {
             failure: self.failure.clone(),
             times,
             reconnects: self.reconnects,
+            rejoins: self.rejoins,
             connects: self.connects,
             tracks,
             published: self
@@ -103,13 +109,20 @@ impl User {
                 .collect(),
             remote: self.remote.values().cloned().collect(),
             place: self.place.clone(),
+            me: self.me.clone(),
+            answers: self.answers.clone(),
+            forgotten: self.forgotten,
             others: self.others.values().cloned().collect(),
             sent: Sent::default(),
             data: self.data.clone(),
             audio_latency: measured.audio_latency.clone(),
             video_latency: measured.video_latency.clone(),
             integrity,
-            refused: self.connections.iter().map(|it| it.transport.refused).sum(),
+            refused: self
+                .connections
+                .iter()
+                .map(|it| it.measured.refused + it.transport.refused)
+                .sum(),
             unplaced: self.connections.iter().map(|it| it.measured.unplaced).sum(),
             drained_packets: measured.drained.0,
             drained_bytes: measured.drained.1,
@@ -124,6 +137,7 @@ impl User {
     /// A snapshot with what came since the last of these.
     pub(crate) fn observe(&mut self, now: Instant) -> Stats {
         let mut stats = self.stats();
+        let began = self.began;
         for connection in &mut self.connections {
             for incoming in connection.incoming_mut() {
                 let (latencies, gaps) = incoming.receiver.take_recent();
@@ -131,8 +145,17 @@ impl User {
                 if let Some(track) = tracks.rfind(|it| it.sid == incoming.sid && !it.ended) {
                     track.silence = incoming.receiver.silence(now);
                     track.latencies = latencies;
-                    track.gaps = gaps;
+                    let gap = |(ended, lasted): (Instant, Duration)| Gap {
+                        at: ended.saturating_duration_since(began),
+                        lasted,
+                    };
+                    track.gaps = gaps.into_iter().map(gap).collect();
                 }
+            }
+        }
+        for (sid, receiver) in &self.lost {
+            if let Some(track) = stats.tracks.iter_mut().rfind(|it| it.sid == *sid) {
+                track.silence = receiver.silence(now);
             }
         }
         stats

@@ -1,6 +1,6 @@
 //! What looks at a participant are worth, second by second.
 
-use pipemesh_loadtest_client::stats::{FrameCounts, LayerChange};
+use pipemesh_loadtest_client::stats::{FrameCounts, Gap, LayerChange};
 
 use super::*;
 use crate::metrics::Registry;
@@ -14,6 +14,8 @@ struct Bench {
     seconds: Seconds,
     stats: Stats,
     at: Duration,
+    /// Somebody's outage: who, from when until when, and why.
+    outage: Option<(&'static str, Duration, Duration, Cause)>,
     told: Vec<Measurement>,
 }
 
@@ -34,6 +36,7 @@ impl Bench {
             seconds,
             stats,
             at: Duration::ZERO,
+            outage: None,
             told: Vec::new(),
         }
     }
@@ -58,9 +61,15 @@ impl Bench {
 
     fn look(&mut self) {
         self.at += SECOND;
+        let outage = self.outage;
+        let outage = |identity: &str, from: Duration, until: Duration| {
+            let (who, began, ended, cause) = outage?;
+            let is_it = who == identity && began <= until && from <= ended;
+            is_it.then_some(cause)
+        };
         self.told = self
             .seconds
-            .handle(&self.stats, SECOND, self.at, &self.meters);
+            .handle(&self.stats, SECOND, self.at, &outage, &self.meters);
     }
 
     /// Values, and for rates their weights, of one metric.
@@ -144,6 +153,10 @@ fn a_freeze_that_lasts_is_frozen_every_second_and_told_when_it_ends() {
     bench.look();
     bench.tells("rtc_freeze_ratio", &[(1.0, 1.0)]);
     bench.tells("rtc_freezes", &[]);
+    let gap = Gap {
+        at: bench.at + Duration::from_millis(990),
+        lasted: Duration::from_secs(2),
+    };
     let track = bench.track();
     track.silence = Some(Duration::from_millis(10));
     track.frames = FrameCounts {
@@ -152,7 +165,7 @@ fn a_freeze_that_lasts_is_frozen_every_second_and_told_when_it_ends() {
         frozen: Duration::from_secs(2),
         ..FrameCounts::default()
     };
-    track.gaps = vec![Duration::from_secs(2)];
+    track.gaps = vec![gap];
     bench.look();
     bench.tells("rtc_freezes", &[(1.0, 1.0)]);
     bench.tells("rtc_freeze_duration", &[(2_000.0, 1.0)]);
@@ -235,7 +248,10 @@ fn a_track_that_its_publisher_took_away_gives_nothing_more() {
     bench.look();
     bench.stats.remote.clear();
     bench.track().ended = true;
-    bench.look();
+    for _ in 0..=RETURNS_WITHIN.as_secs() {
+        bench.tells("rtc_tracks_missing", &[]);
+        bench.look();
+    }
     bench.tells("rtc_tracks_missing", &[(0.0, 1.0)]);
     bench.look();
     bench.tells("rtc_bitrate_received", &[]);
@@ -305,4 +321,185 @@ fn who_only_counts_packets_misses_no_tracks() {
     bench.tells("rtc_bitrate_received", &[]);
     bench.told = bench.seconds.end(&bench.meters);
     bench.tells("rtc_tracks_missing", &[]);
+}
+
+impl Bench {
+    /// The connection is gone, and the track with it.
+    fn loses(&mut self) {
+        self.track().ended = true;
+    }
+
+    /// The track comes over another one.
+    fn comes_back(&mut self, first_packet: Duration) {
+        let track = self.track().clone();
+        self.stats.tracks.push(Track {
+            sid: track.sid,
+            is_video: track.is_video,
+            verified: true,
+            first_packet: Some(first_packet),
+            ..Track::default()
+        });
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        let id = self.registry.builtin("rtc_media_gap");
+        let gap = self.told.iter().find(|it| it.metric == id);
+        gap.expect("a gap").about.cause
+    }
+}
+
+#[test]
+fn an_outage_is_silent_and_what_came_before_it_is_counted_once() {
+    let mut bench = Bench::flowing(true);
+    (bench.track().packets, bench.track().frames.decoded) = (100, 30);
+    bench.look();
+    bench.tells("rtc_packets_received", &[(100.0, 1.0)]);
+    // Some more before the loss, which a look sees.
+    (bench.track().packets, bench.track().frames.decoded) = (140, 42);
+    bench.loses();
+    bench.track().silence = Some(Duration::from_millis(600));
+    bench.look();
+    bench.tells("rtc_packets_received", &[(40.0, 1.0)]);
+    bench.tells("rtc_frames_received", &[(12.0, 1.0)]);
+    bench.tells("rtc_freeze_ratio", &[(0.6, 1.0)]);
+    bench.track().silence = Some(Duration::from_millis(1_600));
+    bench.look();
+    bench.tells("rtc_packets_received", &[]);
+    bench.tells("rtc_bitrate_received", &[(0.0, 1.0)]);
+    bench.tells("rtc_fps", &[(0.0, 1.0)]);
+    bench.tells("rtc_freeze_ratio", &[(1.0, 1.0)]);
+    bench.comes_back(bench.at + SECOND / 2);
+    (bench.track().packets, bench.track().frames.decoded) = (7, 2);
+    bench.look();
+    bench.tells("rtc_packets_received", &[(7.0, 1.0)]);
+    bench.tells("rtc_frames_received", &[(2.0, 1.0)]);
+    bench.tells("rtc_time_to_first_packet", &[]);
+    assert_eq!(bench.seconds.wanted(&bench.stats), (1, 1));
+}
+
+#[test]
+fn what_came_before_an_outage_between_two_looks_is_counted_too() {
+    let mut bench = Bench::flowing(true);
+    bench.track().packets = 100;
+    bench.look();
+    (bench.track().packets, bench.track().frames.decoded) = (130, 9);
+    bench.loses();
+    bench.comes_back(bench.at + SECOND / 2);
+    (bench.track().packets, bench.track().frames.decoded) = (20, 4);
+    bench.look();
+    bench.tells("rtc_packets_received", &[(30.0, 1.0), (20.0, 1.0)]);
+    bench.tells("rtc_frames_received", &[(9.0, 1.0), (4.0, 1.0)]);
+    bench.look();
+    bench.tells("rtc_packets_received", &[]);
+}
+
+#[test]
+fn a_track_whose_publisher_is_away_is_waited_for() {
+    let mut bench = Bench::flowing(true);
+    bench.look();
+    let remote = std::mem::take(&mut bench.stats.remote);
+    bench.loses();
+    bench.outage = Some(("", bench.at, 20 * SECOND, Cause::NodeDown));
+    for _ in 0..15 {
+        bench.look();
+        bench.tells("rtc_tracks_missing", &[]);
+    }
+    bench.stats.remote = remote;
+    bench.comes_back(bench.at);
+    bench.track().packets = 5;
+    bench.look();
+    bench.tells("rtc_packets_received", &[(5.0, 1.0)]);
+    bench.tells("rtc_time_to_first_packet", &[]);
+}
+
+#[test]
+fn a_gap_has_the_cause_of_who_was_away_meanwhile() {
+    let gap = |bench: &Bench| Gap {
+        at: bench.at + SECOND / 2,
+        lasted: SECOND,
+    };
+    for (began, ended, expected) in [
+        (SECOND, 5 * SECOND, Cause::NodeDown),
+        (2 * SECOND, 5 * SECOND, Cause::Unknown),
+        (Duration::ZERO, SECOND / 4, Cause::Unknown),
+    ] {
+        let mut bench = Bench::flowing(true);
+        bench.look();
+        bench.outage = Some(("", began, ended, Cause::NodeDown));
+        bench.track().gaps = vec![gap(&bench)];
+        bench.look();
+        assert_eq!(bench.cause(), Some(expected), "{began:?} to {ended:?}");
+    }
+    // One that does not end.
+    let mut bench = Bench::flowing(false);
+    bench.outage = Some(("", SECOND / 2, 5 * SECOND, Cause::Migrate));
+    bench.track().silence = Some(SECOND);
+    bench.look();
+    bench.told = bench.seconds.end(&bench.meters);
+    assert_eq!(bench.cause(), Some(Cause::Migrate));
+}
+
+#[test]
+fn a_gap_is_a_layers_if_it_ends_with_the_layer_that_was_asked_for() {
+    for (wished, came, expected) in [(2, 2, Cause::Layer), (1, 2, Cause::Unknown)] {
+        let mut bench = Bench::flowing(true);
+        bench.look();
+        bench.seconds.wish("TR_1", Some(wished), bench.at);
+        let at = bench.at + Duration::from_millis(900);
+        let track = bench.track();
+        track.layer = Some(came);
+        track.layers.push(LayerChange { at, layer: came });
+        track.gaps = vec![Gap {
+            at,
+            lasted: Duration::from_millis(800),
+        }];
+        bench.look();
+        assert_eq!(bench.cause(), Some(expected));
+    }
+}
+
+#[test]
+fn how_speech_sounds_is_estimated_where_latency_is_known() {
+    let ms = Duration::from_millis;
+    let mut bench = Bench::flowing(false);
+    bench.track().packets = 50;
+    bench.look();
+    // Media of files, for example.
+    bench.tells("rtc_mos", &[]);
+    let track = bench.track();
+    (track.packets, track.lost, track.jitter) = (95, 5, ms(10));
+    track.latencies = vec![ms(30), ms(50)];
+    bench.look();
+    let told = bench.values("rtc_mos");
+    // A tenth of that second's packets were lost.
+    assert!(
+        matches!(told[..], [(mos, 1.0)] if (3.4..3.45).contains(&mos)),
+        "{told:?}"
+    );
+    bench.track().latencies.clear();
+    bench.look();
+    bench.tells("rtc_mos", &[]);
+    let mut bench = Bench::flowing(true);
+    bench.track().latencies = vec![ms(30)];
+    bench.look();
+    bench.tells("rtc_mos", &[]);
+}
+
+#[test]
+fn data_that_did_not_come_is_a_share_of_what_was_expected() {
+    let mut bench = Bench::new(true);
+    bench.look();
+    bench.tells("rtc_data_loss", &[]);
+    for (expected, missing, told) in [
+        (10, 0, &[(0.0, 10.0)][..]),
+        (30, 5, &[(5.0, 20.0)]),
+        (30, 5, &[]),
+        // Two came late: that they were missing was told.
+        (40, 3, &[(0.0, 10.0)]),
+        (50, 7, &[(2.0, 10.0)]),
+    ] {
+        (bench.stats.data.expected, bench.stats.data.missing) = (expected, missing);
+        bench.look();
+        bench.tells("rtc_data_loss", told);
+    }
 }

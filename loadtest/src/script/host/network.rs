@@ -6,10 +6,10 @@ use std::time::Instant;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rquickjs::Object;
 use rquickjs::prelude::{Async, Func};
+use rquickjs::{Array, ArrayBuffer, Ctx, IntoJs, Object, Value};
 
-use super::{Given, Outcome};
+use super::{Bytes, Given, Outcome};
 use crate::http::{Answer, Http, Request};
 use crate::script::vu::Vu;
 
@@ -17,28 +17,28 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let user = Rc::clone(vu);
     let blocking = move |method: String,
                          url: String,
-                         body: Option<String>,
+                         body: Option<Bytes>,
                          params: String,
                          tags: Option<Given>| {
-        let sent = Request::new(method, url, body, &params).and_then(|request| {
+        let sent = Request::new(method, url, body.map(|it| it.0), &params).and_then(|request| {
             let since = Instant::now();
             let answer = http(&user)?.blocking(request);
             user.limits.excuse(since.elapsed());
             answer
         });
-        Outcome(sent.and_then(|answer| told(&user, &answer, tags)))
+        Outcome(sent.and_then(|answer| told(&user, answer, tags)))
     };
     host.set("http", Func::from(blocking))?;
     let user = Rc::clone(vu);
     let waiting = move |method: String,
                         url: String,
-                        body: Option<String>,
+                        body: Option<Bytes>,
                         params: String,
                         tags: Option<Given>| {
         let user = Rc::clone(&user);
         async move {
             let _working = user.busy.begin();
-            let request = match Request::new(method, url, body, &params) {
+            let request = match Request::new(method, url, body.map(|it| it.0), &params) {
                 Ok(request) => request,
                 Err(text) => return Outcome(Err(text)),
             };
@@ -46,7 +46,7 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
                 Ok(http) => http.send(request).await,
                 Err(text) => Err(text),
             };
-            Outcome(sent.and_then(|answer| told(&user, &answer, tags)))
+            Outcome(sent.and_then(|answer| told(&user, answer, tags)))
         }
     };
     host.set("httpAsync", Func::from(Async(waiting)))?;
@@ -73,8 +73,26 @@ fn http(vu: &Vu) -> Result<&Http, String> {
     })
 }
 
-/// Measures a request; what the script gets of it is JSON.
-fn told(vu: &Vu, answer: &Answer, tags: Option<Given>) -> Result<String, String> {
+/// What a script gets of an answer: JSON, and beside it a body that is no text.
+struct Told {
+    json: String,
+    binary: Option<Vec<u8>>,
+}
+
+impl<'js> IntoJs<'js> for Told {
+    fn into_js(self, ctx: &Ctx<'js>) -> rquickjs::Result<Value<'js>> {
+        let Some(binary) = self.binary else {
+            return self.json.into_js(ctx);
+        };
+        let pair = Array::new(ctx.clone())?;
+        pair.set(0, self.json)?;
+        pair.set(1, ArrayBuffer::new(ctx.clone(), binary)?)?;
+        pair.into_js(ctx)
+    }
+}
+
+/// Measures a request.
+fn told(vu: &Vu, mut answer: Answer, tags: Option<Given>) -> Result<Told, String> {
     let mut all = answer.tags();
     all.extend(tags.map_or_else(Default::default, |given| given.0));
     let tags = vu.tag_set(Some(&all));
@@ -92,6 +110,9 @@ fn told(vu: &Vu, answer: &Answer, tags: Option<Given>) -> Result<String, String>
     let throws = vu.shared.settings.get().is_some_and(|it| it.throws);
     match answer.failure().filter(|_| throws) {
         Some(why) => Err(why),
-        None => Ok(answer.to_json()),
+        None => Ok(Told {
+            binary: answer.take_binary(),
+            json: answer.to_json(),
+        }),
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipemesh_loadtest_client::{
-    Audio, Bandwidth, DataMessage, Join, Layer, LayerWish, Layout, Media, Network, Profile,
-    Protocol, ReceiveMode, Reliability, Scalable, ScalableCodec, Video,
+    Audio, Bandwidth, DataMessage, Description, Join, Layer, LayerWish, Layout, Media, Network,
+    Profile, Protocol, ReceiveMode, Recorded, Reliability, Scalable, ScalableCodec, TRIES, Video,
 };
 use rquickjs::Object;
 use rquickjs::prelude::{Async, Func};
@@ -38,6 +38,8 @@ struct JoinOptions {
     timeout: f64,
     auto_subscribe: bool,
     dynacast: bool,
+    /// How often in a row it tries to come back; none for as often as SDKs do.
+    reconnect: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +77,10 @@ enum Published {
         codec: String,
         layers: Vec<LayerOptions>,
     },
+    File {
+        file: usize,
+        r#loop: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -93,6 +99,14 @@ struct Wish {
     rid: Option<String>,
     height: Option<u32>,
     off: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Described {
+    name: String,
+    metadata: String,
+    attributes: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -134,11 +148,11 @@ fn joining(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     };
     host.set("roomLeave", Func::from(Async(leave)))?;
     let user = Rc::clone(vu);
-    let resume = move |id: u32| {
+    let simulate = move |id: u32, what: String| {
         let user = Rc::clone(&user);
-        async move { worked(&user, async { user.room(id)?.resume().await }).await }
+        async move { worked(&user, async { user.room(id)?.simulate(&what).await }).await }
     };
-    host.set("roomResume", Func::from(Async(resume)))?;
+    host.set("roomSimulate", Func::from(Async(simulate)))?;
     let user = Rc::clone(vu);
     let network = move |id: u32, options: String| {
         Outcome(user.room(id).and_then(|room| {
@@ -159,7 +173,7 @@ fn publishing(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
         let user = Rc::clone(&user);
         async move {
             worked(&user, async {
-                let media = media_of(&media)?;
+                let media = media_of(&user.shared, &media)?;
                 user.room(id)?.publish(&name, media, span(within)).await
             })
             .await
@@ -171,6 +185,36 @@ fn publishing(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
         Outcome(user.room(id).map(|room| room.mute(&name, muted)))
     };
     host.set("roomMute", Func::from(mute))?;
+    let user = Rc::clone(vu);
+    let unpublish =
+        move |id: u32, name: String| Outcome(user.room(id).map(|room| room.unpublish(&name)));
+    host.set("roomUnpublish", Func::from(unpublish))?;
+    let user = Rc::clone(vu);
+    let layers = move |id: u32, name: String, rids: Vec<String>| {
+        Outcome(user.room(id).map(|room| room.set_layers(&name, rids)))
+    };
+    host.set("roomSendLayers", Func::from(layers))?;
+    let user = Rc::clone(vu);
+    let describe = move |id: u32, wanted: String, within: f64| {
+        let user = Rc::clone(&user);
+        async move {
+            worked(&user, async {
+                let Described {
+                    name,
+                    metadata,
+                    attributes,
+                } = parsed(&wanted)?;
+                let description = Description {
+                    name,
+                    metadata,
+                    attributes,
+                };
+                user.room(id)?.describe(description, span(within)).await
+            })
+            .await
+        }
+    };
+    host.set("roomDescribe", Func::from(Async(describe)))?;
     let user = Rc::clone(vu);
     let send = move |id: u32, envelope: String, payload: Bytes| {
         Outcome(user.room(id).and_then(|room| {
@@ -232,6 +276,10 @@ fn receiving(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     };
     host.set("roomLayer", Func::from(Async(layer)))?;
     let user = Rc::clone(vu);
+    let key_frame =
+        move |id: u32, sid: String| Outcome(user.room(id).map(|room| room.request_key_frame(&sid)));
+    host.set("roomKeyFrame", Func::from(key_frame))?;
+    let user = Rc::clone(vu);
     let received = move |id: u32, sid: String, within: f64| {
         let user = Rc::clone(&user);
         async move {
@@ -272,7 +320,15 @@ fn knowing(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
             worked(&user, async {
                 let stats = user.room(id)?.stats().await?;
                 let others = stats.others.iter().map(|it| {
-                    json!({ "identity": it.identity, "sid": it.sid, "node": it.place.node, "region": it.place.region })
+                    json!({
+                        "identity": it.identity,
+                        "sid": it.sid,
+                        "node": it.place.node,
+                        "region": it.place.region,
+                        "name": it.name,
+                        "metadata": it.metadata,
+                        "attributes": it.attributes,
+                    })
                 });
                 Ok(serde_json::Value::from_iter(others).to_string())
             })
@@ -348,6 +404,8 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         seed,
         local,
         patience: span(options.timeout),
+        trusts_anybody: shared.settings.get().is_some_and(|it| it.trusts_anybody),
+        come_back: options.reconnect.unwrap_or(TRIES),
         ..Join::new(url, token, layout)
     };
     // Only the first join of an iteration waited for the iteration to begin.
@@ -390,18 +448,19 @@ async fn told(vu: &Vu, id: u32) -> Result<String, String> {
     let room = vu.room(id)?;
     let (stats, age) = (room.stats().await?, room.age());
     let of_kind = |is_video: bool| {
-        let tracks = stats
-            .tracks
-            .iter()
-            .filter(move |it| it.is_video == is_video && !it.ended);
-        let (mut count, mut packets, mut bytes, mut lost) = (0_u32, 0, 0, 0);
-        let (mut frames, mut fps) = (0, 0.0);
+        let tracks = stats.tracks.iter().filter(|it| it.is_video == is_video);
+        let mut total = match is_video {
+            true => stats.forgotten.video,
+            false => stats.forgotten.audio,
+        };
+        let (mut count, mut fps) = (0_u32, 0.0);
         for track in tracks {
+            total.add(track);
+            // It came over a connection that was lost, or is not wanted any more.
+            if track.ended {
+                continue;
+            }
             count += 1;
-            packets += track.packets;
-            bytes += track.bytes;
-            lost += track.lost;
-            frames += track.frames.decoded;
             let since = track.first_frame.map(|first| age.saturating_sub(first));
             let seconds = since.unwrap_or_default().as_secs_f64();
             fps += if seconds > 0.0 {
@@ -412,16 +471,17 @@ async fn told(vu: &Vu, id: u32) -> Result<String, String> {
         }
         json!({
             "tracks": count,
-            "packets": packets,
-            "bytes": bytes,
-            "lost": lost,
-            "frames": frames,
+            "packets": total.packets,
+            "bytes": total.bytes,
+            "lost": total.lost,
+            "frames": total.frames,
             "fps": if count > 0 { fps / f64::from(count) } else { 0.0 },
         })
     };
     let (wanted, received) = room.wanted(&stats);
     Ok(json!({
-        "connected": stats.connected,
+        "connected": stats.connected && room.is_here(),
+        "reconnects": room.returns(),
         "inbound": { "audio": of_kind(false), "video": of_kind(true) },
         "outbound": {
             "packets": stats.sent.packets,
@@ -463,7 +523,7 @@ fn network(given: &Directions) -> Network {
 /// What is reordered comes so much later: several packets of video overtake it.
 const REORDERED_BY: Duration = Duration::from_millis(30);
 
-fn media_of(text: &str) -> Result<Media, String> {
+fn media_of(shared: &Shared, text: &str) -> Result<Media, String> {
     let layer = |it: LayerOptions| Layer {
         rid: it.rid,
         width: it.width,
@@ -486,6 +546,13 @@ fn media_of(text: &str) -> Result<Media, String> {
             layers: layers.into_iter().map(layer).collect(),
             temporal_layers: 3,
             key_only: false,
+        }),
+        Published::File { file, r#loop } => Media::Recorded(Recorded {
+            recording: shared
+                .recordings
+                .get(file)
+                .ok_or_else(|| "this is not what media.file() answered".to_owned())?,
+            loops: r#loop,
         }),
     })
 }

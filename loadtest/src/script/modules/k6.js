@@ -1,6 +1,6 @@
 // `k6`: checks, groups, sleeping.
 
-import { called, slept, whereabouts } from 'pipemesh:turn';
+import { called, toAwait, whereabouts } from 'pipemesh:turn';
 
 const host = globalThis.__host;
 
@@ -24,7 +24,10 @@ export function check(value, tests, tags = null) {
   return passed;
 }
 
-/** Takes an async function as well, and then answers a promise. */
+/**
+ * Takes an async function as well, and then answers a promise, which is to be awaited before anything
+ * else is done: a virtual user is in one group at a time, whichever of its functions goes on.
+ */
 export function group(name, inside) {
   called('group()');
   const outside = host.enterGroup(String(name));
@@ -41,6 +44,7 @@ export function group(name, inside) {
     leave();
     return result;
   }
+  toAwait('group', whereabouts());
   return Promise.resolve(result).finally(leave);
 }
 
@@ -50,7 +54,7 @@ export function sleep(seconds) {
   const milliseconds = Number(seconds) * 1000;
   if (!(milliseconds >= 0)) throw new TypeError(`sleep() takes seconds, not ${seconds}`);
   const over = host.sleep(milliseconds);
-  slept(whereabouts());
+  toAwait('sleep', whereabouts());
   return {
     then: (resolved, rejected) => over.then(resolved, rejected),
     catch: (rejected) => over.catch(rejected),

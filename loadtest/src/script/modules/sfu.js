@@ -49,7 +49,7 @@ const sized = ({ rid = '', width = 1280, height = 720, fps = 30, kbps = 1700 }) 
 
 const every = (gop) => (gop === undefined ? null : duration(gop));
 
-/** What can be published. Synthetic, and stamped so that receivers see what became of it. */
+/** What can be published. All but files is synthetic, and stamped so that receivers see what became of it. */
 export const media = {
   /** Opus. `speech`: a share of the time from 0 to 1, or `'turns'`, which is a third of it. */
   audio({ codec = 'opus', kbps = 32, dtx = false, speech = 1 } = {}) {
@@ -87,6 +87,10 @@ export const media = {
   /** Few large frames, as of a shared screen. */
   screen({ width = 1920, height = 1080, fps = 5, kbps = 1500, gop } = {}) {
     return { kind: 'video', source: 'screen', layers: [sized({ width, height, fps, kbps })], gop: every(gop) };
+  },
+  /** IVF with VP8, VP9 or AV1, H.264 with start codes (which has no times, so `fps` says), Ogg with Opus. */
+  file(path, { loop = false, fps = 30 } = {}) {
+    return { kind: 'file', loop: Boolean(loop), ...JSON.parse(host.mediaFile(String(path), Math.trunc(Number(fps)) || 0)) };
   },
 };
 
@@ -146,20 +150,44 @@ export const net = {
 /** A track that is published here. */
 class LocalTrack {
   #room;
+  #layers;
+  #isStopped = false;
 
-  constructor(room, sid, name, kind) {
+  constructor(room, sid, name, kind, layers) {
     this.#room = room;
+    this.#layers = layers;
     this.sid = sid;
     this.name = name;
     this.kind = kind;
   }
+  #called(what) {
+    called(what);
+    if (this.#isStopped) throw new Error(`${what}: the track '${this.name}' was stopped`);
+  }
   async mute() {
-    called('mute()');
+    this.#called('mute()');
     host.roomMute(this.#room, this.name, true);
   }
   async unmute() {
-    called('unmute()');
+    this.#called('unmute()');
     host.roomMute(this.#room, this.name, false);
+  }
+  /** It is not published any more, and its name is free. */
+  async stop() {
+    called('stop()');
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    host.roomUnpublish(this.#room, this.name);
+  }
+  /** Of several layers only these are sent from now on: q, h and f, or what they were called. */
+  async setLayers(rids) {
+    this.#called('setLayers()');
+    if (!Array.isArray(rids)) throw new TypeError(`setLayers() takes an array of layers, not ${rids}`);
+    if (this.#layers.length < 2) throw new TypeError(`the track '${this.name}' has no layers that are sent apart`);
+    for (const rid of rids) {
+      if (!this.#layers.includes(rid)) throw new TypeError(`the track '${this.name}' has the layers ${this.#layers.join(', ')}, not ${rid}`);
+    }
+    host.roomSendLayers(this.#room, this.name, rids);
   }
 }
 
@@ -198,6 +226,12 @@ class RemoteTrack {
     const wish = JSON.stringify({ on: true, rid: null, height: null, off: false });
     await asked('resume()', host.roomLayer(this.#room, this.sid, wish, 0));
   }
+  /** Asks the publisher for a key frame, though nothing is missing. */
+  async requestKeyFrame() {
+    called('requestKeyFrame()');
+    if (this.kind !== 'video') throw new TypeError('audio has no key frames');
+    host.roomKeyFrame(this.#room, this.sid);
+  }
   /** Waits for its first frame; false if it did not come in time. */
   async received({ timeout = '10s' } = {}) {
     called('received()');
@@ -208,6 +242,11 @@ class RemoteTrack {
     await asked('unsubscribe()', host.roomUnsubscribe(this.#room, this.sid));
   }
 }
+
+const SIMULATED = [
+  'resume', 'signal-drop', 'ice-restart', 'full-reconnect', 'media-drop',
+  'leave-full-reconnect', 'node-failure', 'migration', 'server-leave',
+];
 
 class Room {
   #id;
@@ -232,6 +271,7 @@ class Room {
   }
 
   #tell({ type, topic, ...rest }) {
+    if (type === 'reconnected') Object.assign(this, { node: rest.node, sid: rest.sid });
     const message = type === 'data' ? { topic, ...rest, payload: decoded(rest.payload) } : rest;
     for (const listener of this.#listeners) {
       if (listener.event !== type || (listener.topic !== null && listener.topic !== topic)) continue;
@@ -244,10 +284,13 @@ class Room {
     }
   }
 
-  /** `on('data', topic, fn)`, `on('data', fn)`, `on('reconnected', fn)`, `on('disconnected', fn)`. */
+  /**
+   * `on('data', topic, fn)`, `on('data', fn)`; `on('reconnecting', fn)`, `on('reconnected', fn)` and, if it
+   * does not come back, `on('disconnected', fn)`.
+   */
   on(event, ...rest) {
     called('on()');
-    const known = ['data', 'reconnected', 'disconnected'];
+    const known = ['data', 'reconnecting', 'reconnected', 'disconnected'];
     if (!known.includes(event)) throw new TypeError(`rooms tell of ${known.join(', ')}, not of '${event}'`);
     const react = rest.pop();
     if (typeof react !== 'function') throw new TypeError(`on('${event}') needs a function`);
@@ -257,9 +300,11 @@ class Room {
   async publish(what, { name, timeout = '10s' } = {}) {
     called('publish()');
     if (!what?.kind) throw new TypeError('publish() takes what media.audio(), media.simulcast() and the others answer');
-    const title = name ?? (what.kind === 'audio' ? 'microphone' : 'camera');
+    const kind = (what.of ?? what.kind) === 'audio' ? 'audio' : 'video';
+    const title = name ?? (kind === 'audio' ? 'microphone' : 'camera');
     const sid = await asked('publish()', host.roomPublish(this.#id, title, JSON.stringify(what), duration(timeout)));
-    return new LocalTrack(this.#id, sid, title, what.kind === 'audio' ? 'audio' : 'video');
+    const layers = what.kind === 'video' ? what.layers.map((layer) => layer.rid) : [];
+    return new LocalTrack(this.#id, sid, title, kind, layers);
   }
 
   /**
@@ -287,6 +332,24 @@ class Room {
     host.roomSend(this.#id, JSON.stringify({ topic, reliable, to: [to].flat() }), bytes);
   }
 
+  async #describe(what, wanted, timeout) {
+    called(what);
+    await asked(what, host.roomDescribe(this.#id, JSON.stringify(wanted), duration(timeout)));
+  }
+  /** These three wait until the server agrees, and throw if it does not. What is empty stays as it is. */
+  setName(name, { timeout = '10s' } = {}) {
+    return this.#describe('setName()', { name: String(name) }, timeout);
+  }
+  setMetadata(metadata, { timeout = '10s' } = {}) {
+    const text = typeof metadata === 'string' ? metadata : JSON.stringify(metadata);
+    return this.#describe('setMetadata()', { metadata: text ?? '' }, timeout);
+  }
+  /** Those that are not named stay; one without text goes. */
+  setAttributes(attributes, { timeout = '10s' } = {}) {
+    const pairs = Object.entries(attributes ?? {}).map(([name, value]) => [name, String(value ?? '')]);
+    return this.#describe('setAttributes()', { attributes: Object.fromEntries(pairs) }, timeout);
+  }
+
   /** Everybody else in the room. */
   async participants() {
     called('participants()');
@@ -298,14 +361,14 @@ class Room {
     return JSON.parse(await asked('stats()', host.roomStats(this.#id)));
   }
 
-  /** `signal-drop`: comes back over a new signaling connection. `media-drop`: nothing passes for 3 s. */
+  /**
+   * Until the participant is back. `signal-drop`, `full-reconnect` and `media-drop` it does by itself, the
+   * others it asks the server for.
+   */
   async simulate(what) {
     called('simulate()');
-    if (what === 'media-drop') return host.roomCut(this.#id, 3000);
-    if (!['resume', 'signal-drop', 'ice-restart'].includes(what)) {
-      throw new TypeError(`simulate() knows resume, signal-drop, ice-restart and media-drop, not '${what}'`);
-    }
-    return asked('simulate()', host.roomResume(this.#id));
+    if (!SIMULATED.includes(what)) throw new TypeError(`simulate() knows ${SIMULATED.join(', ')}, not '${what}'`);
+    await asked('simulate()', host.roomSimulate(this.#id, what));
   }
 
   async leave() {
@@ -339,13 +402,43 @@ export class Client {
     this.#options = options;
   }
 
+  /**
+   * Where else there is signaling: `region`, `url`, and `rtt`, the milliseconds of a request there and
+   * back, null if there was no answer. The best first, as the server says.
+   */
+  async regions({ token, timeout = '5s' } = {}) {
+    called('regions()');
+    const web = (url) => url.replace(/^ws/, 'http').replace(/\/+$/, '');
+    const ask = async (url, name, headers) => {
+      const params = JSON.stringify({ headers, timeout: duration(timeout) });
+      return JSON.parse(await asked('regions()', host.httpAsync('GET', url, null, params, { name })));
+    };
+    const headers = { ...(this.#options.headers ?? {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    const { status, body, error } = await ask(`${web(this.#url)}/settings/regions`, 'GET /settings/regions', headers);
+    if (status !== 200) throw new Error(`regions(): ${error || `status ${status}: ${body}`}`);
+    return Promise.all(JSON.parse(body).regions.map(async ({ region, url }) => {
+      let rtt = null;
+      // The first opens a connection.
+      for (let round = 0; round < 3; round++) {
+        const { error_code, timings } = await ask(`${web(url)}/rtt`, 'GET /rtt', {}).catch(() => ({ error_code: 1 }));
+        if (error_code !== 0) return { region, url, rtt: null };
+        rtt = Math.min(rtt ?? Infinity, timings.duration);
+      }
+      return { region, url, rtt };
+    }));
+  }
+
   /** Ready when media flows. Throws with why if it does not. */
-  async join(token, { timeout = '10s', autoSubscribe = false, dynacast = false } = {}) {
+  async join(token, { timeout = '10s', autoSubscribe = false, dynacast = false, reconnect = true } = {}) {
     called('join()');
     const { region, network, tags, dialect = 'single', receive, iceTcpOnly, headers } = this.#options;
     if (!['single', 'dual'].includes(dialect)) throw new TypeError(`the dialect is single or dual, not ${dialect}`);
     if (receive !== undefined && !['full', 'sampled', 'drain'].includes(receive)) {
       throw new TypeError(`media is received full, sampled or drain, not ${receive}`);
+    }
+    const tries = reconnect === true ? null : Number(reconnect);
+    if (tries !== null && !(Number.isInteger(tries) && tries >= 0)) {
+      throw new TypeError(`reconnect is true, false or a number of attempts, not ${reconnect}`);
     }
     const joined = JSON.parse(await asked('join()', host.join(this.#url, token, JSON.stringify({
       region: region ?? null,
@@ -358,6 +451,7 @@ export class Client {
       timeout: duration(timeout),
       autoSubscribe,
       dynacast,
+      reconnect: tries,
     }))));
     const { id, ...rest } = joined;
     return new Room(id, rest);

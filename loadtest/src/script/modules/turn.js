@@ -1,26 +1,26 @@
-// Notices a `sleep` that nobody waits for.
+// Notices a `sleep` or a `group` that nobody waits for.
 //
 // A sleep that blocked would stop every virtual user of its thread, so it answers something to wait
-// for. `await` looks at that in a microtask, after the synchronous turn in which it was made: whoever
-// calls us within the turn did not wait.
+// for; so does a group whose function is async. `await` looks at that in a microtask, after the
+// synchronous turn in which it was made: whoever calls us within the turn did not wait.
 
-let sleeping = null;
+let begun = null;
 
-/** A sleep began, called from `where`. */
-export function slept(where) {
-  const record = { where };
-  sleeping = record;
+/** `what`, such as `sleep`, was called from `where`, and has to be awaited. */
+export function toAwait(what, where) {
+  const record = { what, where };
+  begun = record;
   Promise.resolve().then(() => {
-    if (sleeping === record) sleeping = null;
+    if (begun === record) begun = null;
   });
 }
 
 /** To be called first by everything that a script can call. */
 export function called(what) {
-  if (sleeping === null) return;
-  const { where } = sleeping;
-  sleeping = null;
-  throw new Error(`sleep() was not awaited before ${what} at ${where}: write "await sleep(...)"`);
+  if (begun === null) return;
+  const { what: first, where } = begun;
+  begun = null;
+  throw new Error(`${first}() was not awaited before ${what} at ${where}: write "await ${first}(...)"`);
 }
 
 /** What the host was asked for; if it fails, the error says where. */

@@ -56,6 +56,21 @@ fn sockets_become_readable_and_stay_so_until_read() {
 }
 
 #[test]
+fn what_comes_is_told_once_if_that_is_enough() {
+    let mut poller = Poller::new().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    poller.register_edge(&socket, Token(3)).unwrap();
+    for _ in 0..2 {
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        assert_eq!(wait_for(&mut poller), [is(3, true, false)]);
+        // Still unread, and told no more until there is more.
+        assert_eq!(ready_now(&mut poller), []);
+    }
+    assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
+    assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
+}
+
+#[test]
 fn writable_is_told_while_it_is_asked_for() {
     let mut poller = Poller::new().unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

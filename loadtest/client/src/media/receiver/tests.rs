@@ -22,6 +22,7 @@ fn stamp(layer: u8, frame: u32, packet: u16, is_key_frame: bool) -> Stamp {
         layer,
         is_key_frame,
         frame,
+        begun: 0,
         packet,
         packets: 2,
         sent: 0,
@@ -115,4 +116,121 @@ fn what_a_server_must_not_do_is_seen() {
     );
     // A key frame may come after a pause.
     check((3, 20, stamp(0, 90, 0, true)), Integrity::default());
+}
+
+/// Gives payloads to a receiver of VP8, one packet after the other.
+fn receive_payloads(payloads: &[Vec<u8>]) -> Receiver {
+    let now = Instant::now();
+    let mut receiver = Receiver::new(SETUP, Some(track()));
+    for (sequence, payload) in (1..).zip(payloads) {
+        let fields = Fields {
+            marker: true,
+            payload_type: 96,
+            sequence,
+            timestamp: u32::from(sequence) * 3_000,
+            ssrc: 1,
+        };
+        let mut bytes = [0; 12];
+        write_header(&mut bytes, fields, &[]);
+        let header = Header::parse(&bytes).unwrap();
+        let place = receiver.handle_media(&header, 112, now);
+        receiver.handle_payload(payload, &header, place, true, now, now);
+    }
+    receiver
+}
+
+#[test]
+fn media_that_bears_no_stamps_is_neither_damaged_nor_late() {
+    let stamped = |stamp: Stamp| {
+        let mut payload = vec![0; 100];
+        let codec = Codec::Vp8 {
+            width: 2,
+            height: 2,
+            picture_id: 0,
+        };
+        let len = payload.len();
+        Payload { codec, stamp, len }.write(&mut payload);
+        payload
+    };
+    let ours = stamped(Stamp {
+        packets: 1,
+        ..stamp(0, 5, 0, true)
+    });
+    let key = vec![
+        0x90, 0x80, 0x80, 1, 0x10, 0, 0, 0x9D, 1, 0x2A, 2, 0, 2, 0, 9, 9,
+    ];
+    let delta = vec![0x90, 0x80, 0x80, 2, 0x11, 0, 0, 9, 9];
+    let mut damaged = ours.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+
+    let receiver = receive_payloads(&[key.clone(), delta.clone(), delta.clone()]);
+    assert_eq!(
+        (receiver.integrity.unstamped, receiver.integrity.errors()),
+        (3, 0)
+    );
+    assert_eq!(
+        (receiver.frames().decoded, receiver.frames().key_frames),
+        (3, 1)
+    );
+    assert!(receiver.first_frame.is_some() && receiver.layer().is_none());
+
+    // Bytes that happen to look like a stamp.
+    let receiver =
+        receive_payloads(&[damaged.clone(), key.clone(), damaged.clone(), delta.clone()]);
+    assert_eq!(receiver.integrity.errors(), 0, "{:?}", receiver.integrity);
+    // Nobody has them again and again by chance.
+    let receiver = receive_payloads(&vec![damaged.clone(); 4]);
+    assert_eq!(receiver.integrity.damaged, 4);
+    let receiver = receive_payloads(&[damaged.clone(), ours.clone(), damaged]);
+    assert_eq!(receiver.integrity.damaged, 2);
+
+    // A server's own frame before those of the publisher.
+    let receiver = receive_payloads(&[key.clone(), ours]);
+    assert_eq!(receiver.integrity.errors(), 0, "{:?}", receiver.integrity);
+    assert_eq!(receiver.layer(), Some(0));
+    let foreign = stamped(Stamp {
+        track: TrackStamp::of("room", "ben", "camera"),
+        ..stamp(0, 5, 0, true)
+    });
+    let receiver = receive_payloads(&[key, foreign]);
+    assert_eq!(receiver.integrity.foreign, 1, "{:?}", receiver.integrity);
+}
+
+#[test]
+fn frames_without_stamps_wait_for_a_key_frame_after_a_loss() {
+    let now = Instant::now();
+    let mut receiver = Receiver::new(SETUP, None);
+    let receive = |receiver: &mut Receiver, sequence: u16, is_key: bool, at: Duration| {
+        let fields = Fields {
+            marker: true,
+            payload_type: 96,
+            sequence,
+            timestamp: u32::from(sequence) * 3_000,
+            ssrc: 1,
+        };
+        let mut bytes = [0; 12];
+        write_header(&mut bytes, fields, &[]);
+        let header = Header::parse(&bytes).unwrap();
+        let tag = if is_key { 0x10 } else { 0x11 };
+        let payload = [0x90, 0x80, 0x80, 1, tag, 0, 0, 0x9D, 1, 0x2A, 2, 0, 2, 0];
+        let place = receiver.handle_media(&header, 112, now + at);
+        receiver.handle_payload(&payload, &header, place, true, now, now + at);
+        receiver.frames().decoded
+    };
+    let ms = Duration::from_millis;
+    assert_eq!(receive(&mut receiver, 1, false, ms(0)), 0);
+    assert_eq!(receive(&mut receiver, 2, true, ms(30)), 1);
+    assert_eq!(receive(&mut receiver, 3, false, ms(60)), 2);
+    // One is missing, and comes.
+    assert_eq!(receive(&mut receiver, 5, false, ms(120)), 2);
+    assert_eq!(receive(&mut receiver, 4, false, ms(150)), 4);
+    assert!(!receiver.wants_key_frame(true, now + ms(150)));
+    // One does not.
+    assert_eq!(receive(&mut receiver, 7, false, ms(180)), 4);
+    receiver.handle_timeout(ms(50), now + ms(1_300));
+    assert!(receiver.wants_key_frame(true, now + ms(1_300)));
+    assert!(!receiver.wants_key_frame(true, now + ms(1_400)));
+    assert_eq!(receive(&mut receiver, 8, false, ms(1_500)), 4);
+    assert_eq!(receive(&mut receiver, 9, true, ms(1_600)), 5);
+    assert!(!receiver.wants_key_frame(true, now + ms(9_000)));
 }
