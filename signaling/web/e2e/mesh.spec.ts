@@ -123,7 +123,9 @@ test.describe('over a mesh', () => {
     const [ada, ben] = await stage.people('blue', ['ada', 'ben']);
     if (!ada || !ben) throw new Error('nobody has come');
     await ben.sees('ada');
-    await expect(page.getByRole('button', { name: /^Pipe between node-[ab] and node-c, good, .* [1-9]\d* tracks?$/ })).toBeAttached({ timeout: PATIENCE });
+    // One, or two while a track changes its way.
+    const used = page.getByRole('button', { name: /^Pipe between node-[ab] and node-c, good, .* [1-9]\d* tracks?$/ });
+    await expect(used.first()).toBeAttached({ timeout: PATIENCE });
     await shot(page, 'mesh-live');
 
     await page.getByRole('link', { name: 'Rooms' }).click();
