@@ -133,8 +133,9 @@ test.describe('over a mesh', () => {
     const people = page.getByRole('table', { name: 'People of the room' });
     await expect(people.getByRole('row', { name: /^ada .*The ring names this node first for the room/ })).toBeVisible();
     await expect(people.getByRole('row', { name: /^ben node-c .*their token names the region/ })).toBeVisible();
-    await expect(page.getByRole('img', { name: /^From node-[ab] to node-c/ })).toBeVisible();
-    await expect(page.getByRole('img', { name: /^From node-c to node-[ab]/ })).toBeVisible();
+    // A picture for each way: sound and picture of one person may come over different nodes of a region.
+    await expect(page.getByRole('img', { name: /^From node-[ab] to .*node-c/ }).first()).toBeVisible();
+    await expect(page.getByRole('img', { name: /^From node-c to .*node-[ab]/ }).first()).toBeVisible();
     await page.getByText('Where somebody would go now').click();
     await expect(page.getByText(/^To node-[ab]: the room is at home there\.$/)).toBeVisible();
     await shot(page, 'room-live');
