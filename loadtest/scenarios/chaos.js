@@ -134,11 +134,12 @@ async function killed() {
   check(await within(60, () => serves(victim)), { 'a node that was killed is back': Boolean });
 }
 
-/** The node with most participants, if another one can take them. */
+/** The node with most participants, if another one of its region can take them: a drain sends nobody abroad. */
 async function busiest() {
   const nodes = (await admin.nodes(__ENV.ADMIN_URL, api)).filter((it) => it.registered === 'serving' && it.reach === 'up');
   nodes.sort((a, b) => (b.report?.sessions ?? 0) - (a.report?.sessions ?? 0));
-  return nodes.length > 1 ? nodes[0].id : null;
+  const victim = nodes.find(({ id, region }) => nodes.some((other) => other.id !== id && other.region === region));
+  return victim?.id ?? null;
 }
 
 async function node(id) {
