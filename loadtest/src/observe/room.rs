@@ -42,8 +42,10 @@ pub(crate) struct Asked {
     pub(crate) patience: Duration,
     /// The iteration began so much later than it should have.
     pub(crate) queued: Duration,
-    /// Of everything that is measured of it.
+    /// Of everything that is measured of it: its user's,
     pub(crate) tags: BTreeMap<String, String>,
+    /// and its own, which no tag of its user's takes the place of.
+    pub(crate) own_tags: BTreeMap<String, String>,
     pub(crate) expects_data: bool,
 }
 
@@ -94,7 +96,9 @@ pub(crate) struct Room {
     participant: Participant,
     /// When it began to join.
     began: Instant,
-    tags: BTreeMap<String, String>,
+    tags: RefCell<BTreeMap<String, String>>,
+    own_tags: BTreeMap<String, String>,
+    /// Until a tag changes.
     sets: RefCell<BTreeMap<(About, Option<&'static str>), TagSetId>>,
     seconds: RefCell<Seconds>,
     last_look: Cell<Instant>,
@@ -120,6 +124,7 @@ impl Room {
         let began = Instant::now();
         let meters = &shared.meters;
         let mut tags = asked.tags.clone();
+        tags.extend(asked.own_tags.clone());
         let measure = |metric: MetricId, tags: &BTreeMap<String, String>, value: f64| {
             let tags = shared.registry.tag_set(tags);
             shared.measure(Sample::new(metric, tags, now_millis(), value));
@@ -163,7 +168,8 @@ impl Room {
             shared: Arc::clone(shared),
             participant,
             began,
-            tags,
+            tags: RefCell::new(tags),
+            own_tags: asked.own_tags.clone(),
             sets: RefCell::default(),
             seconds: RefCell::new(Seconds::of(&asked.join)),
             last_look: Cell::new(Instant::now()),
@@ -470,12 +476,25 @@ impl Room {
         });
     }
 
+    /// Its user has another tag, or none of this name any more: so has what is measured from now on.
+    pub(crate) fn set_tag(&self, name: &str, value: Option<String>) {
+        if self.own_tags.contains_key(name) {
+            return;
+        }
+        let mut tags = self.tags.borrow_mut();
+        match value {
+            Some(value) => tags.insert(name.to_owned(), value),
+            None => tags.remove(name),
+        };
+        self.sets.borrow_mut().clear();
+    }
+
     /// The tags of what is measured about something; `type` of a way to come back.
     fn set(&self, about: About, way: Option<&'static str>) -> TagSetId {
         if let Some(known) = self.sets.borrow().get(&(about, way)) {
             return *known;
         }
-        let mut tags = self.tags.clone();
+        let mut tags = self.tags.borrow().clone();
         let kind = match about.kind {
             Kind::None => None,
             Kind::Audio => Some("audio"),

@@ -3,7 +3,7 @@
 
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
-import { AccessToken, Client, admin, chaos, media } from 'sfu';
+import { AccessToken, Client, admin, chaos, media, phase } from 'sfu';
 
 const people = 4;
 
@@ -20,6 +20,8 @@ export const options = {
     sfu_reconnect_failed: ['rate==0'],
     'rtc_media_gap{cause:node_down}': ['max>=0'],
     rtc_tracks_missing: ['rate==0'],
+    // What is measured of a room that was joined before bears the phase, too.
+    'rtc_packets_received{phase:outage}': ['count>0'],
     rtc_integrity_errors: ['count==0'],
   },
 };
@@ -56,6 +58,7 @@ export default async function () {
   if (number === 1) await microphone.mute();
 
   const { sid, node } = call;
+  phase('outage');
   if (number === 1) {
     if (__ENV.HOW === 'drain') await admin.drain(__ENV.ADMIN_URL, node.id);
     else await chaos.exec('kill', [`-${__ENV.HOW}`, __ENV[`PID_${node.id}`]]);

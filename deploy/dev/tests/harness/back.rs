@@ -33,6 +33,8 @@ async fn call(how: &str) -> Run {
     assert_eq!(ended.value("sfu_reconnects", "count"), PEOPLE);
     assert_eq!(ended.value("sfu_reconnect_duration", "count"), PEOPLE);
     assert_eq!(ended.value("rtc_integrity_errors", "count"), 0.0);
+    // It bears what was said of the user after the room was joined.
+    assert!(ended.value("rtc_packets_received{phase:outage}", "count") > 0.0);
     ended
 }
 

@@ -156,7 +156,7 @@ impl Room {
         if let Loss::Asked(_) = loss {
             return;
         }
-        let mut tags = self.tags.clone();
+        let mut tags = self.tags.borrow().clone();
         tags.insert("reason".to_owned(), loss.reason());
         let tags = self.shared.registry.tag_set(&tags);
         self.add(self.shared.meters.sfu_disconnects, tags, 1.0, 1.0);

@@ -42,7 +42,12 @@ pub(super) fn install(host: &Object<'_>, vu: &Rc<Vu>) -> rquickjs::Result<()> {
     let user = Rc::clone(vu);
     host.set("tag", Func::from(move |name: String| user.tags.of(&name)))?;
     let user = Rc::clone(vu);
-    let set = move |name: String, value: Option<String>| user.tags.set(name, value);
+    let set = move |name: String, value: Option<String>| {
+        user.tags.set(name.clone(), value);
+        for room in user.rooms.borrow().values() {
+            room.set_tag(&name, user.tags.of(&name));
+        }
+    };
     host.set("setTag", Func::from(set))?;
     let user = Rc::clone(vu);
     let tags = move || serde_json::to_string(&user.tags.all()).unwrap_or_default();

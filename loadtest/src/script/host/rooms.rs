@@ -350,14 +350,14 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
     }
     let options: JoinOptions = parsed(options)?;
     let shared = &vu.shared;
-    let mut tags = vu.tags.all();
-    tags.extend(
+    let mut own_tags = BTreeMap::new();
+    own_tags.extend(
         options
             .region
             .iter()
             .map(|region| ("region".to_owned(), region.clone())),
     );
-    tags.extend(
+    own_tags.extend(
         options
             .network
             .iter()
@@ -367,7 +367,7 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         let value = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        tags.insert(name.clone(), value);
+        own_tags.insert(name.clone(), value);
     }
     let number = vu.last_room.get();
     let id = number + 1;
@@ -415,7 +415,8 @@ async fn join(vu: &Rc<Vu>, url: String, token: String, options: &str) -> Result<
         expects_data: join.data,
         join,
         queued,
-        tags,
+        tags: vu.tags.all(),
+        own_tags,
     };
     let room = joined(shared, asked).await?;
     vu.rooms.borrow_mut().insert(id, Rc::clone(&room));
