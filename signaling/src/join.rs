@@ -47,7 +47,7 @@ const RETIRE_LIMIT: Duration = Duration::from_secs(1);
 /// Where a participant is, and what led there: reserved attributes.
 const REGION_ATTRIBUTE: &str = "pipemesh.region";
 const NODE_ATTRIBUTE: &str = "pipemesh.node";
-const PLACEMENT_ATTRIBUTE: &str = "pipemesh.placement";
+pub(crate) const PLACEMENT_ATTRIBUTE: &str = "pipemesh.placement";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JoinError {

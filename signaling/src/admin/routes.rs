@@ -19,12 +19,10 @@ use serde_json::{Value, json};
 
 use super::{refuse, ways};
 use crate::context::Context;
+use crate::join::PLACEMENT_ATTRIBUTE;
 use crate::nodes::{Choice, Reached, Standing};
 use crate::rooms::RoomState;
 use crate::rooms::record::{Member, Presence};
-
-/// The attribute of a participant that says why they are on their node.
-const PLACEMENT: &str = "pipemesh.placement";
 
 pub(crate) fn routes(context: Arc<Context>) -> Router {
     Router::new()
@@ -252,7 +250,7 @@ fn member(member: &Member) -> Value {
 
 /// Why somebody is on their node, as the join that put them there has it; `null` if it does not say.
 fn placed(member: &Member) -> Value {
-    let why = member.info.attributes.get(PLACEMENT);
+    let why = member.info.attributes.get(PLACEMENT_ATTRIBUTE);
     let why = why.and_then(|why| why.split_once('/'));
     why.map_or(
         Value::Null,
