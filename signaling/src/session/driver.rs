@@ -459,7 +459,8 @@ impl Driver {
         // Sockets that find nobody here any more are told why, the last that came included.
         let _ = self.farewell.set(end.farewell());
         self.inputs.close();
-        while let Ok(input) = self.inputs.try_recv() {
+        // Waits for those who are sending in this moment: what is closed takes what was begun.
+        while let Some(input) = self.inputs.recv().await {
             if let Input::Attach(attaching) = input {
                 attaching
                     .socket

@@ -224,16 +224,10 @@ async fn read(
         };
         metrics.message(Direction::In, request_name(&message));
         // Waits while the session has enough to do; the network then slows the client down.
-        if session
-            .send(Input::Client(number, Box::new(message)))
-            .await
-            .is_err()
-        {
-            return Ended::new(
-                SocketEnd::Session,
-                close_code::NORMAL,
-                "the session has ended",
-            );
+        let input = Input::Client(number, Box::new(message));
+        if session.send(input).await.is_err() {
+            // The session has ended. What it said last, a leave above all, is still being written.
+            return std::future::pending().await;
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{DisconnectReason, JoinRequest, LeaveRequest, leave_request};
-use pipemesh_loadtest_client::signal::{ConnectError, SignalClient};
+use livekit_protocol::{DisconnectReason, JoinRequest, LeaveRequest, Ping, leave_request};
+use pipemesh_loadtest_client::signal::{ConnectError, ReceiveError, SignalClient};
 
 use crate::fake_node::{FakeNode, PATIENCE};
 use crate::fixture::*;
@@ -87,6 +88,34 @@ async fn joins_of_one_identity_at_once_leave_one_that_can_resume() {
     bob.ping(PATIENCE).await.unwrap();
     while let Ok(message) = bob.next(Duration::ZERO).await {
         assert!(!matches!(message, Response::Leave(_)), "{message:?}");
+    }
+}
+
+/// Somebody who has much to say is told all the same that another took their place: what they say
+/// finds nobody any more, and must not end their socket before that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_replaced_while_talking_is_told() {
+    let node = FakeNode::start("node-a", "eu", 1);
+    let fixture = Fixture::with(config(), &[&node]).await;
+    let (mut alice, _) = fixture.join("standup", "alice").await;
+    for _ in 0..ROUNDS {
+        let (told, (next, _)) =
+            tokio::join!(talk_until_told(alice), fixture.join("standup", "alice"));
+        says_replaced(&told);
+        alice = next;
+    }
+}
+
+/// Sends without a pause.
+async fn talk_until_told(mut client: SignalClient) -> LeaveRequest {
+    loop {
+        // What ends the socket is seen below, after what was said before it.
+        let _ = client.send(Request::PingReq(Ping::default())).await;
+        match client.next(Duration::from_micros(50)).await {
+            Ok(Response::Leave(leave)) => return leave,
+            Ok(_) | Err(ReceiveError::Timeout { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
     }
 }
 
