@@ -1,20 +1,18 @@
 // The operator's page: over a mesh that is broken and drained, behind a token, and with meshes of any size.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { type Page, expect, test } from '@playwright/test';
-import type { AxeResults } from 'axe-core';
 
+import { seriousFindings } from './harness/axe';
 import { Cluster } from './harness/cluster';
 import { Mesh } from './harness/mesh';
 import { freePorts } from './harness/ports';
 import { Scene } from './harness/scene';
 import { type SyntheticMesh, show, sixtyNodes, threeNodes } from './harness/synthetic';
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const TOKEN = '9b1e6f2c7d4a8053b9e1c6f2d7a48350';
 const PATIENCE = 30_000;
 
@@ -56,13 +54,8 @@ async function open(stage: Scene, url: string, { width = 1280, height = 800, col
   return { page, faults, requests };
 }
 
-/** Nothing is wrong for those who cannot see the page, or not well. */
 async function accessible(page: Page): Promise<void> {
-  await page.evaluate(AXE);
-  const results = await page.evaluate(() => (window as unknown as { axe: { run: () => Promise<AxeResults> } }).axe.run());
-  const serious = results.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
-  const found = serious.map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.map(({ html, failureSummary }) => `  ${html}\n  ${failureSummary ?? ''}`).join('\n')}`);
-  expect(found).toEqual([]);
+  expect(await seriousFindings(page)).toEqual([]);
 }
 
 async function noOverflow(page: Page): Promise<void> {
@@ -279,6 +272,19 @@ test.describe('behind a token', () => {
     await page.unroute('**/nodes');
     await page.getByRole('button', { name: 'Ask now' }).click();
     await expect(page.getByRole('alert')).toHaveCount(0, { timeout: 8000 });
+
+    // Pipes alone: what is said of nodes is the present.
+    const faded = (where: string) => page.locator(where).first().evaluate((it) => getComputedStyle(it).filter !== 'none');
+    await page.route('**/pipes', (route) => route.abort());
+    await expect(page.getByRole('alert')).toContainText(/^Pipes: .*nobody answers/);
+    await expect(page.getByText('No answer about pipes')).toBeVisible();
+    expect(await faded('.picture')).toBe(false);
+    await page.getByRole('tab', { name: 'Pipes' }).click();
+    expect(await faded('.panel')).toBe(true);
+    await page.unroute('**/pipes');
+    await page.getByRole('button', { name: 'Ask now' }).click();
+    await expect(page.getByRole('alert')).toHaveCount(0, { timeout: 8000 });
+
     await page.route('**/nodes', (route) => route.fulfill({ status: 200, body: '<html>a proxy</html>' }));
     await page.reload();
     await expect(page.getByRole('alert')).toContainText('what answers is not the admin API');

@@ -4,7 +4,7 @@ import { type Page, expect, test } from '@playwright/test';
 
 import { Cluster } from './harness/cluster';
 import { scene } from './harness/scene';
-import { inCall, join, portray, showsPicture, tile, visit } from './harness/visit';
+import { glance, inCall, join, portray, showsPicture, tile, visit } from './harness/visit';
 
 /** What the mesh says is sent to whoever has this page. */
 async function ways(page: Page): Promise<string> {
@@ -42,7 +42,7 @@ test('whoever is moved is told so, and everybody stays', async () => {
   // Each is told for a while from their own move on.
   const told = [ada, ben].map(({ page }) => expect(page.getByText(words)).toBeVisible({ timeout: 30_000 }));
   await Promise.all(told);
-  await ada.page.screenshot({ path: test.info().outputPath('call-moved-light-1280.png') });
+  await glance(ada.page, 'call-moved');
   for (const [one, other] of [[ada, 'Ben'], [ben, 'Ada']] as const) {
     await showsPicture(one.page, other).catch(async (error: unknown) => {
       const paths = `${await ways(one.page)}\n${JSON.stringify(await cluster.room('moved'))}`;

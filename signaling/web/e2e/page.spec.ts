@@ -13,6 +13,9 @@ const stage = scene();
 /** Of the demo. */
 const KEY = ['devkey', 'secret'] as const;
 
+/** With oneself as many as a page may show. */
+const OTHERS = 48;
+
 /** Of the first load, as it is sent. */
 const MOST_BYTES = 250_000;
 
@@ -208,13 +211,13 @@ test('choices are remembered', async () => {
   await expect(microphone).toHaveValue(second ?? '');
 });
 
-test('of thirty others only those who are seen are subscribed to', async () => {
+test('of forty-eight others only those who are seen are subscribed to', async () => {
   test.setTimeout(240_000);
-  const guests = crowd(stage.mesh, 'crowd', 30);
+  const guests = crowd(stage.mesh, 'crowd', OTHERS);
   try {
     const { page, ...rest } = await visit(stage, '?room=crowd');
     await join(page, 'Ada');
-    await expect(page.getByText('31 people')).toBeVisible({ timeout: 60_000 });
+    await expect(page.getByText(`${OTHERS + 1} people`)).toBeVisible({ timeout: 60_000 });
     const identity = (await page.locator('figure', { hasText: '(you)' }).getAttribute('data-identity')) ?? '';
     const seen = () => page.locator('figure[data-source=camera]').evaluateAll((all) => all.map((it) => it.getAttribute('data-identity') ?? ''));
     const onlySeen = async (what: string) => {
@@ -233,13 +236,13 @@ test('of thirty others only those who are seen are subscribed to', async () => {
       return seen();
     };
     const first = await onlySeen('the first page');
-    expect(first).toHaveLength(16);
+    expect(first).toHaveLength(25);
     await portray(page, 'call-grid');
     await page.keyboard.press('PageDown');
     await expect(page.getByRole('status').filter({ hasText: '2 / 2' })).toBeVisible();
     const second = await onlySeen('the second page');
     expect(first.filter((it) => second.includes(it))).toEqual([]);
-    expect(new Set([...first, ...second]).size).toBe(31);
+    expect(new Set([...first, ...second]).size).toBe(OTHERS + 1);
     await page.keyboard.press('PageUp');
     await onlySeen('the first page again');
 
@@ -252,7 +255,7 @@ test('of thirty others only those who are seen are subscribed to', async () => {
     await page.setViewportSize({ width: 1280, height: 800 });
 
     await page.keyboard.press('p');
-    await expect(page.getByRole('complementary', { name: 'People in the room' }).getByRole('listitem')).toHaveCount(31);
+    await expect(page.getByRole('complementary', { name: 'People in the room' }).getByRole('listitem')).toHaveCount(OTHERS + 1);
     await portray(page, 'call-grid-people');
     await page.keyboard.press('Escape');
 
@@ -261,7 +264,7 @@ test('of thirty others only those who are seen are subscribed to', async () => {
     await page.getByRole('button', { name: 'Devices' }).click();
     await page.getByLabel('People on a page').selectOption('49');
     await page.keyboard.press('Escape');
-    await expect(page.locator('figure[data-source=camera]')).toHaveCount(31);
+    await expect(page.locator('figure[data-source=camera]')).toHaveCount(OTHERS + 1);
     await onlySeen('the only page');
     await portray(page, 'call-grid-all');
 
@@ -313,7 +316,7 @@ test('a connection that is lost is spoken of, and comes back', async () => {
   await expect(words).toBeVisible();
   // Those who were there are most likely still there.
   await expect(tile(page, 'ben')).toBeVisible();
-  await page.screenshot({ path: test.info().outputPath('call-reconnecting.png') });
+  await portray(page, 'call-reconnecting');
   await page.evaluate(() => Object.assign(window, { cut: false }));
   await expect(page.getByText('The connection is back.')).toBeVisible({ timeout: 30_000 });
   await expect(words).toHaveCount(0);

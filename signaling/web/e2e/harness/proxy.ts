@@ -1,5 +1,5 @@
-// A UDP proxy between the browsers and the nodes, in user space: it loses what it is told to lose and
-// changes the path like a NAT that forgot its binding.
+// A UDP proxy between the browsers and the nodes, in user space: it loses what it is told to lose, is as
+// narrow as it is told to be, and changes the path like a NAT that forgot its binding.
 //
 // Listens on one loopback address, on the same ports as the nodes on another, with one upstream
 // socket per client address.
@@ -17,17 +17,25 @@ export interface Loss {
   seed: number;
 }
 
+/** What a narrow line lets through at once: that of 200 ms. */
+const BURST_SECONDS = 0.2;
+
 interface Flow {
   upstream: Socket;
   client: RemoteInfo;
+  /** Of a narrow line: bits that may pass, as of `at` by the monotonic clock, in milliseconds. */
+  allowance: number;
+  at: number;
 }
 
 export class UdpProxy {
   private readonly listeners: Socket[] = [];
   private readonly flows = new Map<string, Flow>();
   private readonly random: () => number;
-  readonly counts = { passed: 0, lost: 0 };
+  /** Those for which a narrow line had no room have passed before that. */
+  readonly counts = { passed: 0, lost: 0, tooMuch: 0 };
   /** Of what was sent, lost or not, from clients and to them; since somebody wanted to know. */
+  private narrowTo: number | undefined;
   private repeats: { up: Repeats; down: Repeats } | undefined;
 
   private constructor(
@@ -55,6 +63,11 @@ export class UdpProxy {
     return this.repeats;
   }
 
+  /** From now on no more reaches a client, in bits per second; as much as comes if it is not said. */
+  narrow(bitsPerSecond?: number): void {
+    this.narrowTo = bitsPerSecond;
+  }
+
   /** From now on every client comes from a new port, as seen by the nodes. The old ports are gone. */
   rebind(): number {
     const moved = this.flows.size;
@@ -74,14 +87,27 @@ export class UdpProxy {
     if (this.loses(datagram)) return;
     let flow = this.flows.get(key);
     if (!flow) {
-      flow = { upstream: createSocket('udp4'), client };
-      flow.upstream.on('message', (answer) => {
+      const opened: Flow = { upstream: createSocket('udp4'), client, allowance: 0, at: performance.now() };
+      opened.upstream.on('message', (answer) => {
         this.repeats?.down.note(key, answer);
-        if (!this.loses(answer)) listener.send(answer, client.port, client.address);
+        if (!this.loses(answer) && this.hasRoom(opened, answer)) listener.send(answer, client.port, client.address);
       });
-      this.flows.set(key, flow);
+      this.flows.set(key, opened);
+      flow = opened;
     }
     flow.upstream.send(datagram, port, this.target);
+  }
+
+  private hasRoom(flow: Flow, { length }: Buffer): boolean {
+    if (this.narrowTo === undefined) return true;
+    const now = performance.now();
+    const grown = flow.allowance + (this.narrowTo * (now - flow.at)) / 1000;
+    flow.at = now;
+    flow.allowance = Math.min(grown, this.narrowTo * BURST_SECONDS);
+    const fits = length * 8 <= flow.allowance;
+    if (fits) flow.allowance -= length * 8;
+    else this.counts.tooMuch += 1;
+    return fits;
   }
 
   private loses(datagram: Buffer): boolean {

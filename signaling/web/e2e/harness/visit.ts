@@ -1,29 +1,15 @@
 // The web client as somebody has it open: a page that tells of all that goes wrong on it, and how it looks.
 
-import { createRequire } from 'node:module';
-import { readFileSync } from 'node:fs';
-
 import { type BrowserContext, type Locator, type Page, expect, test } from '@playwright/test';
 
+import { seriousFindings } from './axe';
 import type { Scene } from './scene';
 import { until } from './wait';
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-const SIZES = [
-  { width: 360, height: 740 },
-  { width: 1280, height: 800 },
-  { width: 1920, height: 1080 },
-];
+const PHONE = { width: 360, height: 740 };
+const LAPTOP = { width: 1280, height: 800 };
+const SCREEN = { width: 1920, height: 1080 };
 const SCHEMES = ['light', 'dark'] as const;
-
-/** Enough of axe's answer. */
-interface Finding {
-  id: string;
-  impact: string | null;
-  help: string;
-  nodes: { html: string; failureSummary?: string }[];
-}
 
 export interface Visit {
   page: Page;
@@ -42,7 +28,7 @@ interface Options {
   viewport?: { width: number; height: number };
 }
 
-export async function visit(stage: Scene, query: string, { before, viewport = { width: 1280, height: 800 } }: Options = {}): Promise<Visit> {
+export async function visit(stage: Scene, query: string, { before, viewport = LAPTOP }: Options = {}): Promise<Visit> {
   const context = await stage.context({ viewport, colorScheme: 'light' });
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: stage.mesh.origin });
   const page = await context.newPage();
@@ -110,39 +96,32 @@ export async function tabTo(page: Page, name: string | RegExp): Promise<void> {
   throw new Error(`the keyboard does not reach ${String(name)}: ${passed.join(' | ')}`);
 }
 
+/** A state that lasts only a moment, as `portray` does it, but in one size. */
+export async function glance(page: Page, name: string): Promise<void> {
+  return portray(page, name, [LAPTOP]);
+}
+
 /** Pictures of a page in every size, light and dark; nothing sticks out of it, and axe finds nothing serious. */
-export async function portray(page: Page, name: string): Promise<void> {
-  const before = page.viewportSize() ?? { width: 1280, height: 800 };
+export async function portray(page: Page, name: string, sizes = [PHONE, LAPTOP, SCREEN]): Promise<void> {
+  const before = page.viewportSize() ?? LAPTOP;
   const problems: string[] = [];
   for (const colorScheme of SCHEMES) {
     await page.emulateMedia({ colorScheme });
-    for (const size of SIZES) {
+    for (const size of sizes) {
       await page.setViewportSize(size);
       const at = `${name}-${colorScheme}-${size.width}`;
       await settled(page);
       await page.screenshot({ path: test.info().outputPath(`${at}.png`) });
       const [content, view] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth] as const);
       if (content > view) problems.push(`${at}: ${content} px wide`);
-      if (size.width === 1920) continue;
-      for (const { id, help, nodes } of await findings(page)) {
-        problems.push(`${at}: ${id}: ${help}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary ?? ''}`).join('; ')}`);
-      }
+      if (size === SCREEN) continue;
+      problems.push(...(await seriousFindings(page)).map((finding) => `${at}: ${finding}`));
     }
   }
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize(before);
   // Softly: the other states are to be seen as well.
   expect.soft(problems).toEqual([]);
-}
-
-/** What axe takes for serious or worse. */
-async function findings(page: Page): Promise<Finding[]> {
-  await page.evaluate(AXE);
-  const found = await page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: { run: (options: object) => Promise<{ violations: Finding[] }> } };
-    return (await axe.run({ resultTypes: ['violations'] })).violations;
-  });
-  return found.filter(({ impact }) => impact === 'serious' || impact === 'critical');
 }
 
 /** Drawn in its new size, and with its transitions behind it. */

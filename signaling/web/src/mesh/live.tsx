@@ -18,6 +18,8 @@ import { STATES, seconds, trouble } from './words';
 const EVERY_MS = 1000;
 const NEWS_KEPT = 8;
 
+const SILENT = { nodes: 'No answer', pipes: 'No answer about pipes' };
+
 interface Seen {
   nodes: NodeView[];
   /** The newest first. */
@@ -73,7 +75,7 @@ export function Live({ api, hasToken, onRefused, onForget }: Props) {
     pipes.again();
   };
   return (
-    <div className={stale ? 'page stale' : 'page'}>
+    <div className={stale ? `page stale-${stale.of}` : 'page'}>
       <a className="skip" href="#tables" onClick={focusTables}>
         Skip to the tables
       </a>
@@ -92,7 +94,7 @@ export function Live({ api, hasToken, onRefused, onForget }: Props) {
         </nav>
         <p className="pulse">
           <span className={stale ? 'beat stopped' : 'beat'} aria-hidden="true" />
-          {stale ? 'No answer' : 'Live'}
+          {stale ? SILENT[stale.of] : 'Live'}
           <span className="pulse-host"> · {window.location.host}</span>
         </p>
         {hasToken && (
