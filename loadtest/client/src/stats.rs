@@ -30,7 +30,7 @@ pub struct Integrity {
     pub foreign: u64,
     /// Payload that was changed on its way.
     pub damaged: u64,
-    /// Media of a track that signaling had not spoken of.
+    /// Media of a track that signaling has not spoken of, for two seconds.
     pub unannounced: u64,
     /// A change of layers that does not begin with a key frame.
     pub torn_switches: u64,

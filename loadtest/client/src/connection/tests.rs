@@ -397,7 +397,8 @@ fn audio_is_not_asked_for_and_its_loss_is_seen() {
 #[test]
 fn what_is_not_as_announced_is_an_error() {
     let mut pair = Pair::new(&camera(), lossy(0.0), lossy(0.0), 1);
-    pair.receiver.incoming[0].receiver.expected = Some(TrackStamp::of("room", "ben", CAMERA));
+    let bens = TrackStamp::of("room", "ben", CAMERA);
+    pair.receiver.incoming[0].receiver.expect(bens);
     pair.run(Duration::from_secs(1));
     let integrity = pair.receiver().integrity;
     assert!(

@@ -48,7 +48,8 @@ impl Setup {
 pub(crate) struct Receiver {
     pub(crate) setup: Setup,
     /// What its stamps must say. None: nothing is known of the track.
-    pub(crate) expected: Option<TrackStamp>,
+    expected: Option<TrackStamp>,
+    early: Option<Early>,
     sequence: Sequence,
     frames: Frames,
     bears: Bears,
@@ -77,6 +78,18 @@ pub(crate) struct Receiver {
     current: Option<u8>,
     recent: Recent,
 }
+
+/// What came before signaling spoke of its track: media and words take different ways, and either may be
+/// the faster one.
+#[derive(Debug)]
+struct Early {
+    track: TrackStamp,
+    since: Instant,
+    packets: u64,
+}
+
+/// Whoever is not told of a track for this long after its media came is not going to be.
+const EARLY: Duration = Duration::from_secs(2);
 
 /// Whether the stream's payloads bear stamps: all of them, or none.
 #[derive(Debug)]
@@ -124,6 +137,7 @@ impl Receiver {
         Self {
             setup,
             expected,
+            early: None,
             sequence: Sequence::new(setup.repair()),
             frames: Frames::default(),
             bears: Bears::Unknown(0),
@@ -301,7 +315,7 @@ impl Receiver {
         match self.expected {
             Some(expected) if expected != stamp.track => self.integrity.foreign += 1,
             Some(_) => {}
-            None => self.integrity.unannounced += 1,
+            None => self.note_early(stamp.track, now),
         }
         if let Place::Newest { step } = place
             && verified
@@ -323,6 +337,31 @@ impl Receiver {
         let age = clock::age(stamp.sent, now)?;
         self.recent.note_latency(age);
         Some(age)
+    }
+
+    /// Signaling has spoken of the track.
+    pub(crate) fn expect(&mut self, track: TrackStamp) {
+        self.expected = Some(track);
+        if let Some(early) = self.early.take()
+            && early.track != track
+        {
+            self.integrity.foreign += early.packets;
+        }
+    }
+
+    fn note_early(&mut self, track: TrackStamp, now: Instant) {
+        let early = self.early.get_or_insert(Early {
+            track,
+            since: now,
+            packets: 0,
+        });
+        if early.track != track {
+            self.integrity.foreign += 1;
+        } else if now.saturating_duration_since(early.since) < EARLY {
+            early.packets += 1;
+        } else {
+            self.integrity.unannounced += 1 + std::mem::take(&mut early.packets);
+        }
     }
 
     fn note_bearing(&mut self, read: &Result<Stamp, Unstamped>) {

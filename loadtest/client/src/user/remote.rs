@@ -160,7 +160,7 @@ impl User {
                     .incoming_mut()
                     .filter(|it| it.sid == track.sid)
                 {
-                    incoming.receiver.expected = Some(expected);
+                    incoming.receiver.expect(expected);
                     if was_muted != track.muted {
                         incoming.receiver.handle_pause();
                     }

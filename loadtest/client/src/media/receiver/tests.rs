@@ -34,33 +34,67 @@ fn stamp(layer: u8, frame: u32, packet: u16, is_key_frame: bool) -> Stamp {
 fn receive(packets: &[(u16, u32, Stamp)]) -> Integrity {
     let now = Instant::now();
     let mut receiver = Receiver::new(SETUP, Some(track()));
-    for (sequence, timestamp, stamp) in packets {
-        let fields = Fields {
-            marker: false,
-            payload_type: 96,
-            sequence: *sequence,
-            timestamp: *timestamp,
-            ssrc: 1,
-        };
-        let mut bytes = [0; 12];
-        write_header(&mut bytes, fields, &[]);
-        let header = Header::parse(&bytes).unwrap();
-        let codec = Codec::Vp8 {
-            width: 2,
-            height: 2,
-            picture_id: 0,
-        };
-        let mut payload = [0; 100];
-        Payload {
-            codec,
-            stamp: *stamp,
-            len: 100,
-        }
-        .write(&mut payload);
-        let place = receiver.handle_media(&header, 112, now);
-        receiver.handle_payload(&payload, &header, place, true, now, now);
+    for packet in packets {
+        give(&mut receiver, packet, now);
     }
     receiver.integrity
+}
+
+fn give(receiver: &mut Receiver, (sequence, timestamp, stamp): &(u16, u32, Stamp), now: Instant) {
+    let fields = Fields {
+        marker: false,
+        payload_type: 96,
+        sequence: *sequence,
+        timestamp: *timestamp,
+        ssrc: 1,
+    };
+    let mut bytes = [0; 12];
+    write_header(&mut bytes, fields, &[]);
+    let header = Header::parse(&bytes).unwrap();
+    let codec = Codec::Vp8 {
+        width: 2,
+        height: 2,
+        picture_id: 0,
+    };
+    let mut payload = [0; 100];
+    Payload {
+        codec,
+        stamp: *stamp,
+        len: 100,
+    }
+    .write(&mut payload);
+    let place = receiver.handle_media(&header, 112, now);
+    receiver.handle_payload(&payload, &header, place, true, now, now);
+}
+
+/// A receiver of which signaling has said nothing, and to which a packet came every second.
+fn told_nothing(packets: u16) -> Receiver {
+    let began = Instant::now();
+    let mut receiver = Receiver::new(SETUP, None);
+    for number in 0..packets {
+        let (frame, packet) = (u32::from(number / 2), number % 2);
+        let sent = (number, 10 + frame, stamp(0, frame, packet, frame == 0));
+        let now = began + Duration::from_secs(number.into());
+        give(&mut receiver, &sent, now);
+    }
+    receiver
+}
+
+#[test]
+fn media_may_be_faster_than_word_of_it_but_not_for_long() {
+    let mut soon = told_nothing(2);
+    soon.expect(track());
+    assert_eq!(soon.integrity, Integrity::default());
+    let mut wrong = told_nothing(2);
+    wrong.expect(TrackStamp::of("room", "ben", "camera"));
+    assert_eq!((wrong.integrity.foreign, wrong.integrity.errors()), (2, 2));
+    let mut never = told_nothing(4);
+    assert_eq!(never.integrity.unannounced, 4);
+    never.expect(track());
+    assert_eq!(
+        (never.integrity.unannounced, never.integrity.errors()),
+        (4, 4)
+    );
 }
 
 #[test]
