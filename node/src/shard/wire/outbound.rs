@@ -29,6 +29,8 @@ pub(crate) struct Outbound<'a> {
     ids: Option<&'a FrameIds>,
     /// A copy of the payload, in which each subscriber's numbers take the place of the last one's.
     draft: Option<&'a mut [u8]>,
+    /// By how much the numbers that stand in the copy differ from the publisher's.
+    adapted: Shift,
     /// Of redundant audio.
     red: Option<red::Layout>,
     /// Header extensions that go on: which, and the value.
@@ -92,6 +94,7 @@ impl<'a> Outbound<'a> {
             padded,
             ids,
             draft: None,
+            adapted: Shift::default(),
             red,
             carried,
             is_long,
@@ -106,14 +109,20 @@ impl<'a> Outbound<'a> {
         {
             draft.copy_from_slice(self.payload);
             self.draft = Some(draft);
+            self.adapted = Shift::default();
         }
     }
 
-    /// Writes a subscriber's numbers into the copy, if there is one.
+    /// Writes a subscriber's numbers into the copy, if there is one and they are not those of the one before:
+    /// what reads much waits for what was written of it just now.
     #[inline]
     pub(super) fn adapt(&mut self, shift: Shift) {
+        if self.adapted == shift {
+            return;
+        }
         if let (Some(draft), Some(ids)) = (&mut self.draft, self.ids) {
             ids.apply(shift, draft);
+            self.adapted = shift;
         }
     }
 
@@ -170,6 +179,7 @@ impl<'a> Outbound<'a> {
             padded: None,
             ids: None,
             draft: None,
+            adapted: Shift::default(),
             red: None,
             carried: [None; MAX_CARRIED],
             is_long: false,
