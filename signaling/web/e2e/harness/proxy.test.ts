@@ -62,6 +62,23 @@ test('loses media and nothing else', async () => {
   expect(proxy.counts).toEqual({ lost: 2, passed: 10 });
 });
 
+test('a narrow line lets through what it has room for, and no more', async () => {
+  proxy = await UdpProxy.start('127.0.0.2', '127.0.0.1', [port]);
+  await echo(128);
+  // Ten kilobytes a second, two of them at once.
+  proxy.narrow(80_000);
+  const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  await sleep(300);
+  let bytes = 0;
+  client.on('message', ({ length }) => (bytes += length));
+  for (let sent = 0; sent < 10; sent += 1) client.send(Buffer.alloc(1000, 128), port, '127.0.0.2');
+  await sleep(100);
+  expect(bytes).toBeGreaterThanOrEqual(1000);
+  expect(bytes).toBeLessThanOrEqual(4000);
+  proxy.narrow();
+  expect(await echo(128, 7)).toEqual([128, 7]);
+});
+
 test('tells what is sent again from what is sent anew under the same number', async () => {
   proxy = await UdpProxy.start('127.0.0.2', '127.0.0.1', [port]);
   const { up, down } = proxy.compareRepeats();

@@ -32,8 +32,7 @@ export class UdpProxy {
   private readonly listeners: Socket[] = [];
   private readonly flows = new Map<string, Flow>();
   private readonly random: () => number;
-  /** Those for which a narrow line had no room have passed before that. */
-  readonly counts = { passed: 0, lost: 0, tooMuch: 0 };
+  readonly counts = { passed: 0, lost: 0 };
   /** Of what was sent, lost or not, from clients and to them; since somebody wanted to know. */
   private narrowTo: number | undefined;
   private repeats: { up: Repeats; down: Repeats } | undefined;
@@ -106,7 +105,6 @@ export class UdpProxy {
     flow.allowance = Math.min(grown, this.narrowTo * BURST_SECONDS);
     const fits = length * 8 <= flow.allowance;
     if (fits) flow.allowance -= length * 8;
-    else this.counts.tooMuch += 1;
     return fits;
   }
 
