@@ -31,7 +31,7 @@ use crate::metrics::JoinResult;
 use crate::rooms::RoomState;
 use crate::server::{Peer, Place};
 use crate::session::driver::{Attaching, Input};
-use crate::session::socket::{self, MAX_MESSAGE};
+use crate::session::socket::{self, MAX_MESSAGE, READ_BUFFER};
 use crate::session::{Attach, Farewell};
 use crate::sessions::Handle;
 use crate::source::client_address;
@@ -80,6 +80,7 @@ pub(crate) async fn upgrade(
         return (StatusCode::NOT_FOUND, "this is a WebSocket").into_response();
     };
     let upgrade = upgrade
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE);
     let begin = Instant::now();
