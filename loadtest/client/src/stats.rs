@@ -1,6 +1,7 @@
 //! What a simulated participant has seen: a snapshot, as plain values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -288,8 +289,8 @@ pub struct Stats {
     pub me: Person,
     /// What the server said to requests, by their numbers: why it refused, or nothing.
     pub answers: BTreeMap<u32, Option<String>>,
-    /// Who else is in the room.
-    pub others: Vec<Person>,
+    /// Who else is in the room. Shared: each of many may look at all of them every second.
+    pub others: Vec<Arc<Person>>,
     pub sent: Sent,
     pub data: Data,
     /// One-way, in microseconds, of all packets that were looked at.

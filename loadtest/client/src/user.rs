@@ -137,7 +137,7 @@ pub(super) struct User {
     lost: BTreeMap<String, Receiver>,
     place: Place,
     /// By identity.
-    others: BTreeMap<String, Person>,
+    others: BTreeMap<String, Arc<Person>>,
     finished: Vec<Track>,
     forgotten: Forgotten,
     outbox: Outbox,

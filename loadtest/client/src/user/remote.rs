@@ -1,6 +1,7 @@
 //! What signaling says others publish, and what the participant wants of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use livekit_protocol::participant_info::State;
@@ -120,7 +121,7 @@ impl User {
             if participant.state() == State::Disconnected {
                 self.others.remove(&participant.identity);
             } else {
-                let person = Person::of(&participant);
+                let person = Arc::new(Person::of(&participant));
                 self.others.insert(participant.identity.clone(), person);
             }
             let gone = |it: &RemoteTrack| {
