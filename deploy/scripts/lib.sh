@@ -103,3 +103,9 @@ cargo_install() {
   CARGO_TARGET_DIR="$TARGET/tools" cargo install --locked --quiet "$crate" --version "$version"
   rm -rf "$TARGET/tools"
 }
+
+# What a mesh of several processes consists of. The same command for all who need it: with other packages
+# beside these, cargo would build them otherwise, and again.
+build_mesh() {
+  cargo build --release --locked --package pipemesh-node --package pipemesh-signaling --package pipemesh-dev
+}

@@ -1,13 +1,15 @@
-// People come and go all the time, at a rate that rises and falls whatever becomes of them. On two
-// cores together with the mesh: up to 5 joins a second. More: -e RATE=100 -e MINUTES=5; a signaling
-// process takes 50 joins a second of one address, unless limits.joins_per_address says otherwise.
-// With -e ADMIN_URL=… also whether every room ends.
+// People come and go all the time, at a rate that rises and falls whatever becomes of them, in as many
+// calls as come in a second, so that five or six are in each. On two cores together with the mesh: up to
+// 5 joins a second. More: -e RATE=100 -e MINUTES=5; a signaling process takes 50 joins a second of one
+// address, unless limits.joins_per_address says otherwise. Larger calls: -e ROOMS=2. With
+// -e ADMIN_URL=… also whether every room ends.
 
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
 import { AccessToken, Client, admin, media } from 'sfu';
 
 const rate = Number(__ENV.RATE ?? 5);
+const rooms = Number(__ENV.ROOMS ?? rate);
 const third = Math.max(1, Math.round(Number(__ENV.MINUTES ?? 1) * 20));
 
 export const options = {
@@ -38,7 +40,7 @@ export function setup() {
 export default async function ({ run }) {
   const number = exec.scenario.iterationInTest;
   const token = new AccessToken(__ENV.API_KEY ?? 'devkey', __ENV.API_SECRET ?? 'secret', { identity: `user-${number}` })
-    .grant({ room: `${run}-${number % 10}`, publish: true, subscribe: true })
+    .grant({ room: `${run}-${number % rooms}`, publish: true, subscribe: true })
     .toJwt();
   const room = await new Client(__ENV.SFU_URL ?? 'ws://127.0.0.1:7880').join(token, { timeout: '20s' });
   await room.publish(media.audio({ dtx: true }));
