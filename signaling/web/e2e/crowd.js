@@ -6,13 +6,19 @@ import { AccessToken, Client, media } from 'sfu';
 
 const people = Number(__ENV.PEOPLE);
 
+const NAMES = [
+  'Aino', 'Amara', 'Anselm', 'Beatriz', 'Bruno', 'Chiara', 'Daan', 'Dilara', 'Edith', 'Emeka', 'Farid', 'Freya', 'Giulia', 'Goran', 'Hana', 'Henrik',
+  'Ines', 'Ivo', 'Jamila', 'Jonas', 'Kaito', 'Katya', 'Lars', 'Leila', 'Mateo', 'Mei', 'Nadia', 'Noor', 'Olga', 'Omar', 'Paulo', 'Priya',
+  'Quentin', 'Ravi', 'Rosa', 'Sanna', 'Selim', 'Tamar', 'Tariq', 'Uma', 'Ursula', 'Vera', 'Viktor', 'Wanda', 'Xenia', 'Yusuf', 'Zara', 'Zoltan',
+];
+
 export const options = {
   scenarios: { crowd: { executor: 'per-vu-iterations', vus: people, iterations: 1, maxDuration: '5m' } },
 };
 
 export default async function () {
   const number = exec.vu.idInTest;
-  const token = new AccessToken('devkey', 'secret', { identity: `guest-${number}`, name: `Guest ${number}` })
+  const token = new AccessToken('devkey', 'secret', { identity: `guest-${number}`, name: NAMES[(number - 1) % NAMES.length] })
     .grant({ room: __ENV.ROOM, publish: true, subscribe: false, data: true })
     .toJwt();
   const room = await new Client(__ENV.SFU_URL).join(token, { timeout: '60s' });
