@@ -14,7 +14,7 @@ use pipemesh_node_media::udp::{
 };
 
 use crate::process::{self, Process};
-use crate::server::{self, HEADER_LEN, Kind, Schedule};
+use crate::server::{self, Header, Kind, Schedule};
 use crate::{Figure, Pace, Shape};
 
 /// As the load generator's.
@@ -52,6 +52,7 @@ pub(crate) fn measure(kind: Kind, shape: Shape, pace: Pace) -> anyhow::Result<Fi
 
 struct Lane {
     receivers: Vec<Receiver>,
+    header: Header,
     poller: Poller,
     batch: ReceiveBatch,
     publisher: Option<Publisher>,
@@ -83,6 +84,7 @@ impl Lane {
         let publisher = reference.map(|port| Publisher::new(shape, port, origin));
         Ok(Self {
             receivers,
+            header: Header::of(shape),
             poller,
             batch: ReceiveBatch::new(),
             publisher: publisher.transpose()?,
@@ -131,13 +133,17 @@ impl Lane {
             receiver.packets += 1;
             self.seen += 1;
             if self.seen.is_multiple_of(VERIFIED) {
-                if receiver.opener.open_rtp(datagram, HEADER_LEN).is_err() {
+                if receiver
+                    .opener
+                    .open_rtp(datagram, self.header.len())
+                    .is_err()
+                {
                     self.refused += 1;
                     continue;
                 }
                 self.verified += 1;
                 if self.publisher.is_some()
-                    && let Some(sent) = datagram[HEADER_LEN..].first_chunk()
+                    && let Some(sent) = datagram[self.header.len()..].first_chunk()
                 {
                     let now = self.origin.elapsed().as_micros() as u64;
                     self.latency.record(now - u64::from_be_bytes(*sent))?;
@@ -188,6 +194,7 @@ pub(crate) struct Publisher {
     rooms: Vec<(Sealer, Run, u64)>,
     schedule: Schedule,
     shape: Shape,
+    header: Header,
     /// Begins with the time.
     payload: Vec<u8>,
     origin: Instant,
@@ -213,6 +220,7 @@ impl Publisher {
             rooms: rooms.collect::<anyhow::Result<_>>()?,
             schedule: Schedule::new(shape, Instant::now() + Duration::from_millis(200)),
             shape,
+            header: Header::of(shape),
             payload: vec![0x55; shape.payload],
             origin,
         })
@@ -227,8 +235,10 @@ impl Publisher {
                 let Some(mut out) = self.egress.reserve(run, self.to, MAX_DATAGRAM_LEN) else {
                     return;
                 };
-                server::write_header(&mut out, *index, *index as u32, room as u32);
-                let len = sealer.seal_rtp_patched(*index, &mut out, HEADER_LEN, 0, &self.payload);
+                self.header
+                    .write(&mut out, *index, *index as u16, *index as u32, room as u32);
+                let header_len = self.header.len();
+                let len = sealer.seal_rtp_patched(*index, &mut out, header_len, 0, &self.payload);
                 out.commit(len);
                 *index += 1;
             }

@@ -14,7 +14,10 @@ use pipemesh_node_media::udp::{
 
 use crate::Shape;
 
-pub(crate) const HEADER_LEN: usize = 12;
+/// RFC 3550 section 5.1.
+const FIXED_HEADER_LEN: usize = 12;
+/// With one header extension: a transport-wide number, as packets have that are reported on.
+const NUMBERED_HEADER_LEN: usize = 20;
 const PROFILE: Profile = Profile::AeadAes128Gcm;
 
 /// As many messages as one system call takes: what is sealed is sent while it is in the cache.
@@ -50,6 +53,7 @@ pub(crate) fn arguments(kind: Kind, shape: Shape) -> Vec<String> {
         shape.bursts_per_second as usize,
         shape.burst,
         shape.payload,
+        shape.is_video.into(),
     ];
     let numbers = numbers.iter().map(ToString::to_string);
     [kind.name().to_owned()]
@@ -69,11 +73,38 @@ pub(crate) fn bind() -> anyhow::Result<UdpSocket> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into(), BUFFERS)?)
 }
 
-pub(crate) fn write_header(out: &mut [u8], index: u64, timestamp: u32, ssrc: u32) {
-    out[..2].copy_from_slice(&[0x80, 96]);
-    out[2..4].copy_from_slice(&(index as u16).to_be_bytes());
-    out[4..8].copy_from_slice(&timestamp.to_be_bytes());
-    out[8..12].copy_from_slice(&ssrc.to_be_bytes());
+/// A packet's header, as the node's receivers get it: pictures are reported on, sound is not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    is_numbered: bool,
+}
+
+impl Header {
+    pub(crate) fn of(shape: Shape) -> Self {
+        Self {
+            is_numbered: shape.is_video,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        if self.is_numbered {
+            NUMBERED_HEADER_LEN
+        } else {
+            FIXED_HEADER_LEN
+        }
+    }
+
+    pub(crate) fn write(self, out: &mut [u8], index: u64, number: u16, timestamp: u32, ssrc: u32) {
+        out[..2].copy_from_slice(&[0x80, 96]);
+        out[2..4].copy_from_slice(&(index as u16).to_be_bytes());
+        out[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        out[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        if self.is_numbered {
+            let [high, low] = number.to_be_bytes();
+            out[0] |= 0x10;
+            out[12..20].copy_from_slice(&[0xBE, 0xDE, 0, 1, 0x51, high, low, 0]);
+        }
+    }
 }
 
 /// Runs a server until its input ends.
@@ -85,8 +116,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         .iter()
         .map(|text| Ok(text.parse()?))
         .collect::<anyhow::Result<_>>()?;
-    let &[rooms, receivers, rate, burst, payload] = numbers.as_slice() else {
-        bail!("five numbers say what is sent");
+    let &[rooms, receivers, rate, burst, payload, is_video] = numbers.as_slice() else {
+        bail!("six numbers say what is sent");
     };
     let shape = Shape {
         name: "",
@@ -95,7 +126,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         bursts_per_second: rate as u32,
         burst,
         payload,
-        is_video: true,
+        is_video: is_video == 1,
     };
     let socket = bind()?;
     println!("{}", socket.local_addr().port());
@@ -111,8 +142,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         std::process::exit(0);
     });
     match kind.as_str() {
-        "floor" => floor(Server::new(socket, &ports)?, shape),
-        "reference" => reference(Server::new(socket, &ports)?, shape),
+        "floor" => floor(Server::new(socket, &ports, Header::of(shape))?, shape),
+        "reference" => reference(Server::new(socket, &ports, Header::of(shape))?, shape),
         "echo" => echo(socket),
         other => bail!("{other} is no server"),
     }
@@ -122,6 +153,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
 struct Server {
     sockets: [UdpSocket; 1],
     egress: Egress,
+    header: Header,
     receivers: Vec<Receiver>,
 }
 
@@ -130,10 +162,12 @@ struct Receiver {
     sealer: Sealer,
     run: Run,
     ssrc: u32,
+    /// Transport-wide.
+    number: u16,
 }
 
 impl Server {
-    fn new(socket: UdpSocket, ports: &[u16]) -> anyhow::Result<Self> {
+    fn new(socket: UdpSocket, ports: &[u16], header: Header) -> anyhow::Result<Self> {
         let receivers = ports.iter().enumerate().map(|(number, port)| {
             Ok(Receiver {
                 to: Destination {
@@ -143,6 +177,7 @@ impl Server {
                 sealer: Sealer::new(&master(false, number)?),
                 run: Run::default(),
                 ssrc: number as u32,
+                number: 0,
             })
         });
         Ok(Self {
@@ -152,6 +187,7 @@ impl Server {
                 chunks: CHUNKS,
                 max_segments: MAX_SEGMENTS,
             }),
+            header,
             receivers: receivers.collect::<anyhow::Result<_>>()?,
         })
     }
@@ -161,6 +197,7 @@ impl Server {
         let Self {
             sockets,
             egress,
+            header,
             receivers,
         } = self;
         let receiver = &mut receivers[receiver];
@@ -170,10 +207,11 @@ impl Server {
         let Some(mut out) = egress.reserve(&mut receiver.run, receiver.to, MAX_DATAGRAM_LEN) else {
             return;
         };
-        write_header(&mut out, index, timestamp, receiver.ssrc);
+        header.write(&mut out, index, receiver.number, timestamp, receiver.ssrc);
+        receiver.number = receiver.number.wrapping_add(1);
         let len = receiver
             .sealer
-            .seal_rtp_patched(index, &mut out, HEADER_LEN, 0, payload);
+            .seal_rtp_patched(index, &mut out, header.len(), 0, payload);
         out.commit(len);
     }
 
@@ -235,6 +273,7 @@ fn reference(mut server: Server, shape: Shape) -> anyhow::Result<()> {
     let mut openers = (0..shape.rooms)
         .map(|room| Ok(Opener::new(&master(true, room)?, 1)))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let header_len = server.header.len();
     let mut batch = ReceiveBatch::new();
     let mut poller = Poller::new()?;
     poller.register(&server.sockets[0], Token(0))?;
@@ -249,7 +288,7 @@ fn reference(mut server: Server, shape: Shape) -> anyhow::Result<()> {
             let ssrc = datagram.get(8..12).context("a header")?;
             let room = u32::from_be_bytes(ssrc.try_into()?) as usize;
             let opener = openers.get_mut(room).context("a room")?;
-            if let Ok(opened) = opener.open_rtp(datagram, HEADER_LEN) {
+            if let Ok(opened) = opener.open_rtp(datagram, header_len) {
                 packets.push((room, opened.index, &datagram[..opened.len]));
             }
         }
@@ -258,7 +297,7 @@ fn reference(mut server: Server, shape: Shape) -> anyhow::Result<()> {
             for receiver in first..first + shape.receivers {
                 for (_, index, packet) in burst {
                     let timestamp = u32::from_be_bytes(packet[4..8].try_into()?);
-                    server.send(receiver, *index, timestamp, &packet[HEADER_LEN..]);
+                    server.send(receiver, *index, timestamp, &packet[header_len..]);
                 }
             }
         }
