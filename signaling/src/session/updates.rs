@@ -154,18 +154,19 @@ impl Updates {
 
     /// Notes how the room is now; says at once what is more than a count.
     pub(super) fn handle_room(&mut self, info: &Arc<Room>, now: Instant) -> Option<Message> {
-        let before = self.room.as_ref()?;
+        let before = self.room.as_mut()?;
         if *before == **info {
             self.room_changed = false;
             return None;
         }
-        let uncounted = |room: &Room| Room {
-            num_participants: 0,
-            num_publishers: 0,
-            ..room.clone()
-        };
         self.room_changed = true;
-        (uncounted(before) != uncounted(info)).then(|| self.tell_room(info, now))
+        // Compared in place: everybody in a room hears of each who comes and goes.
+        let counts = |room: &Room| (room.num_participants, room.num_publishers);
+        let told = counts(before);
+        (before.num_participants, before.num_publishers) = counts(info);
+        let is_counted_only = *before == **info;
+        (before.num_participants, before.num_publishers) = told;
+        (!is_counted_only).then(|| self.tell_room(info, now))
     }
 
     /// What is due by now.
