@@ -166,8 +166,8 @@ impl Seconds {
     pub(super) fn wanted(&self, stats: &Stats) -> (usize, usize) {
         let wanted = self.subscriptions.iter().filter(|(_, it)| !it.off);
         let has_come = |sid: &str, it: &Subscription| {
-            it.told_packet
-                || current(stats, sid, it).is_some_and(|track| track.first_packet.is_some())
+            let mut tracks = stats.tracks.iter().filter(|track| belongs(track, sid, it));
+            it.told_packet || tracks.any(|track| track.first_packet.is_some())
         };
         let received = wanted.clone().filter(|(sid, it)| has_come(sid, it));
         (wanted.count(), received.count())
@@ -274,7 +274,11 @@ impl Seconds {
 /// The track of a subscription; one that ended before is none of it.
 fn current<'a>(stats: &'a Stats, sid: &str, subscription: &Subscription) -> Option<&'a Track> {
     let mut tracks = stats.tracks.iter();
-    tracks.rfind(|it| it.sid == sid && (!it.ended || it.first_packet >= Some(subscription.since)))
+    tracks.rfind(|it| belongs(it, sid, subscription))
+}
+
+fn belongs(track: &Track, sid: &str, subscription: &Subscription) -> bool {
+    track.sid == sid && (!track.ended || track.first_packet >= Some(subscription.since))
 }
 
 /// What came last of a track that was negotiated anew since the last look.
@@ -284,10 +288,17 @@ fn former<'a>(
     subscription: &Subscription,
     current: Option<&Track>,
 ) -> Option<&'a Track> {
-    let first = subscription.before.first_packet?;
-    current.filter(|it| it.first_packet != Some(first))?;
-    let mut tracks = stats.tracks.iter();
-    tracks.find(|it| it.sid == sid && it.ended && it.first_packet == Some(first))
+    let current = current?;
+    let mut ended = stats.tracks.iter().filter(|it| it.sid == sid && it.ended);
+    match subscription.before.first_packet {
+        first @ Some(_) if current.first_packet == first => None,
+        first @ Some(_) => ended.find(|it| it.first_packet == first),
+        // It began and ended between two looks.
+        None if !current.ended && !subscription.told_packet => {
+            ended.rfind(|it| it.first_packet >= Some(subscription.since))
+        }
+        None => None,
+    }
 }
 
 impl Subscription {
@@ -399,6 +410,7 @@ impl Tell<'_> {
             cause: None,
         };
         if let Some(former) = former {
+            self.firsts(subscription, former, about);
             self.counted(&subscription.before, former, about);
             self.framed(&subscription.before, former, about);
         }

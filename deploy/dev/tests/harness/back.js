@@ -66,11 +66,14 @@ export default async function () {
   await until('everybody is back', 40, () => events.some((it) => it.name === 'reconnected'));
 
   const before = await call.stats();
-  await until('pictures come from everybody', 20, async () => {
-    const { connected, inbound, tracks: all } = await call.stats();
+  let seen;
+  const whole = await until('pictures come from everybody', 20, async () => {
+    seen = await call.stats();
+    const { connected, inbound, tracks: all } = seen;
     const come = inbound.video.frames - before.inbound.video.frames;
     return connected && inbound.video.tracks === people - 1 && come > 15 * people && all.missing === 0;
   });
+  if (!whole) console.error(`user-${number}: ${JSON.stringify(seen)}`);
   await together('goodbye');
   const after = await call.stats();
   check(after, {

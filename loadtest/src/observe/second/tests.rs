@@ -394,6 +394,25 @@ fn what_came_before_an_outage_between_two_looks_is_counted_too() {
 }
 
 #[test]
+fn what_began_and_ended_between_two_looks_has_come() {
+    let mut bench = Bench::flowing(true);
+    (bench.track().packets, bench.track().frames.decoded) = (30, 9);
+    bench.loses();
+    bench.comes_back(bench.at);
+    (bench.track().first_packet, bench.track().first_frame) = (None, None);
+    bench.stats.remote[0].muted = true;
+    assert_eq!(bench.seconds.wanted(&bench.stats), (1, 1));
+    bench.look();
+    bench.tells("rtc_time_to_first_packet", &[(20.0, 1.0)]);
+    bench.tells("rtc_time_to_first_frame", &[(50.0, 1.0)]);
+    bench.tells("rtc_packets_received", &[(30.0, 1.0)]);
+    bench.look();
+    bench.tells("rtc_time_to_first_packet", &[]);
+    bench.tells("rtc_packets_received", &[]);
+    assert_eq!(bench.seconds.wanted(&bench.stats), (1, 1));
+}
+
+#[test]
 fn a_track_whose_publisher_is_away_is_waited_for() {
     let mut bench = Bench::flowing(true);
     bench.look();
