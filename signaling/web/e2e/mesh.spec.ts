@@ -281,6 +281,8 @@ test.describe('behind a token', () => {
     expect(await faded('.picture')).toBe(false);
     await page.getByRole('tab', { name: 'Pipes' }).click();
     expect(await faded('.panel')).toBe(true);
+    await accessible(page);
+    await shot(page, 'stale-pipes-light');
     await page.unroute('**/pipes');
     await page.getByRole('button', { name: 'Ask now' }).click();
     await expect(page.getByRole('alert')).toHaveCount(0, { timeout: 8000 });
@@ -288,6 +290,7 @@ test.describe('behind a token', () => {
     await page.route('**/nodes', (route) => route.fulfill({ status: 200, body: '<html>a proxy</html>' }));
     await page.reload();
     await expect(page.getByRole('alert')).toContainText('what answers is not the admin API');
+    await accessible(page);
     await shot(page, 'unreachable-light');
   });
 
